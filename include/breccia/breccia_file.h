@@ -1,0 +1,260 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * breccia's files: checkpoints with scaled tensors. Link with libbreccia_file.
+ *
+ * Three steps, each of use alone:
+ *   1 containers   file bytes <-> named arrays (safetensors). Knows no scales.
+ *   2 checkpoints  named arrays <-> scaled tensors, by the dialect the file is written in. Says what each scale means
+ *                  and by which evidence; refuses what is ambiguous.
+ *   3 conversion   whole checkpoints: quantize, dequantize, compare, verify, in bounded memory.
+ *
+ *     brc_checkpoint *c;  brc_error err;
+ *     brc_checkpoint_open("model.safetensors", NULL, &c, &err);
+ *     for (size_t i = 0; i < brc_checkpoint_count(c); i++) {
+ *         const brc_entry *e = brc_checkpoint_at(c, i);      // e->tensor is a view into the mapped file
+ *     }
+ *     brc_checkpoint_close(c);
+ *
+ * The promises of breccia.h hold here too. Strings are UTF-8 without NUL. An opened file must not be shortened by
+ * others while it is mapped; open with `copy` where that cannot be promised. */
+#ifndef BRECCIA_FILE_H
+#define BRECCIA_FILE_H
+
+#include "breccia.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* -------------------------------------------------------------------------------------------- 1 containers */
+
+/* Options of opening; NULL = {sizeof, 0}. */
+typedef struct brc_open_options {
+    uint32_t size;
+    uint32_t copy;             /* 1 = read the file into memory instead of mapping it */
+} brc_open_options;
+
+/* An array of a file. The pointers live as long as the file is open. */
+typedef struct brc_named_array {
+    const char *name;
+    const char *dtype;         /* the container's own word: "F8_E4M3", "BF16", "U8" */
+    brc_array array;           /* a dense view into the map; F4, F6_* keep the container's element count */
+    int64_t bytes;
+    uint32_t shard;            /* number of the shard that holds it */
+} brc_named_array;
+
+/* An opened set of named arrays: one file, or the shards of an index. */
+typedef struct brc_file brc_file;
+
+/* `path`: a .safetensors file, a model.safetensors.index.json (every shard it names is opened), or a folder that holds one
+ * of them. Pickle files are refused. What is checked: docs/safetensors.md. */
+BRC_API brc_status brc_file_open(const char *path, const brc_open_options *options, brc_file **file, brc_error *err);
+BRC_API void brc_file_close(brc_file *file);
+/* Arrays, ordered by shard, then by position in the file. */
+BRC_API size_t brc_file_count(const brc_file *file);
+BRC_API const brc_named_array *brc_file_at(const brc_file *file, size_t i);
+BRC_API const brc_named_array *brc_file_find(const brc_file *file, const char *name);
+/* __metadata__ of all shards (a key of several shards: the first wins, a differing value is a finding of verify). */
+BRC_API size_t brc_file_metadata_count(const brc_file *file);
+BRC_API const char *brc_file_metadata_at(const brc_file *file, size_t i, const char **value);
+BRC_API const char *brc_file_metadata(const brc_file *file, const char *key);
+BRC_API size_t brc_file_shards(const brc_file *file);
+BRC_API const char *brc_file_shard_path(const brc_file *file, size_t shard);
+BRC_API int64_t brc_file_shard_bytes(const brc_file *file, size_t shard);
+/* Text of the config.json beside the file; NULL if there is none. */
+BRC_API const char *brc_file_config(const brc_file *file);
+/* The folder that holds it, and the index file; NULL for a single file. */
+BRC_API const char *brc_file_folder(const brc_file *file);
+BRC_API const char *brc_file_index(const brc_file *file);
+
+/* The safetensors word of a format and back; NULL or BRC_NONE where there is none (int4: stored as U8). */
+BRC_API const char *brc_safetensors_dtype(brc_format format);
+BRC_API brc_format brc_safetensors_format(const char *dtype);
+
+/* Options of writing; NULL = {sizeof, 0}. */
+typedef struct brc_write_options {
+    uint32_t size;
+    uint32_t overwrite;        /* 1 = replace an existing destination */
+} brc_write_options;
+
+/* Writes arrays as one .safetensors file, or as shards with an index. Arrays are declared first, so that the header
+ * is known; then their bytes are written in any order, from any thread, and nothing needs to be held in memory.
+ * Everything goes to temporary files in the destination's folder, which brc_writer_finish syncs and renames, the index
+ * last: a reader never sees half a checkpoint, and a failure or brc_writer_discard leaves what was there before. */
+typedef struct brc_writer brc_writer;
+
+/* `path` ending in ".safetensors" = that file; anything else = a folder with model.safetensors, or with shards and
+ * model.safetensors.index.json where arrays of more than one shard are declared. */
+BRC_API brc_status brc_writer_new(const char *path, const brc_write_options *options, brc_writer **writer, brc_error *err);
+/* Declares an array and gives its number. `shard` counts from 0; the shards used must be consecutive. */
+BRC_API brc_status brc_writer_add(brc_writer *writer, const char *name, brc_format format, int rank, const int64_t *shape,
+                                  uint32_t shard, size_t *number, brc_error *err);
+/* A __metadata__ pair; goes into every shard. */
+BRC_API brc_status brc_writer_metadata(brc_writer *writer, const char *key, const char *value, brc_error *err);
+/* Another file of the destination folder, such as config.json. For a single-file destination: BRC_UNSUPPORTED. */
+BRC_API brc_status brc_writer_text(brc_writer *writer, const char *name, const char *text, brc_error *err);
+BRC_API brc_status brc_writer_copy(brc_writer *writer, const char *name, const char *from, brc_error *err);
+/* Ends the declarations: creates the files and their headers. */
+BRC_API brc_status brc_writer_begin(brc_writer *writer, brc_error *err);
+/* `bytes` of array `number`, `length` of them at byte `offset` of the array. Thread-safe. */
+BRC_API brc_status brc_writer_write(brc_writer *writer, size_t number, int64_t offset, const void *bytes, int64_t length,
+                                    brc_error *err);
+/* Syncs, renames, frees. Fails (and discards) if an array was not written completely. */
+BRC_API brc_status brc_writer_finish(brc_writer *writer, brc_error *err);
+/* Removes the temporary files and frees; NULL is fine. */
+BRC_API void brc_writer_discard(brc_writer *writer);
+/* Total bytes of the files as declared. */
+BRC_API int64_t brc_writer_bytes(const brc_writer *writer);
+
+/* ------------------------------------------------------------------------------------------- 2 checkpoints */
+
+typedef enum brc_dialect {
+#define DIALECT(id, name, text, reads, writes) BRC_DIALECT_##id,
+#include "dialects.def"
+#undef DIALECT
+    BRC_DIALECT_COUNT
+} brc_dialect;
+
+typedef struct brc_dialect_info {
+    uint32_t size;
+    const char *name, *text;
+    uint8_t reads, writes;
+} brc_dialect_info;
+
+BRC_API const brc_dialect_info *brc_dialect_get(brc_dialect dialect);
+/* By name; BRC_DIALECT_COUNT if there is none. */
+BRC_API brc_dialect brc_dialect_find(const char *name);
+
+/* An array that belongs to an entry. */
+typedef struct brc_part {
+    const char *role;                  /* "data", "scale", "zero_point", "global_scale", "group_index", "input_scale" .. */
+    const brc_named_array *array;
+} brc_part;
+
+/* One tensor of a checkpoint. Plain tensors have a part "data" and no scaled tensor (tensor.format BRC_NONE). */
+typedef struct brc_entry {
+    const char *name;                  /* as a user calls it: "layers.0.q.weight" */
+    brc_dialect dialect;
+    const brc_part *parts;
+    size_t n_parts;
+    brc_tensor tensor;                 /* views into the map, or into memory of the checkpoint where the file's
+                                          order had to be changed */
+    const char *evidence;              /* what told how to read it: "weight_scale_inv F32 [2,3] = ceil([140,264]/[128,128])" */
+    const char *meaning;               /* "value = element * scale; one scale for each 128x128 block" */
+    const char *recipe;                /* text of the recipe as stored, or of what is known: "e4m3, f32 per 128x128" */
+} brc_entry;
+
+typedef enum brc_severity { BRC_NOTE, BRC_WARNING, BRC_AMBIGUITY, BRC_ERROR } brc_severity;
+
+/* Something a reader should know. AMBIGUITY: two readings fit (both are in the text); ERROR: this tensor cannot be read. */
+typedef struct brc_finding {
+    brc_severity severity;
+    const char *file, *tensor;         /* tensor may be "" */
+    const char *text;
+} brc_finding;
+
+typedef struct brc_checkpoint_options {
+    uint32_t size;
+    uint32_t copy;                     /* as in brc_open_options */
+    uint32_t dialect;                  /* 0 = by evidence; else 1 + brc_dialect: read as this one */
+} brc_checkpoint_options;
+
+typedef struct brc_checkpoint brc_checkpoint;
+
+/* Opens and reads the structure; findings say what is doubtful. Fails only where nothing can be said (no such file,
+ * malformed container). Reads no tensor data. */
+BRC_API brc_status brc_checkpoint_open(const char *path, const brc_checkpoint_options *options, brc_checkpoint **checkpoint,
+                                       brc_error *err);
+BRC_API void brc_checkpoint_close(brc_checkpoint *checkpoint);
+BRC_API const brc_file *brc_checkpoint_file(const brc_checkpoint *checkpoint);
+/* Entries, ordered by name, numbers by value ("layers.2" before "layers.10"). */
+BRC_API size_t brc_checkpoint_count(const brc_checkpoint *checkpoint);
+BRC_API const brc_entry *brc_checkpoint_at(const brc_checkpoint *checkpoint, size_t i);
+BRC_API const brc_entry *brc_checkpoint_find(const brc_checkpoint *checkpoint, const char *name);
+BRC_API size_t brc_checkpoint_findings(const brc_checkpoint *checkpoint);
+BRC_API const brc_finding *brc_checkpoint_finding(const brc_checkpoint *checkpoint, size_t i);
+/* The first finding that stops everything but inspect (ERROR or AMBIGUITY) as a status; BRC_OK if there is none. */
+BRC_API brc_status brc_checkpoint_usable(const brc_checkpoint *checkpoint, brc_error *err);
+
+/* -------------------------------------------------------------------------------------------- 3 conversion */
+
+/* Called with what has been done; return nonzero to stop (BRC_CANCELLED, nothing is left behind). May be NULL. */
+typedef int (*brc_progress)(void *user, int64_t bytes_done, int64_t bytes_total, const char *tensor);
+
+/* The globs of tensors that quantize leaves in high precision by default; NULL past the end. `why` may be NULL. */
+BRC_API const char *brc_exclude_get(size_t i, const char **why);
+
+/* What became of one tensor. */
+typedef struct brc_outcome {
+    const char *name;
+    int quantized;                     /* 0 = travelled unchanged */
+    const char *why;                   /* of what was left: "norm", "1-D", "not included" .. */
+    int64_t elements, bytes_before, bytes_after;
+} brc_outcome;
+
+typedef struct brc_quantize_options {
+    uint32_t size;
+    uint32_t threads;                  /* 0 = default */
+    const brc_recipe *recipe;
+    brc_dialect dialect;               /* PLAIN = BRECCIA */
+    const char *const *include;        /* globs over names; given, only these are quantized */
+    size_t n_include;
+    const char *const *exclude;        /* globs in addition to the default ones */
+    size_t n_exclude;
+    uint32_t overwrite;
+    uint32_t saturate_nonfinite;       /* 1 = NaN and infinity are cast by their rules; 0 = BRC_NONFINITE naming the tensor */
+    brc_progress progress;
+    void (*outcome)(void *user, const brc_outcome *outcome);   /* may be NULL; once a tensor, in order */
+    void *user;
+} brc_quantize_options;
+
+/* 2-D weights of `source` under a recipe, into a new checkpoint. A shape that the block does not divide gets partial
+ * edge blocks. Streams: memory is bounded by the largest tensor. */
+BRC_API brc_status brc_quantize_checkpoint(const brc_checkpoint *source, const char *destination,
+                                           const brc_quantize_options *options, brc_error *err);
+
+typedef struct brc_dequantize_options {
+    uint32_t size;
+    uint32_t threads;
+    brc_format format;                 /* BF16, F16 or F32; NONE = BF16 */
+    uint32_t overwrite;
+    int64_t *overflowed;               /* elements that became infinite in the narrower format; may be NULL */
+    brc_progress progress;
+    void (*outcome)(void *user, const brc_outcome *outcome);
+    void *user;
+} brc_dequantize_options;
+
+BRC_API brc_status brc_dequantize_checkpoint(const brc_checkpoint *source, const char *destination,
+                                             const brc_dequantize_options *options, brc_error *err);
+
+/* Differences of one tensor between two checkpoints: a = the reference, b = what is judged. */
+typedef struct brc_difference {
+    const char *name;
+    int64_t elements;
+    double signal, noise;              /* sums of a*a and of (a-b)*(a-b) over pairs of finite numbers */
+    double sqnr;                       /* 10*log10(signal/noise) in dB; infinity for equal values */
+    double cosine;
+    double max_absolute, max_relative; /* relative to |a|, where a is not 0 */
+    int64_t saturated;                 /* |b| is the largest its scale allows and |a| > |b| */
+    int64_t flushed;                   /* a is not 0, b is 0 */
+    int64_t nonfinite;                 /* pairs left out; equal non-finite numbers count as equal */
+    int quantized;                     /* b is a scaled tensor */
+} brc_difference;
+
+/* Calls `each` for every tensor of both, in name order; tensors of one side only and unequal shapes go to `missing`
+ * (either may be NULL). `total` sums the quantized tensors of b, or all if none is. */
+BRC_API brc_status brc_compare_checkpoints(const brc_checkpoint *a, const brc_checkpoint *b, uint32_t threads,
+                                           void (*each)(void *user, const brc_difference *difference),
+                                           void (*missing)(void *user, const char *name, const char *what), void *user,
+                                           brc_difference *total, brc_error *err);
+
+/* Reads every scale (and the data's magnitudes) and reports what is wrong: missing, misshapen, non-finite or wrongly
+ * signed scales, orphans, an index that disagrees with its shards, dequantized magnitudes over 1e3 or under 1e-8.
+ * Returns BRC_OK if it could look at everything, whatever it found. */
+BRC_API brc_status brc_verify_checkpoint(const brc_checkpoint *checkpoint, uint32_t threads,
+                                         void (*each)(void *user, const brc_finding *finding), void *user, brc_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

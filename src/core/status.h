@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * How every function reports failure. Header only: both libraries use it, and hidden symbols do not cross them. */
+#ifndef BRCI_STATUS_H
+#define BRCI_STATUS_H
+
+#include "breccia/breccia.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+/* Hands a failure up to the caller. */
+#define TRY(expression)                                                                                                \
+    do {                                                                                                               \
+        brc_status try_status_ = (expression);                                                                         \
+        if (try_status_ != BRC_OK) return try_status_;                                                                 \
+    } while (0)
+
+/* Fills `err` (may be NULL) and returns `status`: `return brci_fail(err, BRC_SHAPE, 0, "...")`. */
+__attribute__((format(printf, 4, 5))) static inline brc_status brci_fail(brc_error *err, brc_status status,
+                                                                         uint64_t where, const char *format, ...) {
+    if (err != NULL) {
+        va_list arguments;
+        err->status = status;
+        err->where = where;
+        va_start(arguments, format);
+        vsnprintf(err->text, sizeof err->text, format, arguments);
+        va_end(arguments);
+    }
+    return status;
+}
+
+#endif
