@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What tests share: the C API, the golden vectors, real checkpoints, the command line."""
+import os
+import subprocess
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+import breccia_c
+
+ROOT = breccia_c.ROOT
+IN_CI = os.environ.get("CI") == "true"
+
+
+def absent(what):
+    """Skips with a clear word; under CI=true, where everything must be there, fails."""
+    (pytest.fail if IN_CI else pytest.skip)(what)
+
+
+@pytest.fixture(scope="session")
+def brc():
+    """The C API (tests/breccia_c.py)."""
+    return breccia_c
+
+
+@pytest.fixture(scope="session")
+def golden():
+    """Folder of the golden vectors: outputs of the real libraries. $BRECCIA_GOLDEN, or ../shared/golden."""
+    folder = Path(os.environ.get("BRECCIA_GOLDEN") or ROOT.parent / "shared" / "golden")
+    if not folder.is_dir():
+        absent(f"no golden vectors at {folder}; set BRECCIA_GOLDEN")
+    return folder
+
+
+def _model(name):
+    """Path of a real checkpoint, downloaded once into .cache/models."""
+    found = subprocess.run([ROOT / "scripts" / "fetch_model", name], capture_output=True, text=True)
+    if found.returncode != 0:
+        absent(found.stderr.strip() or f"{name} cannot be had")
+    return Path(found.stdout.strip())
+
+
+@pytest.fixture(scope="session")
+def minilm():
+    """all-MiniLM-L6-v2 as model.safetensors (F32, 22.7 M parameters)."""
+    return _model("minilm")
+
+
+@pytest.fixture(scope="session")
+def fracast():
+    """A small trained model as model.safetensors: 47 tensors with odd shapes."""
+    return _model("fracast")
+
+
+@pytest.fixture(scope="session")
+def breccia():
+    """breccia("inspect", path, ...) runs the command line: .returncode, .stdout, .stderr (text)."""
+    if not breccia_c.CLI.exists():
+        absent(f"{breccia_c.CLI}: not built; run `make` first")
+
+    def run(*arguments, **options):
+        options = {"capture_output": True, "text": True, "timeout": 600, **options}
+        return subprocess.run([breccia_c.CLI, *map(os.fspath, arguments)], **options)
+
+    return run
