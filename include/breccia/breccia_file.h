@@ -34,13 +34,17 @@ typedef struct brc_open_options {
     uint32_t copy;             /* 1 = read the file into memory instead of mapping it */
 } brc_open_options;
 
-/* An array of a file. The pointers live as long as the file is open. */
+/* An array of a file. The pointers live as long as the file is open; `array.data` may lie at any byte (unaligned).
+ * F4 and F6_* count elements and are packed without gaps between rows. Where brc_array cannot say what the file has (more
+ * than BRC_MAX_RANK dimensions, or packed rows that do not end on a byte), `array` is flat: one dimension of all elements. */
 typedef struct brc_named_array {
     const char *name;
     const char *dtype;         /* the container's own word: "F8_E4M3", "BF16", "U8" */
-    brc_array array;           /* a dense view into the map; F4, F6_* keep the container's element count */
+    brc_array array;           /* a dense read-only view of the bytes in the file */
     int64_t bytes;
     uint32_t shard;            /* number of the shard that holds it */
+    uint32_t rank;             /* the shape as the file has it; the same as array's, but where that is flat */
+    const int64_t *shape;
 } brc_named_array;
 
 /* An opened set of named arrays: one file, or the shards of an index. */
@@ -66,6 +70,16 @@ BRC_API const char *brc_file_config(const brc_file *file);
 /* The folder that holds it, and the index file; NULL for a single file. */
 BRC_API const char *brc_file_folder(const brc_file *file);
 BRC_API const char *brc_file_index(const brc_file *file);
+
+/* Something about a file that does not stop reading it, but that verify reports: an index that disagrees with its shards,
+ * a __metadata__ key with two values, a config.json that cannot be read. */
+typedef struct brc_file_note {
+    const char *file, *name;   /* name of the array, "" where the file is meant */
+    const char *text;
+} brc_file_note;
+
+BRC_API size_t brc_file_note_count(const brc_file *file);
+BRC_API const brc_file_note *brc_file_note_at(const brc_file *file, size_t i);
 
 /* The safetensors word of a format and back; NULL or BRC_NONE where there is none (int4: stored as U8). */
 BRC_API const char *brc_safetensors_dtype(brc_format format);
