@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+# The short front of the build; CMake does the work (CMakeLists.txt). What is missing is installed first (scripts/setup).
+#
+#   make                    both libraries and the command line, in build/
+#   make demo [MODEL=path]  quantizes a real checkpoint with every recipe and prints one table
+#   make test               everything tested: gcc, clang, sanitizers, valgrind, C and Python tests
+#   make test-exhaustive    the tests that walk whole domains (all 2^32 floats): long
+#   make check              formatting, warnings, folders against src/DEPENDS, licence lines
+#   make bench              measurements; `make bench-memory`: the bytes of every recipe
+#   make install            to PREFIX=/usr/local, below DESTDIR=
+#   make format             rewrites the C files as .clang-format says
+#   make clean              removes the build folders; `make distclean` also .venv and .cache
+BUILD ?= build
+PREFIX ?= /usr/local
+JOBS ?= $(shell nproc 2>/dev/null || echo 1)
+STRICT ?= ON
+CMAKE_FLAGS ?=
+PYTEST_FLAGS ?=
+
+PYTHON = .venv/bin/python
+CONFIGURE = cmake -S . -DCMAKE_RULE_MESSAGES=OFF -DCMAKE_TARGET_MESSAGES=OFF -DCMAKE_INSTALL_PREFIX=$(PREFIX) \
+            -DBRECCIA_STRICT=$(STRICT) --log-level=WARNING $(CMAKE_FLAGS)
+COMPILE = cmake --build
+CTEST = ctest --output-on-failure --no-tests=error -j $(JOBS)
+QUICK = -LE 'exhaustive|valgrind'
+C_FILES = $(shell find src cli tests bench examples fuzz -name '*.[ch]' | sort)
+
+.NOTPARALLEL:
+.PHONY: all setup-build setup-demo setup-check setup-test demo test build-tests test-clang test-sanitize test-valgrind \
+        test-c test-python test-exhaustive check bench bench-memory install format clean distclean
+
+all: setup-build $(BUILD)/CMakeCache.txt
+	@$(COMPILE) $(BUILD) -j $(JOBS)
+
+$(BUILD)/CMakeCache.txt:
+	@$(CONFIGURE) -B $(BUILD) -DBRECCIA_TESTS=OFF
+
+setup-build setup-demo setup-check setup-test:
+	@scripts/setup $(@:setup-%=%)
+
+demo: setup-demo all
+	@$(PYTHON) scripts/demo --cli $(BUILD)/bin/breccia $(MODEL)
+
+# The runners' closing lines come last: ctest's, then pytest's.
+test: setup-test build-tests test-clang test-sanitize test-valgrind test-c test-python
+
+build-tests: setup-check
+	@echo "== build: $(BUILD)"
+	@$(CONFIGURE) -B $(BUILD) -DBRECCIA_TESTS=ON
+	@$(COMPILE) $(BUILD) -j $(JOBS)
+
+test-clang: setup-test
+	@echo "== clang: $(BUILD)-clang"
+	@CC=clang CXX=clang++ $(CONFIGURE) -B $(BUILD)-clang -DBRECCIA_TESTS=ON
+	@$(COMPILE) $(BUILD)-clang -j $(JOBS)
+	@$(CTEST) --test-dir $(BUILD)-clang $(QUICK)
+
+test-sanitize: setup-check
+	@echo "== address and undefined behaviour sanitizers: $(BUILD)-sanitize"
+	@$(CONFIGURE) -B $(BUILD)-sanitize -DBRECCIA_TESTS=ON -DBRECCIA_SANITIZE=ON
+	@$(COMPILE) $(BUILD)-sanitize -j $(JOBS)
+	@$(CTEST) --test-dir $(BUILD)-sanitize $(QUICK)
+
+test-valgrind: setup-test build-tests
+	@echo "== valgrind: $(BUILD)"
+	@$(CTEST) --test-dir $(BUILD) -L valgrind
+
+test-c: build-tests
+	@echo "== C tests: $(BUILD)"
+	@$(CTEST) --test-dir $(BUILD) $(QUICK)
+
+test-python: setup-test build-tests
+	@echo "== Python tests: $(BUILD)"
+	@BRECCIA_BUILD=$(BUILD) $(PYTHON) -m pytest -q $(PYTEST_FLAGS)
+
+test-exhaustive: setup-test build-tests
+	@! ctest --test-dir $(BUILD) -N -L exhaustive | grep -q 'Total Tests: [1-9]' || $(CTEST) --test-dir $(BUILD) -L exhaustive
+	@BRECCIA_BUILD=$(BUILD) $(PYTHON) -m pytest -q -m exhaustive $(PYTEST_FLAGS)
+
+check: setup-check
+	@scripts/check_files
+	@scripts/check_depends
+	@clang-format --dry-run --Werror $(C_FILES)
+	@$(CONFIGURE) -B $(BUILD)-check -DBRECCIA_TESTS=ON -DBRECCIA_STRICT=ON
+	@$(COMPILE) $(BUILD)-check -j $(JOBS)
+	@echo "check: fine"
+
+bench: bench-memory
+	@for program in $(filter-out $(BUILD)/bench/bench_memory,$(wildcard $(BUILD)/bench/bench_*)); do $$program || exit 1; done
+
+bench-memory: all
+	@$(BUILD)/bench/bench_memory
+
+install: all
+	@cmake -DCMAKE_INSTALL_MESSAGE=LAZY $(BUILD) --log-level=WARNING >/dev/null
+	@cmake --install $(BUILD) --prefix $(PREFIX)
+
+format: setup-check
+	@clang-format -i $(C_FILES)
+
+clean:
+	rm -rf $(BUILD) $(BUILD)-clang $(BUILD)-sanitize $(BUILD)-check demo-out
+
+distclean: clean
+	rm -rf .venv .cache
