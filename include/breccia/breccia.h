@@ -97,7 +97,7 @@ typedef struct brc_format_info {
 BRC_API const brc_format_info *brc_format_get(brc_format format);
 /* By name, any case ("e4m3", "INT4"); BRC_NONE if there is none. */
 BRC_API brc_format brc_format_find(const char *name);
-/* Bytes of one row of n elements: each row starts on a byte. */
+/* Bytes of one row of n elements: each row starts on a byte. -1 if n is negative or the bytes exceed 63 bits. */
 BRC_API int64_t brc_row_bytes(brc_format format, int64_t n);
 
 /* Encode n floats as one packed row (sub-byte elements: element i at bit i*bits, low bits first, rest of the last byte 0).
@@ -149,7 +149,8 @@ BRC_API const brc_layout_info *brc_layout_get(brc_layout layout);
 BRC_API brc_layout brc_layout_find(const char *name);
 /* Checks that a block fits a layout (its fixed sides) and has no side of BRC_FREE. */
 BRC_API brc_status brc_layout_check(brc_layout layout, brc_block block, brc_error *err);
-/* Blocks along {batch, rows, cols} of a logical shape, ceil-divided. An empty axis has none. */
+/* Blocks along {batch, rows, cols} of a logical shape, ceil-divided: a side of 0 (the whole axis) counts 1, also where the
+ * axis is empty; a side of b counts 0 there. */
 BRC_API brc_status brc_block_counts(int rank, const int64_t *shape, brc_block block, int64_t counts[3], brc_error *err);
 
 /* ----------------------------------------------------------------------------------------------- 5 recipes */
@@ -235,18 +236,19 @@ BRC_API const char *brc_rule_name(brc_rule rule);
 BRC_API const char *brc_arith_name(brc_arith arith);
 BRC_API const char *brc_kind_name(brc_kind kind);
 
-/* Delayed scaling keeps its history with the caller. Start with {sizeof, 1.0f, 0, 0, history, length}, history zeroed. */
+/* Delayed scaling keeps its history with the caller. Start with {sizeof, 1.0f, 0, 0, history, length}, history zeroed.
+ * The order is TransformerEngine's: history[0] is the slot of the current cast, the last one the newest of the past. */
 typedef struct brc_delayed_state {
     uint32_t size;
     float scale;               /* the next cast multiplies by this (max / amax of the past, not a dequantization scale) */
     float amax;                /* written by the cast: largest magnitude it saw, NaN not counted, infinity kept */
     uint32_t reserved;
-    float *history;            /* [length] amax values, newest first */
+    float *history;            /* [length] amax values */
     uint32_t length;
 } brc_delayed_state;
 
-/* After a cast: pushes `amax` into the history and derives the next scale by the recipe's history rule and margin.
- * An amax of 0, infinity or NaN leaves the scale. The arithmetic is TransformerEngine's. */
+/* After a cast: puts `amax` into the history, derives the next scale by the recipe's history rule and margin, and moves
+ * the history on. An amax of 0, infinity or NaN leaves the scale. */
 BRC_API brc_status brc_delayed_update(brc_delayed_state *state, const brc_recipe *recipe, brc_error *err);
 
 /* ---------------------------------------------------------------------------------------- 6 scaled tensors */
@@ -303,6 +305,10 @@ BRC_API brc_status brc_tensor_check(const brc_tensor *tensor, brc_error *err);
 BRC_API brc_status brc_tensor_sizes(const brc_tensor *tensor, brc_sizes *sizes, brc_error *err);
 /* Same recipe, layout, shape and bytes (padding of rows not counted): *equal is 1 or 0. */
 BRC_API brc_status brc_tensor_equal(const brc_tensor *a, const brc_tensor *b, int *equal, brc_error *err);
+/* The i-th number of a table; NaN if the table is absent. */
+BRC_API double brc_table_number(const brc_table *table, int64_t i);
+/* Where element {batch, row, col} finds its number in a table of this tensor (group_index applied for scale and zero). */
+BRC_API int64_t brc_table_index(const brc_tensor *tensor, const brc_table *table, int64_t batch, int64_t row, int64_t col);
 /* Bits stored per element, scales included. */
 BRC_API double brc_tensor_bits(const brc_tensor *tensor);
 

@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Recipes: the table, which fields go together. Their text form is in recipe_text.c. */
+#include "core/recipe.h"
+
+#include "core/layout.h"
+
+#include <string.h>
+
+static const brc_recipe_info rows[BRC_RECIPE_COUNT] = {
+#define RECIPE(id_, name, file, klass, element_, scale_, zero_, levels_, layout_, b, r, c, rule_, arith_, history)     \
+    [BRC_RECIPE_##id_] = {sizeof(brc_recipe_info),                                                                     \
+                          name,                                                                                        \
+                          file,                                                                                        \
+                          klass,                                                                                       \
+                          {.size = sizeof(brc_recipe),                                                                 \
+                           .id = BRC_RECIPE_##id_,                                                                     \
+                           .element = BRC_##element_,                                                                  \
+                           .scale = BRC_##scale_,                                                                      \
+                           .zero = BRC_##zero_,                                                                        \
+                           .levels = levels_,                                                                          \
+                           .layout = BRC_##layout_,                                                                    \
+                           .rule = BRC_RULE_##rule_,                                                                   \
+                           .arith = BRC_ARITH_##arith_,                                                                \
+                           .block = {b, r, c},                                                                         \
+                           .history_length = history}},
+#include "breccia/recipes.def"
+#undef RECIPE
+};
+
+static const char *const rule_names[BRC_RULE_COUNT] = {
+#define RULE(id, name, text) name,
+#define ARITH(id, name, text)
+#define KIND(id, name, text)
+#include "breccia/rules.def"
+};
+static const char *const arith_names[BRC_ARITH_COUNT] = {
+#define RULE(id, name, text)
+#define ARITH(id, name, text) name,
+#define KIND(id, name, text)
+#include "breccia/rules.def"
+};
+static const char *const kind_names[BRC_KIND_COUNT] = {
+#define RULE(id, name, text)
+#define ARITH(id, name, text)
+#define KIND(id, name, text) name,
+#include "breccia/rules.def"
+};
+
+const char *brc_rule_name(brc_rule rule) { return (unsigned)rule < BRC_RULE_COUNT ? rule_names[rule] : NULL; }
+const char *brc_arith_name(brc_arith arith) { return (unsigned)arith < BRC_ARITH_COUNT ? arith_names[arith] : NULL; }
+const char *brc_kind_name(brc_kind kind) { return (unsigned)kind < BRC_KIND_COUNT ? kind_names[kind] : NULL; }
+
+const brc_recipe_info *brc_recipe_get(brc_recipe_id id) { return (unsigned)id < BRC_RECIPE_COUNT ? &rows[id] : NULL; }
+
+brc_recipe_id brc_recipe_find(const char *name) {
+    for (unsigned i = 0; name != NULL && i < BRC_RECIPE_COUNT; i++)
+        if (strcmp(rows[i].name, name) == 0) return (brc_recipe_id)i;
+    return BRC_RECIPE_UNKNOWN;
+}
+
+brc_status brc_recipe_init(brc_recipe_id id, brc_recipe *recipe, brc_error *err) {
+    if (recipe == NULL || (unsigned)id >= BRC_RECIPE_COUNT)
+        return brci_fail(err, BRC_ARGUMENT, 0, "there is no recipe %d", (int)id);
+    *recipe = rows[id].recipe;
+    return BRC_OK;
+}
+
+int brci_recipe_equal(const brc_recipe *a, const brc_recipe *b) {
+    return a->id == b->id && a->element == b->element && a->scale == b->scale && a->zero == b->zero &&
+           a->levels == b->levels && a->layout == b->layout && a->rule == b->rule && a->arith == b->arith &&
+           a->pow2 == b->pow2 && a->partial == b->partial && a->history == b->history &&
+           a->block.batch == b->block.batch && a->block.rows == b->block.rows && a->block.cols == b->block.cols &&
+           a->margin == b->margin && a->history_length == b->history_length &&
+           !(a->epsilon < b->epsilon || a->epsilon > b->epsilon);
+}
+
+/* One condition of a valid recipe: WANT(field, condition, "what is wrong"). */
+#define WANT(field, condition, ...)                                                                                    \
+    do {                                                                                                               \
+        if (!(condition)) return brci_fail(err, BRC_RECIPE, 0, "recipe: " field ": " __VA_ARGS__);                     \
+    } while (0)
+
+static brc_status check_formats(const brc_recipe *r, brc_error *err) {
+    const brc_format_info *element = brc_format_get((brc_format)r->element);
+    const brc_format_info *scale = brc_format_get((brc_format)r->scale);
+    WANT("format", element != NULL && element->role == BRC_ELEMENT && element->family != BRC_EXPONENT,
+         "not an element format that can hold a sign and zero");
+    WANT("scale", r->scale == BRC_F32 || r->scale == BRC_F16 || r->scale == BRC_BF16 || r->scale == BRC_E8M0 || r->scale == BRC_E4M3,
+         "must be f32, f16, bf16, e8m0 or e4m3");
+    WANT("rule", r->rule < BRC_RULE_COUNT, "there is no rule %u", r->rule);
+    WANT("arith", r->arith < BRC_ARITH_COUNT, "there is no arithmetic %u", r->arith);
+    WANT("rule", !brci_is_mx_rule(r->rule) || r->scale == BRC_E8M0, "%s gives e8m0 scales, not %s", rule_names[r->rule],
+         scale->name);
+    WANT("rule", r->rule != BRC_RULE_EVEN || element->family == BRC_FLOAT, "even needs a floating-point element");
+    WANT("rule", (r->rule != BRC_RULE_NO_CLIP && r->rule != BRC_RULE_MINMAX) || brci_is_integer(element),
+         "%s is for integer elements", rule_names[r->rule]);
+    WANT("rule", r->rule != BRC_RULE_MINMAX || element->mantissa_bits == 0, "minmax needs whole numbers");
+    WANT("zero", (r->rule == BRC_RULE_MINMAX) == (r->zero != BRC_NONE), "a zero point goes with rule=minmax and only with it");
+    WANT("zero", r->zero == BRC_NONE || r->zero == (element->family == BRC_INT ? BRC_INT8 : BRC_UINT8),
+         "must be int8 for signed and uint8 for unsigned elements");
+    return BRC_OK;
+}
+
+static brc_status check_arithmetic(const brc_recipe *r, brc_error *err) {
+    const brc_format_info *element = brci_format(r->element);
+    int amax_f32 = r->rule == BRC_RULE_AMAX && r->scale == BRC_F32;
+    WANT("arith", r->arith != BRC_ARITH_TE || (amax_f32 && element->family == BRC_FLOAT),
+         "te is for floating-point elements with f32 scales");
+    WANT("arith", r->arith != BRC_ARITH_DEEPGEMM || (r->rule == BRC_RULE_AMAX && element->family == BRC_FLOAT),
+         "deepgemm is for floating-point elements with rule=amax");
+    WANT("arith", !brci_is_mx_rule(r->rule) || r->arith == BRC_ARITH_RECIP, "rule=%s implies its arithmetic", rule_names[r->rule]);
+    WANT("pow2", r->pow2 <= 1, "must be 0 or 1");
+    WANT("pow2", !r->pow2 || amax_f32, "is for f32 scales with rule=amax");
+    WANT("partial", r->partial <= 1, "must be 0 or 1");
+    WANT("levels", r->levels == 1 || r->levels == 2, "must be 1 or 2");
+    WANT("levels", r->levels == 1 || (r->scale == BRC_E4M3 && r->rule == BRC_RULE_AMAX), "2 needs e4m3 scales and rule=amax");
+    WANT("margin", r->margin == 0 || r->arith == BRC_ARITH_TE, "is for arith=te");
+    WANT("margin", r->margin >= -64 && r->margin <= 64, "must be from -64 to 64");
+    WANT("epsilon", r->epsilon >= 0 && r->epsilon <= 3.4028234663852886e38f, "must be finite and not negative");
+    return BRC_OK;
+}
+
+brc_status brc_recipe_check(const brc_recipe *r, brc_error *err) {
+    if (r == NULL || r->size < sizeof *r) return brci_fail(err, BRC_RECIPE, 0, "recipe: size: missing or of another version");
+    WANT("id", r->id < BRC_RECIPE_COUNT || r->id == BRC_RECIPE_CUSTOM, "the recipe is unknown: it cannot be cast to");
+    TRY(check_formats(r, err));
+    TRY(check_arithmetic(r, err));
+    WANT("block", r->block.batch <= 1, "the batch side must be 0 or 1");
+    WANT("block", r->block.rows <= INT32_MAX && r->block.cols <= INT32_MAX, "a side is too large");
+    if (brc_layout_check((brc_layout)r->layout, r->block, err) != BRC_OK) {
+        if (err != NULL) err->status = BRC_RECIPE;
+        return BRC_RECIPE;
+    }
+    WANT("history", r->history <= BRC_HISTORY_MOST_RECENT, "must be max or most_recent");
+    WANT("length", r->history_length == 0 || (r->layout == BRC_PER_TENSOR && r->arith == BRC_ARITH_TE),
+         "an amax history needs one scale a tensor and arith=te");
+    WANT("length", r->id != BRC_RECIPE_DELAYED || r->history_length >= 1, "must be at least 1");
+    return BRC_OK;
+}

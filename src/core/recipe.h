@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef BRCI_RECIPE_H
+#define BRCI_RECIPE_H
+
+#include "core/format.h"
+#include "core/status.h"
+
+/* The rule gives E8M0 exponents by integer arithmetic on amax (OCP MX). */
+static inline int brci_is_mx_rule(unsigned rule) { return rule >= BRC_RULE_RCEIL; }
+
+/* What amax is divided by: the largest element, for signed integers half the code range (7.5, 127.5). */
+static inline float brci_element_reach(const brc_format_info *element) {
+    return (float)(element->family == BRC_INT ? (element->max - element->min) / 2 : element->max);
+}
+
+int brci_recipe_equal(const brc_recipe *a, const brc_recipe *b);
+
+#endif

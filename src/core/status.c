@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "core/status.h"
+
+static const struct {
+    const char *text;
+    int exit;
+} rows[BRC_STATUS_COUNT] = {
+#define STATUS(id, value, exit, text) [value] = {text, exit},
+#include "breccia/status.def"
+#undef STATUS
+};
+
+const char *brc_status_text(brc_status status) {
+    return (unsigned)status < BRC_STATUS_COUNT ? rows[status].text : "unknown status";
+}
+
+int brc_status_exit(brc_status status) { return (unsigned)status < BRC_STATUS_COUNT ? rows[status].exit : 5; }

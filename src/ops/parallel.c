@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "ops/parallel.h"
+
+#include "core/environment.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#define ELEMENTS_A_PART 65536 /* below this, starting a thread costs more than it saves */
+
+uint32_t brc_default_threads(void) {
+    const char *text = getenv("BRECCIA_THREADS");
+    long n = text != NULL ? strtol(text, NULL, 10) : 0;
+    if (n <= 0) n = sysconf(_SC_NPROCESSORS_ONLN);
+    return n < 1 ? 1 : n > BRCI_MAX_THREADS ? BRCI_MAX_THREADS : (uint32_t)n;
+}
+
+uint32_t brci_parts(const brc_options *options, int64_t items, int64_t elements) {
+    int64_t parts = options != NULL && options->threads > 0 ? options->threads : brc_default_threads();
+    if (parts > BRCI_MAX_THREADS) parts = BRCI_MAX_THREADS;
+    if (parts > elements / ELEMENTS_A_PART) parts = elements / ELEMENTS_A_PART;
+    if (parts > items) parts = items;
+    return parts < 1 ? 1 : (uint32_t)parts;
+}
+
+typedef struct task {
+    brci_work *work;
+    void *job;
+    uint32_t part;
+    int64_t first, last;
+} task;
+
+static void *run(void *argument) {
+    const task *t = argument;
+    uint64_t saved = brci_environment_enter();
+    t->work(t->job, t->part, t->first, t->last);
+    brci_environment_leave(saved);
+    return NULL;
+}
+
+void brci_parallel(uint32_t parts, int64_t items, brci_work *work, void *job) {
+    pthread_t threads[BRCI_MAX_THREADS];
+    task tasks[BRCI_MAX_THREADS];
+    int started[BRCI_MAX_THREADS] = {0};
+    for (uint32_t i = 0; i < parts; i++) {
+        int64_t share = items / parts, extra = items % parts;
+        tasks[i] = (task){work, job, i, i * share + (i < extra ? i : extra), (i + 1) * share + (i + 1 < extra ? i + 1 : extra)};
+        if (i > 0) started[i] = pthread_create(&threads[i], NULL, run, &tasks[i]) == 0;
+    }
+    for (uint32_t i = 0; i < parts; i++)
+        if (!started[i]) run(&tasks[i]);
+    for (uint32_t i = 0; i < parts; i++)
+        if (started[i]) pthread_join(threads[i], NULL);
+}

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "core/environment.h"
+#include "ops/cast.h"
+
+static int same_recipe(const brc_tensor *src, const brc_recipe *recipe) {
+    return src->group_index == NULL && brci_recipe_equal(&src->recipe, recipe) && src->format == recipe->element;
+}
+
+/* The same numbers under the same recipe: bytes. */
+static void copy(const brc_tensor *src, brc_tensor *dst) {
+    brci_view v = brci_tensor_view(src);
+    brc_sizes sizes;
+    if (brc_tensor_sizes(dst, &sizes, NULL) != BRC_OK) return; /* dst has been checked */
+    for (int64_t r = 0; r < v.batch * v.rows && v.cols > 0; r++)
+        memcpy((uint8_t *)dst->data + r * dst->row_pitch, (const uint8_t *)src->data + r * src->row_pitch,
+               (size_t)brc_row_bytes((brc_format)src->format, v.cols));
+    memcpy(dst->scale.data, src->scale.data, (size_t)sizes.scale);
+    if (sizes.global > 0) memcpy(dst->global.data, src->global.data, (size_t)sizes.global);
+    if (sizes.zero > 0) memcpy(dst->zero.data, src->zero.data, (size_t)sizes.zero);
+}
+
+brc_status brc_requantize(const brc_tensor *src, const brc_recipe *recipe, const brc_options *options, brc_tensor *dst,
+                          brc_path *path, brc_error *err) {
+    brc_path taken = BRC_PATH_FLOAT32;
+    TRY(brc_tensor_check(src, err));
+    TRY(brci_destination_check(recipe, src->rank, src->shape, dst, err));
+    if (same_recipe(src, recipe) && brci_destination_check(recipe, src->rank, src->shape, src, NULL) == BRC_OK) {
+        copy(src, dst);
+        dst->recipe = *recipe;
+        taken = BRC_PATH_SAME;
+    } else {
+        uint64_t saved = brci_environment_enter();
+        int exact = brci_reference_translate(src, recipe, dst);
+        brci_environment_leave(saved);
+        if (exact) {
+            dst->recipe = *recipe;
+            taken = BRC_PATH_EXACT;
+        }
+    }
+    if (taken == BRC_PATH_FLOAT32) {
+        brci_source source = brci_source_tensor(src);
+        brci_cast(&source, recipe, options, 3.4028234663852886e38f, NULL, dst, NULL);
+    }
+    if (path != NULL) *path = taken;
+    return BRC_OK;
+}
+
+brc_status brc_requantize_new(const brc_tensor *src, const brc_recipe *recipe, const brc_options *options, brc_owned *dst,
+                              brc_path *path, brc_error *err) {
+    brc_status status;
+    if (dst != NULL) *dst = (brc_owned){0};
+    TRY(brc_tensor_check(src, err));
+    TRY(brci_own(recipe, src->rank, src->shape, dst, err));
+    status = brc_requantize(src, recipe, options, &dst->tensor, path, err);
+    if (status != BRC_OK) brc_release(dst);
+    return status;
+}

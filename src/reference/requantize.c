@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Requantizing without arithmetic: where every element and every scale of the source has an equal in the destination, codes and
+ * scales are translated and no value changes. */
+#include "reference/reference.h"
+
+#define CODES 256
+
+/* Destination code of each source code; 0 where some finite value or NaN has no equal. */
+static int translate_codes(const brc_format_info *from, const brc_format_info *to, uint8_t map[CODES]) {
+    for (unsigned code = 0; code < 1u << from->bits; code++) {
+        float x = (float)brci_decode(from, code), y;
+        map[code] = (uint8_t)brci_encode(to, x);
+        y = (float)brci_decode(to, map[code]);
+        /* The same number; a zero may lose its sign where the destination has no -0. */
+        if (brci_is_nan(x) ? !brci_is_nan(y) : (x < y || x > y || brci_is_nan(y))) return 0;
+    }
+    return 1;
+}
+
+/* Every destination block lies inside one source block. */
+static int nests(uint32_t inner, uint32_t outer) { return outer == 0 || (inner != 0 && outer % inner == 0); }
+
+static float multiplier_at(const brc_tensor *t, int64_t batch, int64_t row, int64_t col) {
+    float scale = brci_table_float(&t->scale, brc_table_index(t, &t->scale, batch, row, col)), global = 1;
+    if (t->global.data != NULL) global = brci_table_float(&t->global, brc_table_index(t, &t->global, batch, row, col));
+    return brci_multiplier(t, scale, global);
+}
+
+/* Calls for each destination block the source's multiplier there; stops at the first 0. */
+static int each_block(const brc_tensor *src, const brc_tensor *dst, int (*visit)(void *, int64_t, float), void *user) {
+    brci_counts n = brci_block_counts(brci_tensor_view(dst), dst->scale.block);
+    brc_block b = dst->scale.block;
+    for (int64_t i = 0; i < brci_counts_total(n); i++) {
+        int64_t col = i % n.cols, row = i / n.cols % n.rows, batch = i / n.cols / n.rows;
+        if (!visit(user, i, multiplier_at(src, batch * b.batch, row * b.rows, col * b.cols))) return 0;
+    }
+    return 1;
+}
+
+typedef struct scales {
+    const brc_table *table;
+    float largest, global;
+} scales;
+
+static int find_largest(void *user, int64_t i, float m) {
+    scales *s = user;
+    (void)i;
+    if (!(m > 0) || brci_is_infinite(m)) return 0; /* a NaN, negative or zero scale is not translated */
+    if (m > s->largest) s->largest = m;
+    return 1;
+}
+
+static int put_scale(void *user, int64_t i, float m) {
+    const scales *s = user;
+    const brc_format_info *f = brci_format(s->table->format);
+    float quotient = m / s->global, back;
+    uint64_t code = brci_encode(f, quotient);
+    brci_table_put(s->table, i, code);
+    back = (float)brci_decode(f, code) * s->global;
+    return !(back < m || back > m || brci_is_nan(back));
+}
+
+int brci_reference_translate(const brc_tensor *src, const brc_recipe *recipe, brc_tensor *dst) {
+    brc_block from = src->scale.block, to = dst->scale.block;
+    brci_view v = brci_tensor_view(src);
+    uint8_t map[CODES];
+    scales s = {&dst->scale, 0, 1};
+    if (src->zero.data != NULL || recipe->zero != BRC_NONE || src->group_index != NULL || recipe->history_length > 0) return 0;
+    if (!nests(to.batch, from.batch) || !nests(to.rows, from.rows) || !nests(to.cols, from.cols)) return 0;
+    if (src->global.data != NULL && (!nests(to.batch, src->global.block.batch) || !nests(to.rows, src->global.block.rows) ||
+                                     !nests(to.cols, src->global.block.cols)))
+        return 0;
+    if (!translate_codes(brci_format(src->format), brci_format(dst->format), map)) return 0;
+    if (!each_block(src, dst, find_largest, &s)) return 0;
+    if (recipe->levels == 2) {
+        /* A power of two that brings the largest scale into E4M3's top binade, where the most steps below it remain. */
+        int top = (int)(brci_bits(s.largest) >> 23) - 127 - 8;
+        if (s.largest > 0) s.global = (float)brci_power(top < -126 ? -126 : top);
+        if (dst->global.kind == BRC_KIND_DIVISOR) return 0;
+        brci_table_put(&dst->global, 0, brci_bits(s.global));
+    }
+    if (!each_block(src, dst, put_scale, &s)) return 0;
+    for (int64_t r = 0; r < v.batch * v.rows; r++) {
+        const uint8_t *in = (const uint8_t *)src->data + r * src->row_pitch;
+        uint8_t *out = (uint8_t *)dst->data + r * dst->row_pitch;
+        unsigned bits_in = brci_format(src->format)->bits, bits_out = brci_format(dst->format)->bits;
+        memset(out, 0, (size_t)brc_row_bytes((brc_format)dst->format, v.cols));
+        for (int64_t k = 0; k < v.cols; k++) brci_code_put(out, bits_out, k, map[brci_code_at(in, bits_in, k)]);
+    }
+    return 1;
+}

@@ -1,0 +1,198 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * One function a family of rules. All arithmetic is binary32, each operation rounded; docs/numerics.md has the formulas and
+ * the systems they equal. */
+#include "reference/scale.h"
+
+#include "core/codec.h"
+
+#define LARGEST 3.4028234663852886e38f /* FLT_MAX */
+#define SMALLEST_NORMAL 0x1p-126f
+
+void brci_extend(brci_extent *e, const float *x, int64_t count) {
+    for (int64_t i = 0; i < count; i++) {
+        uint32_t magnitude = brci_magnitude(x[i]);
+        if (magnitude > BRCI_F32_INFINITY) {
+            e->nan++;
+            continue;
+        }
+        e->infinite += magnitude == BRCI_F32_INFINITY;
+        if (magnitude > brci_bits(e->amax)) e->amax = brci_float(magnitude);
+        if (x[i] < e->low) e->low = x[i];
+        if (x[i] > e->high) e->high = x[i];
+    }
+}
+
+static float capped(float x) { return x > LARGEST ? LARGEST : x; }
+
+/* A positive scale in its stored format: never 0, infinite or NaN. Underflow -> smallest normal, overflow -> largest finite. */
+static uint64_t store(unsigned format, float scale) {
+    const brc_format_info *f = brci_format(format);
+    uint64_t code;
+    if ((double)scale > f->max) return f->max_code;
+    code = brci_encode(f, scale);
+    if (code > f->max_code) return f->max_code; /* rounded up to infinity */
+    if (f->family == BRC_FLOAT && code == 0) code = (uint64_t)1 << f->mantissa_bits;
+    return code;
+}
+
+static float stored(unsigned format, uint64_t code) { return (float)brci_decode(brci_format(format), code); }
+
+/* Distance from 1 to the next number of the format: torch.finfo(dtype).eps. */
+static float machine_epsilon(unsigned format) { return (float)brci_power(-(int)brci_format(format)->mantissa_bits); }
+
+/* A power of two not below x, as a biased exponent: the next one up unless x is one. Below 2^-127 it is 2^-127. */
+static uint32_t exponent_up(float x) {
+    uint32_t bits = brci_magnitude(x), exponent = bits >> 23, fraction = bits & 0x7FFFFFu;
+    return exponent + (fraction > 0 && !(exponent == 0 && fraction <= 0x400000u));
+}
+
+static uint32_t clamp_exponent(int64_t exponent) { return exponent < 0 ? 0 : exponent > 254 ? 254 : (uint32_t)exponent; }
+
+static int floor_log2(double x) { /* of a normal number */
+    uint64_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return (int)(bits >> 52) - 1023;
+}
+
+/* E8M0 scales of OCP MX. RCEIL encodes by x*2^(127-S) as TransformerEngine does, the others by x/s with s >= 2^-126 as
+ * torchao does; a zero block is byte 0. Infinity takes the largest scale. */
+static brci_scaling choose_mx(const brci_casting *c, const brci_extent *e) {
+    const brc_recipe *r = c->recipe;
+    uint32_t amax = brci_bits(e->amax), exponent;
+    brci_scaling s = {0};
+    if (amax == BRCI_F32_INFINITY) {
+        exponent = 254;
+    } else if (r->rule == BRC_RULE_RCEIL) {
+        exponent = clamp_exponent(exponent_up(e->amax / brci_element_reach(c->element)));
+    } else {
+        int64_t up = 0;
+        if (r->rule == BRC_RULE_EVEN) amax += (uint32_t)1 << (22 - c->element->mantissa_bits);
+        if (r->rule == BRC_RULE_CEIL) up = (amax & 0x7FFFFFu) > 0;
+        exponent = clamp_exponent((int64_t)(amax >> 23) + up - floor_log2(c->element->max));
+    }
+    s.scale = exponent;
+    s.coder.divide = r->rule != BRC_RULE_RCEIL;
+    s.coder.factor = s.coder.divide ? (float)brci_power((exponent > 1 ? (int)exponent : 1) - 127) : (float)brci_power(127 - (int)exponent);
+    return s;
+}
+
+/* TransformerEngine: the quantization scale k comes first, the dequantization scale is its reciprocal. */
+static brci_scaling choose_te(const brci_casting *c, const brci_extent *e) {
+    const brc_recipe *r = c->recipe;
+    float reach = (float)c->element->max * (float)brci_power(-r->margin);
+    float amax = e->amax < r->epsilon ? r->epsilon : e->amax;
+    float k = c->delayed;
+    brci_scaling s = {0};
+    if (!(k > 0)) {
+        uint32_t bits = brci_bits(amax);
+        k = bits == 0 || bits == BRCI_F32_INFINITY ? 1.0f : reach / amax;
+        /* Per tensor FLT_MAX, in blocks the largest number of the input's own type. */
+        if (brci_is_infinite(k)) k = r->block.rows == 0 && r->block.cols == 0 ? LARGEST : c->input_max;
+        if (r->pow2) k = brci_float(brci_bits(k) & 0xFF800000u);
+        if (brci_bits(k) == 0) k = SMALLEST_NORMAL; /* a subnormal cut to a power of two; only with a large margin */
+    }
+    s.scale = store(r->scale, 1.0f / k);
+    s.coder.factor = k;
+    return s;
+}
+
+/* The smallest scale a two-level or one-level NVFP4 block may have: E4M3's smallest normal number, 2^-6 (torchao). */
+static brci_scaling choose_e4m3(const brci_casting *c, const brci_extent *e) {
+    const brc_recipe *r = c->recipe;
+    const brc_format_info *scale = brci_format(BRC_E4M3);
+    float block = capped(e->amax) / brci_element_reach(c->element), s, whole;
+    brci_scaling result = {0};
+    if (r->levels == 2) block = r->arith == BRC_ARITH_DIV ? block * c->global : block / c->global;
+    if (block < (float)scale->smallest_normal) block = (float)scale->smallest_normal;
+    result.scale = store(BRC_E4M3, block);
+    s = stored(BRC_E4M3, result.scale);
+    if (r->arith == BRC_ARITH_DIV) {
+        whole = r->levels == 2 ? s / c->global : s;
+        result.coder = (brci_coder){.factor = brci_bits(whole) == 0 ? SMALLEST_NORMAL : whole, .divide = 1};
+    } else {
+        whole = r->levels == 2 ? 1.0f / c->global / s : 1.0f / s;
+        result.coder.factor = capped(whole);
+    }
+    return result;
+}
+
+float brci_choose_global(const brc_recipe *r, float amax) {
+    float reach = (float)(brci_format(BRC_E4M3)->max * (double)brci_element_reach(brci_format(r->element)));
+    float g;
+    amax = capped(amax);
+    if (brci_bits(amax) == 0) return 1.0f;
+    if (r->arith == BRC_ARITH_DIV) return capped(reach / amax);
+    g = amax / reach;
+    return g < SMALLEST_NORMAL ? SMALLEST_NORMAL : g;
+}
+
+static brci_coder coder_of(const brc_recipe *r, float scale) {
+    brci_coder coder = {.factor = scale, .divide = r->arith == BRC_ARITH_DIV};
+    if (!coder.divide) {
+        coder.factor = capped(1.0f / scale);
+        coder.round_first = r->rule == BRC_RULE_MINMAX;
+    }
+    return coder;
+}
+
+/* Floating-point elements: s = amax/max. */
+static brci_scaling choose_float(const brci_casting *c, const brci_extent *e) {
+    const brc_recipe *r = c->recipe;
+    float amax = e->amax, scale;
+    brci_scaling s = {0};
+    if (r->arith == BRC_ARITH_DEEPGEMM && amax < 1e-4f) amax = 1e-4f;
+    scale = brci_bits(amax) == 0 || brci_is_infinite(amax) ? 1.0f : amax / brci_element_reach(c->element);
+    if (r->scale == BRC_E8M0) {
+        s.scale = brci_bits(e->amax) == 0 ? 0 : brci_is_infinite(e->amax) ? 254 : clamp_exponent(exponent_up(scale));
+    } else {
+        if (r->pow2) scale = (float)brci_power((int)clamp_exponent(exponent_up(scale)) - 127);
+        s.scale = store(r->scale, scale);
+    }
+    s.coder = coder_of(r, stored(r->scale, s.scale));
+    return s;
+}
+
+/* Integers: half the code range, or the ends. An infinite number counts as the largest finite one. */
+static brci_scaling choose_integer(const brci_casting *c, const brci_extent *e) {
+    const brc_recipe *r = c->recipe;
+    const float lowest = (float)c->element->min, highest = (float)c->element->max;
+    const float low = -capped(-e->low), high = capped(e->high);
+    const int recip = r->arith == BRC_ARITH_RECIP;
+    float scale, least = recip ? (r->epsilon > 0 ? r->epsilon : machine_epsilon(r->scale)) : 0, real;
+    brci_scaling s = {0};
+    if (r->rule == BRC_RULE_MINMAX) scale = capped(high - low) / (highest - lowest);
+    else if (r->rule == BRC_RULE_NO_CLIP) {
+        float down = low < 0 && lowest < 0 ? low / lowest : 0, up = high / highest;
+        scale = down > up ? down : up;
+    } else scale = capped(e->amax) / brci_element_reach(c->element);
+    if (scale < least) scale = least;
+    if (brci_bits(e->amax) == 0 && !recip) scale = machine_epsilon(r->scale);
+    if (r->scale == BRC_E8M0) s.scale = brci_bits(e->amax) == 0 ? 0 : clamp_exponent(exponent_up(scale));
+    else s.scale = store(r->scale, scale);
+    real = stored(r->scale, s.scale);
+    s.coder = coder_of(r, real);
+    if (r->rule == BRC_RULE_MINMAX) {
+        float zero = recip ? lowest - brci_round_even(low / real) : lowest - low / real;
+        /* compressed-tensors: a zero block divides 0 by 0, and the NaN is stored as signed 0, the middle of the codes. */
+        if (brci_bits(e->amax) == 0 && !recip) zero = brci_round_even((lowest + highest + 1) / 2);
+        zero = brci_round_even(zero < lowest ? lowest : zero > highest ? highest : zero);
+        s.coder.zero = zero;
+        s.zero = brci_encode(brci_format(r->zero), zero);
+    }
+    return s;
+}
+
+brci_scaling brci_choose(const brci_casting *c, const brci_extent *e) {
+    const brc_recipe *r = c->recipe;
+    if (brci_is_mx_rule(r->rule)) return choose_mx(c, e);
+    if (r->scale == BRC_E4M3) return choose_e4m3(c, e);
+    if (r->arith == BRC_ARITH_TE) return choose_te(c, e);
+    return brci_is_integer(c->element) ? choose_integer(c, e) : choose_float(c, e);
+}
+
+uint64_t brci_encode_scaled(const brc_format_info *element, const brci_coder *coder, float x) {
+    float y = coder->divide ? x / coder->factor : x * coder->factor;
+    if (coder->round_first) y = brci_round_even(y);
+    if (brci_is_integer(element)) y = brci_is_nan(x) ? coder->zero : y + coder->zero; /* NaN becomes the code of 0 */
+    return brci_encode(element, y);
+}

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * From the numbers of a block to its scale, and how its elements are encoded under it. */
+#ifndef BRCI_SCALE_H
+#define BRCI_SCALE_H
+
+#include "core/recipe.h"
+
+/* What a scale is chosen from; NaN is counted and otherwise ignored. Starts as {0}. */
+typedef struct brci_extent {
+    float amax;       /* infinity is kept */
+    float low, high;  /* minimum and maximum, widened to zero */
+    int64_t nan, infinite;
+} brci_extent;
+
+void brci_extend(brci_extent *extent, const float *x, int64_t count);
+
+/* How the elements of one block are encoded: y = f32(x*factor) or f32(x/factor), then the zero point, then the codec. */
+typedef struct brci_coder {
+    float factor;
+    int divide;
+    float zero;       /* integer zero point */
+    int round_first;  /* the zero point is added to the rounded number (torchao), not before rounding */
+} brci_coder;
+
+/* The numbers stored for one block. */
+typedef struct brci_scaling {
+    uint64_t scale, zero; /* codes */
+    brci_coder coder;
+} brci_scaling;
+
+/* What one cast fixes for all blocks. */
+typedef struct brci_casting {
+    const brc_recipe *recipe;
+    const brc_format_info *element;
+    float input_max;   /* largest finite number of the source's format */
+    float global;      /* levels 2: the stored number */
+    float delayed;     /* delayed scaling: the state's scale; 0 = none */
+} brci_casting;
+
+/* The second level from the largest magnitude of all blocks that share it. */
+float brci_choose_global(const brc_recipe *recipe, float amax);
+
+brci_scaling brci_choose(const brci_casting *casting, const brci_extent *extent);
+
+uint64_t brci_encode_scaled(const brc_format_info *element, const brci_coder *coder, float x);
+
+#endif
