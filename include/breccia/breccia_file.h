@@ -151,8 +151,8 @@ typedef struct brc_entry {
     brc_dialect dialect;
     const brc_part *parts;
     size_t n_parts;
-    brc_tensor tensor;                 /* views into the map, or into memory of the checkpoint where the file's
-                                          order had to be changed */
+    brc_tensor tensor;                 /* geometry, and views into the map. data NULL = the file's order has to be
+                                          changed first; brc_checkpoint_load serves both */
     const char *evidence;              /* what told how to read it: "weight_scale_inv F32 [2,3] = ceil([140,264]/[128,128])" */
     const char *meaning;               /* "value = element * scale; one scale for each 128x128 block" */
     const char *recipe;                /* text of the recipe as stored, or of what is known: "e4m3, f32 per 128x128" */
@@ -187,6 +187,10 @@ BRC_API const brc_entry *brc_checkpoint_at(const brc_checkpoint *checkpoint, siz
 BRC_API const brc_entry *brc_checkpoint_find(const brc_checkpoint *checkpoint, const char *name);
 BRC_API size_t brc_checkpoint_findings(const brc_checkpoint *checkpoint);
 BRC_API const brc_finding *brc_checkpoint_finding(const brc_checkpoint *checkpoint, size_t i);
+/* The scaled tensor of an entry, ready for the operations of breccia.h: a view into the map where the file keeps the
+ * tensor's order, else rearranged into memory of its own. brc_release it before the checkpoint is closed. */
+BRC_API brc_status brc_checkpoint_load(const brc_checkpoint *checkpoint, const brc_entry *entry, brc_owned *tensor,
+                                       brc_error *err);
 /* The first finding that stops everything but inspect (ERROR or AMBIGUITY) as a status; BRC_OK if there is none. */
 BRC_API brc_status brc_checkpoint_usable(const brc_checkpoint *checkpoint, brc_error *err);
 

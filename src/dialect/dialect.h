@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What a dialect is: one file that defines `const brci_dialect brci_dialect_ID`, and a row of dialects.def whose column
+ * `reads` is 1. It turns named arrays into readings ("these arrays are one tensor, and this is what the scale means"),
+ * and a scaled tensor into arrays to be written. It never sees files.
+ *
+ * Reading: every dialect proposes; nothing is taken. What two dialects claim becomes an ambiguity, what none claims is
+ * compared with recognise.def, and the rest is plain. So a dialect states what it sees, whole or broken, and no more. */
+#ifndef BRCI_DIALECT_H
+#define BRCI_DIALECT_H
+
+#include "core/status.h"
+#include "dialect/arena.h"
+
+#include "breccia/breccia_file.h"
+
+#include <jansson.h>
+
+/* ------------------------------------------------------------------------------------------------- reading */
+
+#define BRCI_MAX_PARTS 12 /* arrays of one tensor: data, three tables, group index, companions */
+
+/* Arrays that are one tensor, as a dialect proposes. */
+typedef struct brci_reading {
+    brc_entry entry;                       /* tensor.format NONE = seen, but it cannot be read */
+    brc_part parts[BRCI_MAX_PARTS];
+    size_t numbers[BRCI_MAX_PARTS];        /* of the parts in the file */
+    int dropped;                           /* merged into another reading */
+    struct brci_reading *next;
+} brci_reading;
+
+typedef struct brci_array_name {
+    const char *name;
+    size_t number;
+} brci_array_name;
+
+typedef struct brci_finding {
+    brc_finding finding;
+    brc_status status;                     /* what a command that must stop returns */
+    struct brci_finding *next;
+} brci_finding;
+
+/* A checkpoint while it is being read. */
+typedef struct brci_reader {
+    const brc_file *file;
+    const char *path;
+    brci_arena *arena;
+    size_t n;                              /* arrays */
+    brci_array_name *by_name;              /* [n], sorted by name */
+    brci_reading **owner;                  /* [n] the reading that holds an array; NULL = none yet */
+    brci_reading *first, *last;
+    size_t readings;
+    brci_finding *first_finding, *last_finding;
+    size_t findings;
+    const char *method;                    /* quant_method of config.json; NULL = none */
+    json_t *quantization;                  /* its quantization_config; NULL = none */
+    brc_dialect forced;                    /* BRC_DIALECT_COUNT = by evidence */
+    char *scratch;                         /* for composed names */
+    size_t scratch_room;
+} brci_reader;
+
+/* Bytes before `suffix` at the end of `name`; -1 if it does not end so, or nothing stands before it. */
+int64_t brci_stem(const char *name, const char *suffix);
+/* The array called stem + suffix; NULL if there is none. `number` may be NULL. */
+const brc_named_array *brci_sibling(brci_reader *reader, const char *stem, size_t length, const char *suffix, size_t *number);
+/* A new reading; NULL when out of memory (which the reader's arena remembers). */
+brci_reading *brci_propose(brci_reader *reader, brc_dialect dialect, const char *name, size_t length);
+/* Adds the array called stem + suffix as a part; NULL if there is none. */
+const brc_named_array *brci_take(brci_reader *reader, brci_reading *reading, const char *role, const char *stem, size_t length,
+                                 const char *suffix);
+/* The part with a role; NULL if there is none. */
+const brc_named_array *brci_part(const brc_entry *entry, const char *role);
+/* Reports something about a tensor ("" = the file). */
+void brci_report(brci_reader *reader, brc_severity severity, brc_status status, const char *tensor, const char *text);
+/* The same, and the reading cannot be used. */
+void brci_refuse(brci_reader *reader, brci_reading *reading, brc_severity severity, brc_status status, const char *text);
+/* Fills in the entry's meaning (and its recipe where the dialect gave none) from the tensor. */
+void brci_describe(brci_arena *arena, brc_entry *entry);
+/* "F8_E4M3 [140,264]" */
+const char *brci_array_text(brci_arena *arena, const brc_named_array *array);
+
+/* ------------------------------------------------------------------------------------------------- geometry */
+
+/* Shape of a table beside its tensor: [] for one number, else the leading dimensions and the blocks of each axis. */
+brc_status brci_table_shape(const brc_tensor *tensor, brc_block block, int *rank, int64_t shape[BRC_MAX_RANK], brc_error *err);
+/* Whether two shapes are the same. */
+int brci_same_shape(int64_t rank_a, const int64_t *a, int64_t rank_b, const int64_t *b);
+
+/* ------------------------------------------------------------------------------------------------- writing */
+
+/* An array as a dialect stores it. Without `pack` its bytes are those of `part` of the tensor. */
+typedef struct brci_stored {
+    const char *name;
+    uint8_t format;                        /* brc_format */
+    int rank;
+    int64_t shape[BRC_MAX_RANK];
+    enum { BRCI_DATA, BRCI_SCALE, BRCI_GLOBAL, BRCI_ZERO, BRCI_GROUP_INDEX } part;
+    brc_status (*pack)(const brc_tensor *tensor, void *bytes, brc_error *err);
+} brci_stored;
+
+/* How one tensor is stored. */
+typedef struct brci_store {
+    brci_arena *arena;                     /* for names and texts */
+    brci_stored arrays[BRCI_MAX_PARTS];
+    size_t n;
+    const char *key, *value;               /* a pair of __metadata__; NULL = none */
+} brci_store;
+
+/* What a dialect may need to say in config.json. */
+typedef struct brci_summary {
+    const brc_recipe *recipe;
+    const char *const *kept;               /* 2-D weights that stayed in high precision */
+    size_t n_kept;
+} brci_summary;
+
+typedef struct brci_dialect {
+    const char *scale_suffix;              /* codes without an array of this suffix are a fault; NULL = no such rule */
+    uint8_t signed_scales;                 /* 1 = negative scales are normal */
+    brc_status (*read)(brci_reader *reader, brc_error *err);
+    /* The tensor of an entry whose `tensor.data` is NULL, rearranged into memory; NULL = never needed. */
+    brc_status (*load)(const brc_entry *entry, brc_owned *tensor, brc_error *err);
+    /* How a tensor of this geometry (buffers may be NULL) is stored; NULL = this dialect is not written. */
+    brc_status (*store)(const char *name, const brc_tensor *tensor, brci_store *store, brc_error *err);
+    /* Text of config.json's quantization_config, in the arena; NULL = the dialect has none. */
+    const char *(*config)(brci_arena *arena, const brci_summary *summary);
+    /* Whether a key of __metadata__ describes this entry, so that it goes when the entry is dequantized. */
+    int (*describes)(const brc_entry *entry, const char *key);
+} brci_dialect;
+
+/* The implementation of a dialect; NULL if it is not read yet. */
+const brci_dialect *brci_dialect_of(brc_dialect dialect);
+/* Memory for the buffers of a tensor: data NULL is fine before. */
+brc_status brci_owned_new(const brc_tensor *tensor, const brc_sizes *sizes, brc_owned *owned, brc_error *err);
+
+/* Steps of opening, in their order (checkpoint.c). */
+brc_status brci_read_config(brci_reader *reader);
+brc_status brci_recognise(brci_reader *reader, brc_error *err);
+void brci_report_bare(brci_reader *reader);
+
+#endif

@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * What every dialect does while it reads: look for siblings, propose a tensor, report. */
+#include "dialect/dialect.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+int64_t brci_stem(const char *name, const char *suffix) {
+    size_t length = strlen(name), end = strlen(suffix);
+    return length > end && memcmp(name + length - end, suffix, end) == 0 ? (int64_t)(length - end) : -1;
+}
+
+/* stem + suffix in the reader's scratch memory; NULL when out of memory. */
+static const char *compose(brci_reader *reader, const char *stem, size_t length, const char *suffix) {
+    size_t need = length + strlen(suffix) + 1;
+    if (need > reader->scratch_room) {
+        char *grown = realloc(reader->scratch, need * 2);
+        if (grown == NULL) {
+            reader->arena->failed = 1;
+            return NULL;
+        }
+        reader->scratch = grown;
+        reader->scratch_room = need * 2;
+    }
+    memcpy(reader->scratch, stem, length);
+    strcpy(reader->scratch + length, suffix);
+    return reader->scratch;
+}
+
+static int by_name(const void *key, const void *row) { return strcmp(key, ((const brci_array_name *)row)->name); }
+
+const brc_named_array *brci_sibling(brci_reader *reader, const char *stem, size_t length, const char *suffix, size_t *number) {
+    const char *name = compose(reader, stem, length, suffix);
+    const brci_array_name *found =
+        name == NULL || reader->n == 0 ? NULL : bsearch(name, reader->by_name, reader->n, sizeof *reader->by_name, by_name);
+    if (found == NULL) return NULL;
+    if (number != NULL) *number = found->number;
+    return brc_file_at(reader->file, found->number);
+}
+
+brci_reading *brci_propose(brci_reader *reader, brc_dialect dialect, const char *name, size_t length) {
+    brci_reading *reading = brci_arena_alloc(reader->arena, sizeof *reading);
+    if (reading == NULL) return NULL;
+    reading->entry = (brc_entry){.name = brci_arena_copy(reader->arena, name, length),
+                                 .dialect = dialect,
+                                 .parts = reading->parts,
+                                 .evidence = "",
+                                 .meaning = "",
+                                 .recipe = ""};
+    if (reader->last == NULL) reader->first = reading;
+    else reader->last->next = reading;
+    reader->last = reading;
+    reader->readings++;
+    return reading;
+}
+
+const brc_named_array *brci_take(brci_reader *reader, brci_reading *reading, const char *role, const char *stem, size_t length,
+                                 const char *suffix) {
+    size_t number;
+    const brc_named_array *array = brci_sibling(reader, stem, length, suffix, &number);
+    if (array == NULL || reading->entry.n_parts == BRCI_MAX_PARTS) return array;
+    reading->parts[reading->entry.n_parts] = (brc_part){role, array};
+    reading->numbers[reading->entry.n_parts++] = number;
+    return array;
+}
+
+const brc_named_array *brci_part(const brc_entry *entry, const char *role) {
+    for (size_t i = 0; i < entry->n_parts; i++)
+        if (strcmp(entry->parts[i].role, role) == 0) return entry->parts[i].array;
+    return NULL;
+}
+
+/* The shard that a tensor's first array lies in, else the path that was opened. */
+static const char *file_of(brci_reader *reader, const char *tensor) {
+    const brc_named_array *array = brci_sibling(reader, tensor, strlen(tensor), "", NULL);
+    return array == NULL ? reader->path : brc_file_shard_path(reader->file, array->shard);
+}
+
+static void report_in(brci_reader *reader, const char *file, brc_severity severity, brc_status status, const char *tensor,
+                      const char *text) {
+    brci_finding *made = brci_arena_alloc(reader->arena, sizeof *made);
+    if (made == NULL) return;
+    *made = (brci_finding){{severity, file, tensor, text}, status, NULL};
+    if (reader->last_finding == NULL) reader->first_finding = made;
+    else reader->last_finding->next = made;
+    reader->last_finding = made;
+    reader->findings++;
+}
+
+void brci_report(brci_reader *reader, brc_severity severity, brc_status status, const char *tensor, const char *text) {
+    report_in(reader, file_of(reader, tensor), severity, status, tensor, text);
+}
+
+void brci_refuse(brci_reader *reader, brci_reading *reading, brc_severity severity, brc_status status, const char *text) {
+    const brc_entry *entry = &reading->entry;
+    const char *file = entry->n_parts == 0 ? reader->path : brc_file_shard_path(reader->file, entry->parts[0].array->shard);
+    reading->entry.tensor = (brc_tensor){.size = sizeof(brc_tensor)};
+    reading->entry.meaning = text;
+    report_in(reader, file, severity, status, entry->name, text);
+}
+
+const char *brci_array_text(brci_arena *arena, const brc_named_array *array) {
+    return brci_arena_print(arena, "%s %s", array->dtype, brci_arena_shape(arena, array->rank, array->shape));
+}
