@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * breccia on NVIDIA GPUs.
+ *
+ * The kernels are compiled into the library; the driver is looked for when the first call needs it, so a program that
+ * includes this header starts on a machine without a GPU. What is missing there is said by the status:
+ *   BRC_NO_DRIVER    libcuda.so.1 is not installed, or too old (12.0 is needed)
+ *   BRC_NO_DEVICE    the driver sees no GPU
+ *   BRC_UNSUPPORTED  the current device has no kernels here: they are made for compute capability 9.0 (H100, H200, GH200)
+ *   BRC_DEVICE       the driver reported an error; its own words are in the text
+ *
+ * Every call works on the calling thread's current CUDA context, which is that of the framework in use; a program of its
+ * own calls brc_cuda_use first. All pointers are device pointers of that context. Work is queued on `stream` (a
+ * cudaStream_t or CUstream; NULL = the default stream) and the call returns at once: no call allocates, waits for the
+ * device, or prints. The first call of a process loads the kernels; brc_cuda_prepare does that beforehand, for example
+ * before a stream is captured into a graph. Thread-safe.
+ *
+ * Contents: 1 devices, 2 products, 3 casts. */
+#ifndef BRECCIA_CUDA_H
+#define BRECCIA_CUDA_H
+
+#include <breccia/breccia.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ----------------------------------------------------------------------------------------------- 1 devices */
+
+/* Number of devices that have kernels here. BRC_OK with 0 never happens: the status says what is missing. */
+BRC_API brc_status brc_cuda_devices(int *count, brc_error *err);
+/* Makes the primary context of a device (the one frameworks use) current on this thread. */
+BRC_API brc_status brc_cuda_use(int device, brc_error *err);
+/* Loads the kernels for the current device; the first call otherwise does it. */
+BRC_API brc_status brc_cuda_prepare(brc_error *err);
+
+/* ---------------------------------------------------------------------------------------------- 2 products */
+
+/* What the scales of a product cover. All are F32 dequantization scales: value = element * scale. */
+typedef enum brc_cuda_scaling {
+    BRC_CUDA_PER_TENSOR,       /* one number each */
+    BRC_CUDA_PER_ROW,          /* A: one a row [m]; B: one a row [n], a column of the product */
+    BRC_CUDA_BLOCK,            /* A: 1x128, K-block-major [K/128][m]; B: 128x128, [n/128][K/128] */
+    BRC_CUDA_BLOCK_ROWS        /* both 1x128, K-block-major: [K/128][m] and [K/128][n] */
+} brc_cuda_scaling;
+
+enum {
+    /* Leave the sum over all of K to the tensor cores, which keep about 14 bits of it; by default every 128 of K is
+     * added in F32. Has no meaning for block scales. */
+    BRC_CUDA_FAST_ACCUM = 1,
+    /* d += product, instead of d = product. */
+    BRC_CUDA_ACCUMULATE = 2,
+    /* The call promises that no work queued just before it on the stream writes `b` (weights rarely change): a product of
+     * few rows then starts to read it while the previous kernel is still running. */
+    BRC_CUDA_B_UNCHANGED = 4,
+    /* Do not start the kernel's set-up before the previous kernel on the stream has ended. */
+    BRC_CUDA_NO_OVERLAP = 8
+};
+
+/* How a product will be run. Filled by brc_cuda_plan; may be changed and passed on. */
+typedef struct brc_cuda_plan {
+    uint32_t size;
+    int32_t kernel;            /* row of the kernel table; -1 = the plain kernel, two orders slower */
+    int32_t grid;              /* blocks */
+    int32_t cluster;           /* blocks of a cluster */
+    int32_t tile_m, tile_n;    /* of one block */
+    int32_t stages;            /* of 128 K */
+    int32_t group, group_n;    /* raster: tiles walked along one axis before the other advances; 1 = along n */
+    int32_t rows;              /* few rows of A: rows of B in a unit */
+    int32_t shared_bytes;      /* of a block */
+    float microseconds;        /* what the planner expects */
+} brc_cuda_plan;
+
+/* d[m, n] = a[m, k] * b[n, k]^T (+ bias[n]) (+ d). Both operands are FP8 with K contiguous: a weight is stored [n, k].
+ * Fast for any m, n, k as long as k and the pitches of a and b are multiples of 16 and their addresses too, block scales of A
+ * start on 16 bytes and have a pitch that is a multiple of 4; anything else is correct, but slow (the plan says so).
+ * |d - exact| <= g * sum(|a||b|) + half an ulp of the output, with g = 2^-11 + k * 2^-24, or k/32 * 2^-13 with fast
+ * accumulation. Equal inputs give equal bits. */
+typedef struct brc_cuda_product {
+    uint32_t size;
+    uint32_t flags;            /* BRC_CUDA_FAST_ACCUM.. */
+    uint8_t a_format, b_format;   /* BRC_E4M3, BRC_E5M2 */
+    uint8_t d_format;          /* BRC_BF16, BRC_F16, BRC_F32 */
+    uint8_t bias_format;       /* the same */
+    int32_t scaling;           /* brc_cuda_scaling */
+    int64_t m, n, k;
+    const void *a, *b;
+    int64_t a_pitch, b_pitch;  /* bytes from row to row; 0 = k */
+    void *d;
+    int64_t d_pitch;           /* elements from row to row; 0 = n */
+    const float *a_scale, *b_scale;
+    int64_t a_scale_pitch;     /* block scales: numbers from one K block to the next; 0 = m */
+    int64_t b_scale_pitch;     /* BLOCK: from one block row to the next; 0 = k/128. BLOCK_ROWS: as a_scale_pitch; 0 = n */
+    const void *bias;          /* [n], or NULL */
+    const brc_cuda_plan *plan; /* NULL = the planner's choice */
+} brc_cuda_product;
+
+BRC_API brc_status brc_cuda_matmul(const brc_cuda_product *product, void *stream, brc_error *err);
+
+/* The planner's choice for a product on a device of so many multiprocessors (0 = 132). Needs no GPU. */
+BRC_API brc_status brc_cuda_plan_product(const brc_cuda_product *product, int multiprocessors, brc_cuda_plan *plan, brc_error *err);
+/* The plan in words, for a log line. Returns the length; at most `room` bytes are written, ending in NUL. */
+BRC_API size_t brc_cuda_plan_text(const brc_cuda_plan *plan, char *text, size_t room);
+/* Fills in a plan for one given row of the kernel table (0, 1, ..), for measuring: BRC_NOT_FOUND past the end,
+ * BRC_UNSUPPORTED if the row does not fit the product. */
+BRC_API brc_status brc_cuda_plan_row(const brc_cuda_product *product, int multiprocessors, int row, brc_cuda_plan *plan, brc_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What the host hands to a kernel: plain structs, read by C11 and CUDA C++ alike. */
+#ifndef BRCI_CUDA_ARGUMENTS_H
+#define BRCI_CUDA_ARGUMENTS_H
+
+#include <stdint.h>
+
+#ifdef __cplusplus
+#define BRCI_ALIGNED(n) alignas(n)
+#else
+#define BRCI_ALIGNED(n) _Alignas(n)
+#endif
+
+/* The driver's CUtensorMap: 128 opaque bytes, 64-byte aligned. */
+typedef struct brci_map { BRCI_ALIGNED(64) uint64_t opaque[16]; } brci_map;
+
+/* What the output holds, and what is added to it. */
+enum { BRCI_OUT_F32, BRCI_OUT_F16, BRCI_OUT_BF16 };
+
+/* Product kernels. Rows of A are m, rows of B are n; D is [m, n] with pitch ldd, in elements. */
+typedef struct brci_gemm_args {
+    brci_map a, b;             /* boxes of 128 bytes of K by the tile's rows */
+    brci_map a_scale;          /* block scales of A, K-block-major: boxes of the tile's rows by 1 */
+    brci_map b_scale;          /* the same of B, where B is scaled 1x128 too */
+    void *d;
+    const float *row_scale;    /* per-tensor and per-row scales: entry r * row_stride */
+    const float *col_scale;    /* per-tensor and per-column scales, or the 128x128 scales of B */
+    const void *bias;          /* [n] of bias_type, or NULL */
+    int64_t ldd;
+    int64_t col_pitch;         /* 128x128 scales of B: floats from one block row to the next */
+    int32_t m, n, k_steps;     /* k_steps = K / 128, rounded up */
+    int32_t row_stride, col_stride;   /* 0 = one scale for all */
+    int32_t tiles_m, tiles_n;  /* in units of one cluster's tile */
+    int32_t group;             /* raster: walk this many tiles along one axis before advancing the other */
+    int32_t group_n;           /* the group lies along n, else along m */
+    int32_t out, bias_type;    /* BRCI_OUT_* */
+    int32_t accumulate;        /* D += product */
+    int32_t wide;              /* D may be written 16 bytes at a time */
+    int32_t rows, stages;      /* small-M kernel: weight rows of a unit, stages of the pipeline */
+    int32_t scaled;            /* small-M kernel: 1 = block scales */
+    int32_t early;             /* small-M kernel: B may be read before the previous kernel has ended */
+} brci_gemm_args;
+
+/* The plain kernel for shapes the tensor copies cannot address. */
+typedef struct brci_plain_args {
+    const uint8_t *a, *b;
+    void *d;
+    const float *row_scale, *col_scale;
+    const void *bias;
+    int64_t lda, ldb, ldd, row_pitch, col_pitch;
+    int32_t m, n, k;
+    int32_t row_stride, col_stride;
+    int32_t a_e5m2, b_e5m2;
+    int32_t scaling;           /* brc_cuda_scaling */
+    int32_t out, bias_type, accumulate;
+} brci_plain_args;
+
+#endif

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The port to the CUDA driver: find it, load the kernels once, launch. Nothing else here knows the driver. */
+#ifndef BRCI_CUDA_DRIVER_H
+#define BRCI_CUDA_DRIVER_H
+
+#include <breccia/breccia_cuda.h>
+#include <stdarg.h>
+
+#include "arguments.h"
+
+/* Every kernel of the library by number: the rows of kernels.def in order, then those of other.def. */
+enum {
+#define GEMM(a, b, mode, team, mw, bn, share, rate) BRCI_KERNEL_GEMM_##a##_##b##_##mode##_##team##_##mw##_##bn##_##share,
+#define SMALL(a, b, units, nb) BRCI_KERNEL_SMALL_##a##_##b##_##units##_##nb,
+#include "kernels.def"
+    BRCI_PRODUCT_KERNELS,
+    BRCI_KERNEL_PLAIN = BRCI_PRODUCT_KERNELS,
+#define CAST(name) BRCI_KERNEL_##name,
+#include "casts.def"
+    BRCI_KERNELS
+};
+
+typedef struct brci_launch {
+    int kernel;                         /* BRCI_KERNEL_* */
+    uint32_t grid[3], threads, shared_bytes;
+    uint32_t cluster;                   /* 0 or 1 = none */
+    int cooperative;                    /* all blocks resident at one time */
+    int overlap;                        /* programmatic dependent launch */
+    void *arguments;                    /* the kernel's one parameter */
+} brci_launch;
+
+/* A two-dimensional view for the tensor copies: `inner` contiguous elements of `bytes` each, `outer` rows. */
+typedef struct brci_view {
+    const void *data;
+    uint64_t inner, outer, pitch;       /* pitch in bytes */
+    uint32_t box_inner, box_outer;
+    uint32_t bytes;                     /* of an element: 1 (swizzled 128-byte rows) or 4 (plain F32) */
+} brci_view;
+
+/* The current context's device is ready: driver found, kernels loaded. multiprocessors may be NULL. */
+brc_status brci_cuda_ready(int *multiprocessors, brc_error *err);
+brc_status brci_cuda_map(const brci_view *view, brci_map *map, brc_error *err);
+brc_status brci_cuda_launch(const brci_launch *launch, void *stream, brc_error *err);
+
+brc_status brci_cuda_fail(brc_error *err, brc_status status, const char *format, ...)
+#if defined(__GNUC__)
+    __attribute__((format(printf, 3, 4)))
+#endif
+    ;
+
+#endif

@@ -1,0 +1,280 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * D[m, n] = A[m, K] * B[n, K]^T in FP8 on Hopper's tensor cores, one persistent block an SM.
+ *
+ * One warpgroup loads, two multiply. The loader's thread fills a ring of stages, each 128 bytes of K deep, through the
+ * tensor copy engine; "full" barriers say that a stage has arrived, "empty" barriers that it may be overwritten. The two
+ * multiplying warpgroups form a team in one of three ways:
+ *   TOGETHER  one tile, each warpgroup half of its rows: B is read once for both
+ *   TURNS     one tile each, loaded one after the other: while one warpgroup stores, the other multiplies
+ *   APART     one tile each, each with a ring of its own: two independent kernels in one block
+ * Nothing after the roles have split makes the warpgroups wait for one another.
+ *
+ * The tensor cores keep about 14 bits of an FP8 product's accumulator, so by default every 128 of K is added to FP32
+ * registers ("promoted"); the block scales ride on that addition. FAST leaves the whole K to the tensor cores. */
+#pragma once
+#include "arguments.h"
+#include "shape.h"
+#include "parts/barrier.cuh"
+#include "parts/store.cuh"
+#include "parts/tma.cuh"
+#include "parts/wgmma.cuh"
+
+namespace brc {
+
+constexpr int gcd(int a, int b) { return b ? gcd(b, a % b) : a; }
+
+/* MW: 64-row products a warpgroup does, one after another. BN: columns of the tile. The rest is shape.h's. */
+template <int MODE, int TEAM, int MW, int BN, int SHARE>
+struct GemmShape {
+    static constexpr int GROUPS = 2;
+    static constexpr int CLUSTER = SHARE == BRCI_NONE ? 1 : 2;
+    static constexpr int BM = brci_tile_rows(TEAM, MW), RINGS = brci_rings(TEAM), STAGES = brci_stages(MODE, TEAM, MW, BN);
+    static constexpr int READERS = (TEAM == BRCI_TOGETHER ? GROUPS : 1) * 4 * CLUSTER;   /* warps that free a stage */
+    static constexpr bool SCALED = brci_scaled(MODE);
+
+    static constexpr int A_BYTES = BM * 128, B_BYTES = BN * 128, TILE_BYTES = A_BYTES + B_BYTES;
+    static constexpr int A_SCALE_BYTES = brci_a_scale_bytes(MODE, TEAM, MW);
+    static constexpr int SCALE_BYTES = A_SCALE_BYTES + brci_b_scale_bytes(MODE, BN);
+    static constexpr int FULL_BYTES = TILE_BYTES + A_SCALE_BYTES + (MODE == BRCI_BLOCK_ROWS ? BN * 4 : 0);
+
+    static constexpr int ALL = RINGS * STAGES;
+    static constexpr int SCALES_AT = ALL * TILE_BYTES, STAGING_AT = SCALES_AT + ALL * SCALE_BYTES;
+    static constexpr int BARRIERS_AT = STAGING_AT + GROUPS * 4 * BRCI_STORE_BYTES;
+    static_assert(STAGES >= 2 && BARRIERS_AT + ALL * 16 <= brci_shared_bytes(MODE, TEAM, MW, BN), "the tile does not fit");
+
+    /* 128-wide column blocks of B's scales that one tile can touch. */
+    static constexpr int SPAN = (128 - gcd(BN, 128) + BN + 127) / 128;
+};
+
+/* Position in a ring of stages. */
+template <int STAGES> struct Ring {
+    uint32_t stage = 0, phase = 0;
+    __device__ __forceinline__ void next() { if (++stage == STAGES) { stage = 0; phase ^= 1; } }
+    __device__ __forceinline__ void skip(uint32_t n) { n += stage; stage = n % STAGES; phase ^= n / STAGES & 1; }
+};
+
+/* Which tile a step of the walk is. Tiles are visited in groups, so that the tiles in flight at one time touch few rows
+ * of both operands and find them in L2. Units are cluster tiles. */
+__device__ __forceinline__ void tile_at(const brci_gemm_args &g, int unit, int &tm, int &tn)
+{
+    const int major = g.group_n ? g.tiles_n : g.tiles_m, minor = g.group_n ? g.tiles_m : g.tiles_n;
+    const int per_group = g.group * minor, first = unit / per_group * g.group;
+    const int height = min(g.group, major - first), inside = unit % per_group;
+    const int a = first + inside % height, b = inside / height;
+    tm = g.group_n ? b : a;
+    tn = g.group_n ? a : b;
+}
+
+template <int TA, int TB, int MODE, int TEAM, int MW, int BN, int SHARE>
+__device__ __forceinline__ void gemm(const brci_gemm_args &g)
+{
+    using S = GemmShape<MODE, TEAM, MW, BN, SHARE>;
+    extern __shared__ __align__(1024) uint8_t shared[];
+    const uint32_t tiles_at = shared_address(shared);
+    const int warp = __shfl_sync(~0u, threadIdx.x / 32, 0), group = warp / 4;
+    const uint32_t rank = S::CLUSTER > 1 ? cluster_rank() : 0;
+    const int worker = blockIdx.x / S::CLUSTER, workers = gridDim.x / S::CLUSTER, units = g.tiles_m * g.tiles_n;
+
+    auto tile = [&](int ring, uint32_t stage) { return tiles_at + (ring * S::STAGES + stage) * S::TILE_BYTES; };
+    auto scales = [&](int ring, uint32_t stage) { return S::SCALES_AT + (ring * S::STAGES + stage) * S::SCALE_BYTES; };
+    auto full = [&](int ring, uint32_t stage) { return tiles_at + S::BARRIERS_AT + (ring * S::STAGES + stage) * 16; };
+    auto empty = [&](int ring, uint32_t stage) { return full(ring, stage) + 8; };
+    auto place = [&](int unit, int &tm, int &tn) {
+        tile_at(g, unit, tm, tn);
+        if (SHARE == BRCI_B) tm = tm * 2 + rank;
+        if (SHARE == BRCI_A) tn = tn * 2 + rank;
+    };
+
+    if (warp == 0 && elect_one()) {
+        for (int i = 0; i < S::ALL; i++) {
+            barrier_init(full(0, i), 1);
+            barrier_init(empty(0, i), S::READERS);
+        }
+        barrier_init_fence();
+        tma_prefetch_map(&g.a);
+        tma_prefetch_map(&g.b);
+        if (S::SCALED) tma_prefetch_map(&g.a_scale);
+    }
+    if (S::CLUSTER > 1) cluster_sync(); else __syncthreads();
+    grid_wait();
+
+    if (group == S::GROUPS) {
+        /* ---- loading */
+        registers_give<40>();
+        const int ring = warp % 4;
+        if (ring < S::RINGS && elect_one()) {
+            Ring<S::STAGES> at;
+            for (int unit = worker + ring * workers; unit < units; unit += workers * S::RINGS) {
+                int tm, tn;
+                place(unit, tm, tn);
+                for (int k = 0; k < g.k_steps; k++, at.next()) {
+                    const uint32_t bar = full(ring, at.stage), a = tile(ring, at.stage), b = a + S::A_BYTES;
+                    barrier_wait(empty(ring, at.stage), at.phase ^ 1);
+                    barrier_expect(bar, S::FULL_BYTES);
+                    if constexpr (SHARE == BRCI_A)
+                        tma_load_shared(a + rank * (S::A_BYTES / 2), &g.a, bar, k * 128, tm * S::BM + rank * (S::BM / 2), 3);
+                    else
+                        tma_load(a, &g.a, bar, k * 128, tm * S::BM);
+                    if constexpr (SHARE == BRCI_B)
+                        tma_load_shared(b + rank * (S::B_BYTES / 2), &g.b, bar, k * 128, tn * BN + rank * (BN / 2), 3);
+                    else
+                        tma_load(b, &g.b, bar, k * 128, tn * BN);
+                    const uint32_t s = tiles_at + scales(ring, at.stage);
+                    if constexpr (S::SCALED) tma_load(s, &g.a_scale, bar, tm * S::BM, k);
+                    if constexpr (MODE == BRCI_BLOCK_ROWS) tma_load(s + S::A_SCALE_BYTES, &g.b_scale, bar, tn * BN, k);
+                }
+            }
+            grid_launch_next();
+        }
+        __syncwarp();
+    } else {
+        /* ---- multiplying */
+        registers_take<232>();
+        constexpr int ACC = BN / 2;                       /* registers of one 64-row product */
+        constexpr bool CHAINED = MODE == BRCI_FAST;            /* one product over the whole K */
+        const int lane = threadIdx.x % 32, ring = TEAM == BRCI_APART ? group : 0;
+        const int own_row = (TEAM == BRCI_TOGETHER ? group * MW * 64 : 0);       /* first row of this warpgroup in the tile */
+        const int thread_row = (warp % 4) * 16 + lane / 4;                  /* of a 64-row product; and + 8 */
+        float acc[CHAINED ? MW : 1][ACC], sum[CHAINED ? 1 : MW][CHAINED ? 1 : ACC];
+
+        auto release = [&](uint32_t stage) {
+            if constexpr (S::CLUSTER > 1) { if (lane < S::CLUSTER) barrier_arrive_at(empty(ring, stage), lane); }
+            else if (lane == 0) barrier_arrive(empty(ring, stage));
+        };
+
+        Ring<S::STAGES> at;
+        if (TEAM == BRCI_TURNS && group == 1) at.skip(g.k_steps);
+        const int first = worker + (TEAM == BRCI_TOGETHER ? 0 : group * workers), stride = workers * (TEAM == BRCI_TOGETHER ? 1 : S::GROUPS);
+        for (int unit = first; unit < units; unit += stride) {
+            int tm, tn;
+            place(unit, tm, tn);
+
+            if constexpr (CHAINED) {
+                uint32_t previous = 0;
+                for (int k = 0; k < g.k_steps; k++, at.next()) {
+                    barrier_wait(full(ring, at.stage), at.phase);
+                    const uint64_t a = tile_descriptor(tile(ring, at.stage) + own_row * 128);
+                    const uint64_t b = tile_descriptor(tile(ring, at.stage) + S::A_BYTES);
+#pragma unroll
+                    for (int h = 0; h < MW; h++) wgmma_pin(acc[h]);
+                    wgmma_fence();
+#pragma unroll
+                    for (int kk = 0; kk < 4; kk++)
+#pragma unroll
+                        for (int h = 0; h < MW; h++)
+                            Wgmma<BN>::template mma<TA, TB>(acc[h], a + h * 512 + kk * 2, b + kk * 2, k | kk);
+                    wgmma_commit();
+#pragma unroll
+                    for (int h = 0; h < MW; h++) wgmma_pin(acc[h]);
+                    wgmma_wait<1>();
+                    if (k > 0) release(previous);
+                    previous = at.stage;
+                }
+                wgmma_wait<0>();
+#pragma unroll
+                for (int h = 0; h < MW; h++) wgmma_pin(acc[h]);
+                release(previous);
+            } else {
+#pragma unroll
+                for (int h = 0; h < MW; h++)
+#pragma unroll
+                    for (int i = 0; i < ACC; i++) sum[h][i] = 0.0f;
+
+                /* B's scales: the block columns under this tile. The next step's are fetched while this one multiplies. */
+                const int column = tn * BN, inside = column % 128;
+                const float *b_scale = g.col_scale;
+                int64_t b_block[S::SPAN];
+                float b_next[S::SPAN];
+                if constexpr (MODE == BRCI_BLOCK) {
+                    const int last = (g.n - 1) / 128;
+#pragma unroll
+                    for (int j = 0; j < S::SPAN; j++) {
+                        b_block[j] = min(column / 128 + j, last) * g.col_pitch;
+                        b_next[j] = __ldg(b_scale + b_block[j]);
+                    }
+                }
+
+                for (int k = 0; k < g.k_steps; k++, at.next()) {
+                    float b_now[S::SPAN];
+                    if constexpr (MODE == BRCI_BLOCK) {
+                        const int ahead = min(k + 1, g.k_steps - 1);
+#pragma unroll
+                        for (int j = 0; j < S::SPAN; j++) {
+                            b_now[j] = b_next[j];
+                            b_next[j] = __ldg(b_scale + b_block[j] + ahead);
+                        }
+                    }
+                    barrier_wait(full(ring, at.stage), at.phase);
+                    const uint64_t a = tile_descriptor(tile(ring, at.stage) + own_row * 128);
+                    const uint64_t b = tile_descriptor(tile(ring, at.stage) + S::A_BYTES);
+                    const float *a_scale = reinterpret_cast<const float *>(shared + scales(ring, at.stage)) + own_row + thread_row;
+                    const float *c_scale = reinterpret_cast<const float *>(shared + scales(ring, at.stage) + S::A_SCALE_BYTES) + lane % 4 * 2;
+#pragma unroll
+                    for (int h = 0; h < MW; h++) {
+                        float s[2][S::SPAN];              /* of rows thread_row and + 8 */
+                        if constexpr (S::SCALED) {
+                            const float low = a_scale[h * 64], high = a_scale[h * 64 + 8];
+#pragma unroll
+                            for (int j = 0; j < S::SPAN; j++) {
+                                s[0][j] = MODE == BRCI_BLOCK ? low * b_now[j] : low;
+                                s[1][j] = MODE == BRCI_BLOCK ? high * b_now[j] : high;
+                            }
+                        }
+                        wgmma_pin(acc[0]);
+                        wgmma_fence();
+#pragma unroll
+                        for (int kk = 0; kk < 4; kk++)
+                            Wgmma<BN>::template mma<TA, TB>(acc[0], a + h * 512 + kk * 2, b + kk * 2, kk);
+                        wgmma_commit();
+                        wgmma_pin(acc[0]);
+                        wgmma_wait<0>();
+                        if (h == MW - 1 && MODE != BRCI_BLOCK_ROWS) release(at.stage);
+#pragma unroll
+                        for (int i = 0; i < BN / 8; i++) {
+                            if constexpr (MODE == BRCI_PROMOTED) {
+#pragma unroll
+                                for (int j = 0; j < 4; j++) sum[h][4 * i + j] += acc[0][4 * i + j];
+                            } else if constexpr (MODE == BRCI_BLOCK) {
+                                /* a group of 8 columns never crosses a block */
+                                float low = s[0][0], high = s[1][0];
+#pragma unroll
+                                for (int j = 1; j < S::SPAN; j++) {
+                                    const bool beyond = inside + 8 * i >= 128 * j;
+                                    low = beyond ? s[0][j] : low;
+                                    high = beyond ? s[1][j] : high;
+                                }
+                                sum[h][4 * i] += acc[0][4 * i] * low;
+                                sum[h][4 * i + 1] += acc[0][4 * i + 1] * low;
+                                sum[h][4 * i + 2] += acc[0][4 * i + 2] * high;
+                                sum[h][4 * i + 3] += acc[0][4 * i + 3] * high;
+                            } else {
+                                const float2 c = *reinterpret_cast<const float2 *>(c_scale + 8 * i);
+                                sum[h][4 * i] += acc[0][4 * i] * (s[0][0] * c.x);
+                                sum[h][4 * i + 1] += acc[0][4 * i + 1] * (s[0][0] * c.y);
+                                sum[h][4 * i + 2] += acc[0][4 * i + 2] * (s[1][0] * c.x);
+                                sum[h][4 * i + 3] += acc[0][4 * i + 3] * (s[1][0] * c.y);
+                            }
+                        }
+                        if (h == MW - 1 && MODE == BRCI_BLOCK_ROWS) { __syncwarp(); release(at.stage); }
+                    }
+                }
+            }
+            if (TEAM == BRCI_TURNS) at.skip(g.k_steps);        /* the other warpgroup's tile */
+
+            /* ---- storing */
+            const uint32_t staging = tiles_at + S::STAGING_AT + (group * 4 + warp % 4) * BRCI_STORE_BYTES;
+#pragma unroll
+            for (int h = 0; h < MW; h++) {
+                float (&d)[ACC] = reinterpret_cast<float (&)[ACC]>(CHAINED ? acc[CHAINED ? h : 0][0] : sum[CHAINED ? 0 : h][0]);
+                const int row = tm * S::BM + own_row + h * 64 + (warp % 4) * 16, column = tn * BN;
+                if (!S::SCALED) scale_fragment<BN>(g, d, row, column, lane);
+                store_fragment<BN>(g, d, row, column, lane, staging);
+            }
+        }
+    }
+    /* A block may not leave while its neighbour still writes to its memory or arrives on its barriers. */
+    if (S::CLUSTER > 1) cluster_sync();
+}
+
+}  // namespace brc

@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The BLOCK rows of kernels.def for E4M3. */
+#include "kernel.cuh"
+
+#define BRC_ROW_FAST BRC_SKIP
+#define BRC_ROW_PROMOTED BRC_SKIP
+#define BRC_ROW_BLOCK BRC_SKIP
+#define BRC_ROW_BLOCK_ROWS BRC_SKIP
+#undef BRC_ROW_BLOCK
+#define BRC_ROW_BLOCK BRC_GEMM
+#define BRC_TYPES_E4M3_E4M3(mode, ...) BRC_ROW_##mode(E4M3, E4M3, mode, __VA_ARGS__)
+#define BRC_TYPES_E4M3_E5M2 BRC_SKIP
+#define BRC_TYPES_E5M2_E4M3 BRC_SKIP
+#define BRC_TYPES_E5M2_E5M2 BRC_SKIP
+#define GEMM(a, b, mode, team, mw, bn, share, rate) BRC_TYPES_##a##_##b(mode, team, mw, bn, share)
+#define SMALL BRC_SKIP
+#include "kernels.def"

@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * D[m, n] = A[m, K] * B[n, K]^T for what the tensor copies cannot address: a K or pitch that is no multiple of 16 bytes,
+ * unaligned pointers, K = 0. One block a 64x64 tile, products in FP32 on the ordinary cores; two orders slower. */
+#pragma once
+#include <cuda_fp16.h>
+
+#include "arguments.h"
+#include "parts/store.cuh"
+
+namespace brc {
+
+__device__ __forceinline__ float decode_fp8(uint8_t code, int e5m2)
+{
+    uint32_t pair;
+    const uint16_t both = code;
+    if (e5m2) asm("cvt.rn.f16x2.e5m2x2 %0, %1;" : "=r"(pair) : "h"(both));
+    else asm("cvt.rn.f16x2.e4m3x2 %0, %1;" : "=r"(pair) : "h"(both));
+    return __half2float(__ushort_as_half(static_cast<uint16_t>(pair)));
+}
+
+/* scaling: 0 per tensor, 1 per row, 2 blocks of 1x128 and 128x128, 3 blocks of 1x128 on both sides. */
+__device__ __forceinline__ void gemm_plain(const brci_plain_args &g)
+{
+    __shared__ float a[32][65], b[32][65];
+    const int x = threadIdx.x % 16, y = threadIdx.x / 16;
+    const int64_t row0 = blockIdx.y * 64ll, col0 = blockIdx.x * 64ll;
+    const bool scaled = g.scaling >= 2;
+    float sum[4][4] = {}, part[4][4] = {};
+    for (int k0 = 0; k0 < g.k; k0 += 32) {
+        for (int e = threadIdx.x; e < 64 * 32; e += 256) {
+            const int k = e % 32, r = e / 32;
+            const bool in = k0 + k < g.k;
+            a[k][r] = in && row0 + r < g.m ? decode_fp8(g.a[(row0 + r) * g.lda + k0 + k], g.a_e5m2) : 0.0f;
+            b[k][r] = in && col0 + r < g.n ? decode_fp8(g.b[(col0 + r) * g.ldb + k0 + k], g.b_e5m2) : 0.0f;
+        }
+        __syncthreads();
+        for (int k = 0; k < 32; k++)
+#pragma unroll
+            for (int i = 0; i < 4; i++)
+#pragma unroll
+                for (int j = 0; j < 4; j++) part[i][j] += a[k][y + 16 * i] * b[k][x + 16 * j];
+        __syncthreads();
+        if ((k0 + 32) % 128 && k0 + 32 < g.k) continue;
+        const int kb = k0 / 128;
+#pragma unroll
+        for (int i = 0; i < 4; i++)
+#pragma unroll
+            for (int j = 0; j < 4; j++) {
+                const int64_t r = min(row0 + y + 16 * i, static_cast<int64_t>(g.m) - 1), c = min(col0 + x + 16 * j, static_cast<int64_t>(g.n) - 1);
+                float s = 1.0f;
+                if (scaled) s = g.row_scale[kb * g.row_pitch + r] * (g.scaling == 2 ? g.col_scale[c / 128 * g.col_pitch + kb] : g.col_scale[kb * g.col_pitch + c]);
+                sum[i][j] += part[i][j] * s;
+                part[i][j] = 0.0f;
+            }
+    }
+    for (int i = 0; i < 4; i++)
+        for (int j = 0; j < 4; j++) {
+            const int64_t r = row0 + y + 16 * i, c = col0 + x + 16 * j;
+            if (r >= g.m || c >= g.n) continue;
+            float v = sum[i][j];
+            if (!scaled) v *= g.row_scale[r * g.row_stride] * g.col_scale[c * g.col_stride];
+            if (g.bias) v += read_any(g.bias, c, g.bias_type);
+            const int64_t to = r * g.ldd + c;
+            if (g.accumulate) v += read_any(g.d, to, g.out);
+            write_any(g.d, to, g.out, v);
+        }
+}
+
+}  // namespace brc

@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * D[m, n] = A[m, K] * B[n, K]^T for few rows m (tokens) and a large B (weights): every byte of B is read once, and the
+ * time is that of reading it. The weights take the 64-row side of the tensor cores, the tokens the narrow one, so that
+ * no product is wasted on absent tokens.
+ *
+ * A block owns UNITS * g.rows weight rows: any multiple of 8 rows up to 64 makes a unit, so a planner can give all
+ * SMs the same number of bytes. A unit's product still covers 64 rows; those past g.rows are the next bytes of
+ * shared memory, whatever they hold, and are never looked at. The blocks of a cluster share the rows and split K;
+ * their sums meet in shared memory in a fixed order, so that equal inputs give equal bits.
+ * Always promoted each 128 of K: the tensor cores wait for memory anyway. */
+#pragma once
+#include "arguments.h"
+#include "shape.h"
+#include "parts/barrier.cuh"
+#include "parts/store.cuh"
+#include "parts/tma.cuh"
+#include "parts/wgmma.cuh"
+
+namespace brc {
+
+/* Shared memory: barriers, then the stages (weights, tokens), one unit of slack for the last product's unused rows, then
+ * the token scales of every stage. The final sums reuse the stages. */
+template <int TA, int TB, int UNITS, int NB>
+__device__ __forceinline__ void gemm_small(const brci_gemm_args &g)
+{
+    constexpr int MINE = UNITS / 2;                     /* units of a warpgroup */
+    constexpr int ACC = NB / 2;
+    extern __shared__ __align__(1024) uint8_t shared[];
+    const uint32_t base = shared_address(shared);
+    const int warp = __shfl_sync(~0u, threadIdx.x / 32, 0), group = warp / 4, lane = threadIdx.x % 32;
+    const int rank = cluster_rank(), split = cluster_size();
+    const int height = UNITS * g.rows, first_row = blockIdx.x / split * height;
+    const int k_first = static_cast<int>(static_cast<int64_t>(g.k_steps) * rank / split);
+    const int k_last = static_cast<int>(static_cast<int64_t>(g.k_steps) * (rank + 1) / split);
+    const int weight_bytes = height * 128, stage_bytes = weight_bytes + NB * 128;
+    const uint32_t stages_at = base + BRCI_SMALL_HEAD, scales_at = stages_at + g.stages * stage_bytes + 64 * 128;
+    const uint32_t full = base, empty = base + 8 * BRCI_SMALL_STAGES;
+
+    if (warp == 0 && elect_one()) {
+        for (int i = 0; i < g.stages; i++) {
+            barrier_init(full + 8 * i, 1);
+            barrier_init(empty + 8 * i, 8);
+        }
+        barrier_init_fence();
+        tma_prefetch_map(&g.a);
+        tma_prefetch_map(&g.b);
+    }
+    __syncthreads();
+    grid_launch_next();
+
+    if (group == 2) {
+        registers_give<40>();
+        if (warp % 4 == 0 && elect_one()) {
+            auto weights = [&](int k, uint32_t at, uint32_t bar) {
+                barrier_expect(bar, stage_bytes + (g.scaled ? NB * 4 : 0));
+#pragma unroll
+                for (int u = 0; u < UNITS; u++)
+                    tma_load(at + u * g.rows * 128, &g.b, bar, k * 128, first_row + u * g.rows, EVICT_FIRST);
+            };
+            auto tokens = [&](int k, int stage, uint32_t at, uint32_t bar) {
+                tma_load(at + weight_bytes, &g.a, bar, k * 128, 0, EVICT_LAST);
+                if (g.scaled) tma_load(scales_at + stage * brci_small_scale_bytes(NB), &g.a_scale, bar, 0, k, EVICT_LAST);
+            };
+            /* Weights that nothing in flight writes need not wait for the previous kernel: the first stages of them are
+             * already on their way when it ends. */
+            const int early = g.early ? min(g.stages, k_last - k_first) : 0;
+            for (int i = 0; i < early; i++) weights(k_first + i, stages_at + i * stage_bytes, full + 8 * i);
+            grid_wait();
+            int stage = 0, phase = 0;
+            for (int k = k_first; k < k_last; k++) {
+                const uint32_t at = stages_at + stage * stage_bytes, bar = full + 8 * stage;
+                if (k - k_first >= early) {
+                    barrier_wait(empty + 8 * stage, phase ^ 1);
+                    weights(k, at, bar);
+                }
+                tokens(k, stage, at, bar);
+                if (++stage == g.stages) { stage = 0; phase ^= 1; }
+            }
+        }
+        __syncwarp();
+        if (split > 1) { cluster_sync(); cluster_sync(); }
+        return;
+    }
+
+    registers_take<232>();
+    grid_wait();
+    float sum[MINE][ACC], acc[ACC];
+#pragma unroll
+    for (int u = 0; u < MINE; u++)
+#pragma unroll
+        for (int i = 0; i < ACC; i++) sum[u][i] = 0.0f;
+
+    const int unit_row = warp % 4 * 16 + lane / 4;      /* of a unit; and + 8 */
+    const float *w_scale[MINE][2];                      /* 128x128 scales over this thread's rows */
+    float w_next[MINE][2];
+#pragma unroll
+    for (int u = 0; u < MINE; u++)
+#pragma unroll
+        for (int h = 0; h < 2; h++) {
+            const int row = min(first_row + (group * MINE + u) * g.rows + unit_row + 8 * h, g.n - 1);
+            w_scale[u][h] = g.col_scale + row / 128 * g.col_pitch;
+            w_next[u][h] = g.scaled && k_first < k_last ? __ldg(w_scale[u][h] + k_first) : 1.0f;
+        }
+
+    int stage = 0, phase = 0;
+    for (int k = k_first; k < k_last; k++) {
+        float w[MINE][2];
+#pragma unroll
+        for (int u = 0; u < MINE; u++)
+#pragma unroll
+            for (int h = 0; h < 2; h++) {
+                w[u][h] = w_next[u][h];
+                if (g.scaled) w_next[u][h] = __ldg(w_scale[u][h] + min(k + 1, k_last - 1));
+            }
+        barrier_wait(full + 8 * stage, phase);
+        const uint32_t at = stages_at + stage * stage_bytes, scales = scales_at + stage * brci_small_scale_bytes(NB) + lane % 4 * 8;
+#pragma unroll
+        for (int u = 0; u < MINE; u++) {
+            const uint64_t a = tile_descriptor(at + (group * MINE + u) * g.rows * 128), b = tile_descriptor(at + weight_bytes);
+            wgmma_pin(acc);
+            wgmma_fence();
+#pragma unroll
+            for (int kk = 0; kk < 4; kk++) Wgmma<NB>::template mma<TB, TA>(acc, a + kk * 2, b + kk * 2, kk);
+            wgmma_commit();
+            wgmma_pin(acc);
+            wgmma_wait<0>();
+            if (!g.scaled) {
+                if (u == MINE - 1 && lane == 0) barrier_arrive(empty + 8 * stage);
+#pragma unroll
+                for (int i = 0; i < ACC; i++) sum[u][i] += acc[i];
+            } else {
+#pragma unroll
+                for (int i = 0; i < NB / 8; i++) {
+                    float s, t;
+                    asm volatile("ld.shared.v2.f32 {%0, %1}, [%2];" : "=f"(s), "=f"(t) : "r"(scales + 32 * i));
+                    sum[u][4 * i] += acc[4 * i] * (s * w[u][0]);
+                    sum[u][4 * i + 1] += acc[4 * i + 1] * (t * w[u][0]);
+                    sum[u][4 * i + 2] += acc[4 * i + 2] * (s * w[u][1]);
+                    sum[u][4 * i + 3] += acc[4 * i + 3] * (t * w[u][1]);
+                }
+                if (u == MINE - 1) { __syncwarp(); if (lane == 0) barrier_arrive(empty + 8 * stage); }
+            }
+        }
+        if (++stage == g.stages) { stage = 0; phase ^= 1; }
+    }
+
+    /* ---- the sums, [token][row] in shared memory; the pitch is 4 more than a multiple of 16 floats, so that the four
+     * token pairs of a quad and the eight rows of a warp's quads fall into different banks */
+    const int pitch = height + 4;
+    named_barrier(1, 256);
+#pragma unroll
+    for (int u = 0; u < MINE; u++)
+#pragma unroll
+        for (int h = 0; h < 2; h++) {
+            if (unit_row + 8 * h >= g.rows) continue;
+            const uint32_t to = stages_at + (lane % 4 * 2 * pitch + (group * MINE + u) * g.rows + unit_row + 8 * h) * 4;
+#pragma unroll
+            for (int i = 0; i < NB / 8; i++) {
+                asm volatile("st.shared.f32 [%0], %1;" :: "r"(to + 8 * i * pitch * 4), "f"(sum[u][4 * i + 2 * h]) : "memory");
+                asm volatile("st.shared.f32 [%0], %1;" :: "r"(to + (8 * i + 1) * pitch * 4), "f"(sum[u][4 * i + 2 * h + 1]) : "memory");
+            }
+        }
+    if (split > 1) cluster_sync(); else named_barrier(1, 256);
+
+    const int quads = height / 4, work = min(g.m, NB) * quads;
+    for (int c = rank * 256 + threadIdx.x; c < work; c += split * 256) {
+        const int token = c / quads, row = c % quads * 4, n = first_row + row;
+        if (n >= g.n) continue;
+        const uint32_t from = stages_at + (token * pitch + row) * 4;
+        float x[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+        for (int q = 0; q < split; q++) {
+            const float4 v = load_from(from, q);
+            x[0] += v.x; x[1] += v.y; x[2] += v.z; x[3] += v.w;
+        }
+        const float r = g.scaled ? 1.0f : __ldg(g.row_scale + token * g.row_stride);
+        const int64_t to = token * g.ldd + n;
+#pragma unroll
+        for (int j = 0; j < 4; j++) {
+            const int at = min(n + j, g.n - 1);
+            if (!g.scaled) x[j] *= r * __ldg(g.col_scale + at * g.col_stride);
+            if (g.bias) x[j] += read_any(g.bias, at, g.bias_type);
+        }
+        if (g.wide) {
+            const int bf16 = g.out == BRCI_OUT_BF16;
+            *reinterpret_cast<uint2 *>(static_cast<uint16_t *>(g.d) + to) = make_uint2(pack16(x[0], x[1], bf16), pack16(x[2], x[3], bf16));
+            continue;
+        }
+        for (int j = 0; j < 4 && n + j < g.n; j++) {
+            if (g.accumulate) x[j] += read_any(g.d, to + j, g.out);
+            write_any(g.d, to + j, g.out, x[j]);
+        }
+    }
+    if (split > 1) cluster_sync();
+}
+
+}  // namespace brc
