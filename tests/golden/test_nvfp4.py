@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""NVFP4 is torchao's bytes, with one and with two levels; compressed-tensors' with arith=div."""
+import ml_dtypes
+import numpy as np
+import pytest
+from golden_files import load, same
+
+
+@pytest.mark.parametrize("tag, recipe", [("single", "nvfp4:levels=1"), ("two", "nvfp4")])
+def test_against_torchao(brc, golden, tag, recipe):
+    file = load(golden / "nvfp4_torchao.safetensors")
+    t = brc.cast(file["x"], recipe)
+    same(t.scale.reshape(t.scale.shape[-2:]), file[tag + ".scale"], "scale")
+    same(t.data, file[tag + ".data"], "data")
+    if tag == "two":
+        same(t.globals.reshape(()), file["two.per_tensor_scale"], "global scale")
+    else:
+        assert t.globals is None
+    same(brc.dequantize(t), file[tag + ".deq"], "dequantized")
+
+
+def test_against_compressed_tensors(brc, golden):
+    file = load(golden / "compressed_tensors.safetensors")
+    t = brc.cast(file["w"], "nvfp4:arith=div")
+    same(t.globals.reshape(1), file["nvfp4.weight_global_scale"], "global scale")
+    want = file["nvfp4.weight_scale"]
+    got = t.scale.reshape(want.shape)
+    usual = got == want
+    # Zero and nearly zero blocks: theirs stores 0.125 (0x20) or a number below 2^-6, breccia at least 2^-6 (0x08).
+    assert (got[~usual] == 0x08).all()
+    x = np.repeat(usual, 8, 1)
+    same(t.data[x], file["nvfp4.weight_packed"][x], "data")
+    theirs = brc.tensor("e2m1", file["w"].shape, file["nvfp4.weight_packed"], scale=(want, "e4m3", (1, 1, 16)),
+                        globals=(file["nvfp4.weight_global_scale"], "f32", (0, 0, 0), "divisor"), layout="per_block_mn")
+    same(brc.dequantize(theirs, ml_dtypes.bfloat16), file["nvfp4.decompressed_bf16"].view(ml_dtypes.bfloat16), "dequantized")
