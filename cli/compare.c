@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * breccia compare */
+#include "json.h"
+#include "options.h"
+#include "print.h"
+#include "source.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct missing {
+    char *name, *what;
+};
+struct comparison {
+    brc_difference *rows; /* with copies of the names */
+    struct missing *missing;
+    size_t n, room, n_missing, missing_room;
+    int failed;
+};
+
+/* Room for one more element of a list; 0 when out of memory. */
+static int grow(void **list, size_t n, size_t *room, size_t size) {
+    if (n < *room) return 1;
+    const size_t wanted = *room != 0 ? 2 * *room : 64;
+    void *grown = realloc(*list, wanted * size);
+    if (grown == NULL) return 0;
+    *list = grown;
+    *room = wanted;
+    return 1;
+}
+
+static void collect_each(void *user, const brc_difference *difference) {
+    struct comparison *c = user;
+    void *list = c->rows;
+    char *name = strdup(difference->name);
+    if (name == NULL || !grow(&list, c->n, &c->room, sizeof *c->rows)) {
+        free(name);
+        c->failed = 1;
+        return;
+    }
+    c->rows = list;
+    c->rows[c->n] = *difference;
+    c->rows[c->n++].name = name;
+}
+
+static void collect_missing(void *user, const char *name, const char *what) {
+    struct comparison *c = user;
+    void *list = c->missing;
+    const struct missing row = {strdup(name), strdup(what)};
+    if (row.name == NULL || row.what == NULL || !grow(&list, c->n_missing, &c->missing_room, sizeof *c->missing)) {
+        free(row.name);
+        free(row.what);
+        c->failed = 1;
+        return;
+    }
+    c->missing = list;
+    c->missing[c->n_missing++] = row;
+}
+
+static void comparison_free(struct comparison *c) {
+    for (size_t i = 0; i < c->n; i++) free((char *)c->rows[i].name);
+    for (size_t i = 0; i < c->n_missing; i++) free(c->missing[i].name), free(c->missing[i].what);
+    free(c->rows);
+    free(c->missing);
+}
+
+/* Worst first; a ratio that is no number counts as the worst. Equal ones by name, which are the order they came in. */
+static int worse(const void *a, const void *b) {
+    const brc_difference *x = a, *y = b;
+    const double p = isnan(x->sqnr) ? -INFINITY : x->sqnr, q = isnan(y->sqnr) ? -INFINITY : y->sqnr;
+    return p < q ? -1 : p > q ? 1 : strcmp(x->name, y->name);
+}
+
+static int is_equal(const brc_difference *d) { return d->noise == 0.0 && d->nonfinite == 0; }
+
+static json_t *json_difference(const brc_difference *d, int named) {
+    json_t *object = named ? json_pack("{s:o}", "name", json_text(d->name)) : json_object();
+    json_t *numbers = json_pack(
+        "{s:I,s:b,s:b,s:o,s:o,s:o,s:o,s:I,s:I,s:I}", "elements", (json_int_t)d->elements, "quantized", d->quantized,
+        "equal", is_equal(d), "sqnr_db", json_number(d->sqnr), "cosine", json_number(d->cosine), "max_absolute_error",
+        json_number(d->max_absolute), "max_relative_error", json_number(d->max_relative), "saturated",
+        (json_int_t)d->saturated, "flushed", (json_int_t)d->flushed, "nonfinite", (json_int_t)d->nonfinite);
+    json_object_update(object, numbers);
+    json_decref(numbers);
+    return object;
+}
+
+static int print_json(const struct invocation *in, const struct comparison *c, const brc_difference *total,
+                      double least, int ok) {
+    struct json_out out = {0};
+    json_open(&out, NULL, '{');
+    json_put(&out, "a", json_text(in->operands[0]));
+    json_put(&out, "b", json_text(in->operands[1]));
+    json_open(&out, "tensors", '[');
+    for (size_t i = 0; i < c->n; i++) json_item(&out, json_difference(&c->rows[i], 1));
+    json_close(&out);
+    json_open(&out, "missing", '[');
+    for (size_t i = 0; i < c->n_missing; i++)
+        json_item(&out,
+                  json_pack("{s:o,s:o}", "name", json_text(c->missing[i].name), "what", json_text(c->missing[i].what)));
+    json_close(&out);
+    json_put(&out, "total", json_difference(total, 0));
+    json_put(&out, "fail_under", json_number(least));
+    json_put(&out, "ok", json_boolean(ok));
+    return json_close(&out);
+}
+
+static void print_row(struct table *table, const char *name, const brc_difference *d) {
+    struct cell c[8];
+    table_row(table, (const char *[]){name, is_equal(d) ? "equal" : cell_print(&c[0], "%.2f", d->sqnr),
+                                      cell_print(&c[1], "%.7f", d->cosine), cell_print(&c[2], "%.4g", d->max_absolute),
+                                      cell_print(&c[3], "%.4g", d->max_relative),
+                                      cell_print(&c[4], "%lld", (long long)d->saturated),
+                                      cell_print(&c[5], "%lld", (long long)d->flushed),
+                                      cell_print(&c[6], "%lld", (long long)d->nonfinite),
+                                      cell_print(&c[7], "%lld", (long long)d->elements)});
+}
+
+static void print_tables(const struct comparison *c, const brc_difference *total) {
+    static const struct column columns[] = {{"tensor", 0},    {"SQNR dB", 1},      {"cosine", 1},
+                                            {"max error", 1}, {"max relative", 1}, {"saturated", 1},
+                                            {"flushed", 1},   {"non-finite", 1},   {"numbers", 1}};
+    static const struct column missing[] = {{"not compared", 0}, {"why", 0}};
+    struct table table;
+    for (table_begin(&table, missing, 2); c->n_missing > 0 && table_pass(&table);)
+        for (size_t i = 0; i < c->n_missing; i++)
+            table_row(&table, (const char *[]){c->missing[i].name, c->missing[i].what});
+    if (c->n_missing > 0) putchar('\n');
+    for (table_begin(&table, columns, sizeof columns / sizeof *columns); table_pass(&table);) {
+        for (size_t i = 0; i < c->n; i++) print_row(&table, c->rows[i].name, &c->rows[i]);
+        print_row(&table, total->quantized ? "total of the quantized" : "total", total);
+    }
+}
+
+static int compare(const struct invocation *in, const brc_checkpoint *a, const brc_checkpoint *b, uint32_t threads,
+                   double least) {
+    struct comparison c = {0};
+    brc_difference total;
+    brc_error err;
+    int code = 0;
+    if (brc_compare_checkpoints(a, b, threads, collect_each, collect_missing, &c, &total, &err) != BRC_OK) {
+        code = complain_of(NULL, &err);
+    } else if (c.failed) {
+        complain("out of memory");
+        code = EXIT_IO;
+    } else {
+        const int low = !isnan(least) && !(total.sqnr >= least), ok = !low && c.n_missing == 0;
+        if (c.n > 0) qsort(c.rows, c.n, sizeof *c.rows, worse);
+        if (option_value(in, OPTION_JSON) != NULL) code = print_json(in, &c, &total, least, ok);
+        else print_tables(&c, &total);
+        if (low) complain("%s: total SQNR %.2f dB is below --fail-under %g", in->operands[1], total.sqnr, least);
+        if (code == 0 && !ok) code = EXIT_DIFFERS;
+    }
+    comparison_free(&c);
+    return code;
+}
+
+int command_compare(const struct invocation *in) {
+    brc_checkpoint *a = NULL, *b = NULL;
+    int64_t threads;
+    double least;
+    int code = option_integer(in, OPTION_THREADS, 1, 0, &threads);
+    if (code == 0) code = option_real(in, OPTION_FAIL_UNDER, NAN, &least);
+    if (code == 0) code = source_open(in->operands[0], NULL, &a);
+    if (code == 0) code = source_open(in->operands[1], option_value(in, OPTION_FROM), &b);
+    if (code == 0) code = compare(in, a, b, (uint32_t)threads, least);
+    brc_checkpoint_close(b);
+    brc_checkpoint_close(a);
+    return code;
+}

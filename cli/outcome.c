@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Counts what became of the tensors. */
+#include "outcome.h"
+
+#include "print.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+void outcomes_begin(struct outcomes *outcomes, const char *verb, const char *done, const char *kept, int each) {
+    *outcomes = (struct outcomes){.each = each, .done = done, .kept = kept};
+    progress_begin(&outcomes->progress, verb);
+}
+
+/* The kind of an outcome, new if it is the first; beyond the table's end all share the last. */
+static size_t kind_of(struct outcomes *outcomes, const char *what) {
+    size_t i = 0;
+    while (i < outcomes->n_kinds && strcmp(outcomes->kinds[i].what, what) != 0) i++;
+    if (i == OUTCOME_KINDS) return OUTCOME_KINDS - 1;
+    if (i == outcomes->n_kinds) {
+        snprintf(outcomes->kinds[i].what, sizeof outcomes->kinds[i].what, "%s",
+                 i + 1 < OUTCOME_KINDS ? what : "other reasons");
+        outcomes->n_kinds++;
+    }
+    return i;
+}
+
+void outcomes_add(void *user, const brc_outcome *outcome) {
+    struct outcomes *outcomes = user;
+    char what[sizeof outcomes->kinds[0].what];
+    const int reason = !outcome->quantized && outcome->why != NULL && outcome->why[0] != '\0';
+    snprintf(what, sizeof what, "%s%s%s", outcome->quantized ? outcomes->done : outcomes->kept, reason ? ": " : "",
+             reason ? outcome->why : "");
+    const size_t number = kind_of(outcomes, what);
+    struct outcome_kind *kind = &outcomes->kinds[number];
+    kind->tensors++;
+    kind->elements += outcome->elements;
+    kind->before += outcome->bytes_before;
+    kind->after += outcome->bytes_after;
+    if (!outcomes->each) return;
+    if (outcomes->n_rows == outcomes->room) {
+        const size_t room = outcomes->room != 0 ? 2 * outcomes->room : 64;
+        struct outcome_row *rows = realloc(outcomes->rows, room * sizeof *rows);
+        if (rows == NULL) {
+            outcomes->failed = 1;
+            return;
+        }
+        outcomes->rows = rows;
+        outcomes->room = room;
+    }
+    struct outcome_row row = {strdup(outcome->name), number, outcome->elements, outcome->bytes_before,
+                              outcome->bytes_after};
+    if (row.name != NULL) outcomes->rows[outcomes->n_rows++] = row;
+    else outcomes->failed = 1;
+}
+
+static const char *bits(struct cell *cell, int64_t bytes, int64_t elements) {
+    return elements > 0 ? cell_print(cell, "%.3f", 8.0 * (double)bytes / (double)elements) : "-";
+}
+
+static void kind_row(struct table *table, const struct outcome_kind *kind) {
+    struct cell c[5];
+    table_row(table, (const char *[]){kind->what, cell_print(&c[0], "%lld", (long long)kind->tensors),
+                                      cell_print(&c[1], "%lld", (long long)kind->elements),
+                                      cell_print(&c[2], "%lld", (long long)kind->before),
+                                      cell_print(&c[3], "%lld", (long long)kind->after),
+                                      bits(&c[4], kind->after, kind->elements)});
+}
+
+static void print_each(const struct outcomes *outcomes) {
+    static const struct column columns[] = {{"tensor", 0},      {"", 0},    {"numbers", 1}, {"bytes before", 1},
+                                            {"bytes after", 1}, {"bits", 1}};
+    struct table table;
+    for (table_begin(&table, columns, sizeof columns / sizeof *columns); table_pass(&table);) {
+        for (size_t i = 0; i < outcomes->n_rows; i++) {
+            const struct outcome_row *row = &outcomes->rows[i];
+            struct cell c[4];
+            table_row(&table, (const char *[]){row->name, outcomes->kinds[row->kind].what,
+                                               cell_print(&c[0], "%lld", (long long)row->elements),
+                                               cell_print(&c[1], "%lld", (long long)row->before),
+                                               cell_print(&c[2], "%lld", (long long)row->after),
+                                               bits(&c[3], row->after, row->elements)});
+        }
+    }
+    putchar('\n');
+}
+
+void outcomes_print(struct outcomes *outcomes) {
+    static const struct column columns[] = {
+        {"", 0}, {"tensors", 1}, {"numbers", 1}, {"bytes before", 1}, {"bytes after", 1}, {"bits", 1}};
+    struct outcome_kind total = {.what = "total"};
+    struct table table;
+    if (outcomes->each) print_each(outcomes);
+    if (outcomes->failed) complain("warning: out of memory; the list of tensors is incomplete");
+    for (size_t i = 0; i < outcomes->n_kinds; i++) {
+        total.tensors += outcomes->kinds[i].tensors;
+        total.elements += outcomes->kinds[i].elements;
+        total.before += outcomes->kinds[i].before;
+        total.after += outcomes->kinds[i].after;
+    }
+    for (table_begin(&table, columns, sizeof columns / sizeof *columns); table_pass(&table);) {
+        for (size_t i = 0; i < outcomes->n_kinds; i++) kind_row(&table, &outcomes->kinds[i]);
+        kind_row(&table, &total);
+    }
+}
+
+void outcomes_free(struct outcomes *outcomes) {
+    for (size_t i = 0; i < outcomes->n_rows; i++) free(outcomes->rows[i].name);
+    free(outcomes->rows);
+}

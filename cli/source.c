@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Opens checkpoints, and answers the questions that several commands ask of an entry. */
+#include "source.h"
+
+#include "print.h"
+
+#include <string.h>
+#include <sys/stat.h>
+
+enum { MOST_WARNINGS = 20 };
+
+const char *severity_name(brc_severity severity) {
+    static const char *const names[] = {
+        [BRC_NOTE] = "note", [BRC_WARNING] = "warning", [BRC_AMBIGUITY] = "ambiguity", [BRC_ERROR] = "error"};
+    return (unsigned)severity < sizeof names / sizeof *names ? names[severity] : "unknown";
+}
+
+json_t *json_finding(const brc_finding *finding) {
+    return json_pack("{s:s,s:o,s:o,s:o}", "severity", severity_name(finding->severity), "file",
+                     json_text(finding->file), "tensor", json_text(finding->tensor), "text", json_text(finding->text));
+}
+
+int source_look(const char *path, const char *from, brc_checkpoint **checkpoint) {
+    brc_checkpoint_options options = {.size = sizeof options};
+    if (from != NULL) options.dialect = 1 + (uint32_t)brc_dialect_find(from);
+    brc_error err;
+    if (brc_checkpoint_open(path, &options, checkpoint, &err) != BRC_OK) return complain_of(path, &err);
+    return 0;
+}
+
+void source_warn(const brc_checkpoint *checkpoint) {
+    size_t printed = 0;
+    const size_t count = brc_checkpoint_findings(checkpoint);
+    for (size_t i = 0; i < count; i++) {
+        const brc_finding *finding = brc_checkpoint_finding(checkpoint, i);
+        if (finding->severity < BRC_WARNING || printed++ >= MOST_WARNINGS) continue;
+        complain("warning: %s%s%s%s: %s", finding->file, finding->tensor[0] != '\0' ? ": " : "", finding->tensor,
+                 finding->severity == BRC_AMBIGUITY ? ": ambiguous" : "", finding->text);
+    }
+    if (printed > MOST_WARNINGS) complain("warning: %zu more; `breccia verify` lists all", printed - MOST_WARNINGS);
+}
+
+int source_open(const char *path, const char *from, brc_checkpoint **checkpoint) {
+    brc_error err;
+    const int code = source_look(path, from, checkpoint);
+    if (code != 0) return code;
+    if (brc_checkpoint_usable(*checkpoint, &err) != BRC_OK) {
+        brc_checkpoint_close(*checkpoint);
+        *checkpoint = NULL;
+        return complain_of(path, &err);
+    }
+    source_warn(*checkpoint);
+    return 0;
+}
+
+const brc_named_array *entry_part(const brc_entry *entry, const char *role) {
+    for (size_t i = 0; i < entry->n_parts; i++)
+        if (strcmp(entry->parts[i].role, role) == 0) return entry->parts[i].array;
+    return NULL;
+}
+
+int64_t entry_bytes(const brc_entry *entry) {
+    int64_t bytes = 0;
+    for (size_t i = 0; i < entry->n_parts; i++) bytes += entry->parts[i].array->bytes;
+    return bytes;
+}
+
+int entry_scaled(const brc_entry *entry) { return entry->tensor.format != BRC_NONE; }
+
+int64_t shape_elements(int rank, const int64_t *shape) {
+    int64_t n = 1;
+    for (int i = 0; i < rank; i++) n *= shape[i];
+    return n;
+}
+
+int entry_shape(const brc_entry *entry, const int64_t **shape) {
+    static const int64_t none[1] = {0};
+    const brc_named_array *data = entry_part(entry, "data");
+    *shape = entry_scaled(entry) ? entry->tensor.shape : data != NULL ? data->shape : none;
+    return entry_scaled(entry) ? entry->tensor.rank : data != NULL ? (int)data->rank : 0;
+}
+
+static int same_file(const char *a, const char *b) {
+    struct stat x, y;
+    return a != NULL && b != NULL && stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev &&
+           x.st_ino == y.st_ino;
+}
+
+int source_is_destination(const brc_checkpoint *source, const char *destination) {
+    const brc_file *file = brc_checkpoint_file(source);
+    int same = same_file(destination, brc_file_folder(file)) || same_file(destination, brc_file_index(file));
+    for (size_t i = 0; i < brc_file_shards(file); i++) same |= same_file(destination, brc_file_shard_path(file, i));
+    if (!same) return 0;
+    complain("%s: is the source itself; give another destination", destination);
+    return EXIT_USAGE;
+}

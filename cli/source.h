@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The checkpoint that a command reads. */
+#ifndef CLI_SOURCE_H
+#define CLI_SOURCE_H
+
+#include "breccia/breccia_file.h"
+#include "json.h"
+
+/* Opens `path` for a command; `from` is the value of --from or NULL. What is doubtful is printed as warnings; a checkpoint that
+ * cannot be read for sure is refused. 0, or the exit code after a message. */
+int source_open(const char *path, const char *from, brc_checkpoint **checkpoint);
+/* The two steps apart: opening, which only fails where nothing can be said, and the warnings. */
+int source_look(const char *path, const char *from, brc_checkpoint **checkpoint);
+void source_warn(const brc_checkpoint *checkpoint);
+
+const char *severity_name(brc_severity severity);
+json_t *json_finding(const brc_finding *finding);
+/* The part of an entry with this role, or NULL. */
+const brc_named_array *entry_part(const brc_entry *entry, const char *role);
+/* Bytes of all its parts. */
+int64_t entry_bytes(const brc_entry *entry);
+/* 1 if the entry is a scaled tensor. */
+int entry_scaled(const brc_entry *entry);
+/* Elements of a logical shape. */
+int64_t shape_elements(int rank, const int64_t *shape);
+/* Logical rank and shape of an entry, quantized or not. */
+int entry_shape(const brc_entry *entry, const int64_t **shape);
+
+/* Whether writing to `destination` would replace a file of `source`: complains, and gives the exit code. */
+int source_is_destination(const brc_checkpoint *source, const char *destination);
+
+#endif
