@@ -8,7 +8,7 @@
  *   TOGETHER  one tile, each warpgroup half of its rows: B is read once for both
  *   TURNS     one tile each, loaded one after the other: while one warpgroup stores, the other multiplies
  *   APART     one tile each, each with a ring of its own: two independent kernels in one block
- * Nothing after the roles have split makes the warpgroups wait for one another.
+ * Except for taking turns, nothing after the roles have split makes the warpgroups wait for one another.
  *
  * The tensor cores keep about 14 bits of an FP8 product's accumulator, so by default every 128 of K is added to FP32
  * registers ("promoted"); the block scales ride on that addition. FAST leaves the whole K to the tensor cores. */
@@ -46,6 +46,8 @@ struct GemmShape {
     /* 128-wide column blocks of B's scales that one tile can touch. */
     static constexpr int SPAN = (128 - gcd(BN, 128) + BN + 127) / 128;
 };
+
+constexpr int WARPGROUP = 128;
 
 /* Position in a ring of stages. */
 template <int STAGES> struct Ring {
@@ -149,11 +151,18 @@ __device__ __forceinline__ void gemm(const brci_gemm_args &g)
         for (int unit = first; unit < units; unit += stride) {
             int tm, tn;
             place(unit, tm, tn);
+            /* A barrier's parity tells a phase only from its neighbours, so a warpgroup may not look at its tile's first
+             * stage before the other has seen its own tile's last one. */
+            if (TEAM == BRCI_TURNS && unit != worker) named_barrier(1 + group, 2 * WARPGROUP);
+            auto seen = [&](int k) {
+                if (TEAM == BRCI_TURNS && k == g.k_steps - 1 && unit + workers < units) named_barrier_arrive(2 - group, 2 * WARPGROUP);
+            };
 
             if constexpr (CHAINED) {
                 uint32_t previous = 0;
                 for (int k = 0; k < g.k_steps; k++, at.next()) {
                     barrier_wait(full(ring, at.stage), at.phase);
+                    seen(k);
                     const uint64_t a = tile_descriptor(tile(ring, at.stage) + own_row * 128);
                     const uint64_t b = tile_descriptor(tile(ring, at.stage) + S::A_BYTES);
 #pragma unroll
@@ -206,6 +215,7 @@ __device__ __forceinline__ void gemm(const brci_gemm_args &g)
                         }
                     }
                     barrier_wait(full(ring, at.stage), at.phase);
+                    seen(k);
                     const uint64_t a = tile_descriptor(tile(ring, at.stage) + own_row * 128);
                     const uint64_t b = tile_descriptor(tile(ring, at.stage) + S::A_BYTES);
                     const float *a_scale = reinterpret_cast<const float *>(shared + scales(ring, at.stage)) + own_row + thread_row;

@@ -164,7 +164,7 @@ def main():
     n_rows = rows_of_table()
     print(f"{n_rows} rows in the kernel table")
     modes = [(brc.TENSOR, brc.FAST), (brc.ROW, brc.FAST), (brc.TENSOR, 0), (brc.ROW, 0), (brc.BLOCK, 0), (brc.BLOCK_ROWS, 0)]
-    edges = [(1, 8, 16), (63, 65, 112), (127, 2112, 144), (128, 256, 512), (257, 504, 1040), (520, 1336, 4112)]
+    edges = [(1, 8, 16), (63, 65, 112), (127, 2112, 144), (128, 256, 512), (257, 504, 1040), (520, 1336, 4112), (1160, 2504, 2064)]
     quick = "quick" in sys.argv
     for m, n, k in edges:
         for integers in (True, False):
