@@ -13,6 +13,19 @@
  * survives. */
 enum { FLAGS = JSON_COMPACT | JSON_ENSURE_ASCII | JSON_ENCODE_ANY };
 
+/* Jansson leaves DEL as it is; since all else is ASCII, it can only stand in a text. */
+static int write_safely(const char *text, size_t length, void *user) {
+    (void)user;
+    for (size_t i = 0; i < length;) {
+        const char *del = memchr(text + i, 0x7F, length - i);
+        const size_t run = del != NULL ? (size_t)(del - text) - i : length - i;
+        fwrite(text + i, 1, run, stdout);
+        i += run;
+        if (del != NULL) fputs("\\u007f", stdout), i++;
+    }
+    return 0;
+}
+
 static void begin(struct json_out *out, const char *key) {
     if (out->depth > 0) {
         fputs(out->first[out->depth - 1] ? "\n" : ",\n", stdout);
@@ -30,7 +43,7 @@ void json_open(struct json_out *out, const char *key, char bracket) {
 
 void json_put(struct json_out *out, const char *key, json_t *value) {
     begin(out, key);
-    if (value == NULL || json_dumpf(value, stdout, FLAGS) != 0) out->failed = 1;
+    if (value == NULL || json_dump_callback(value, write_safely, NULL, FLAGS) != 0) out->failed = 1;
     json_decref(value);
 }
 

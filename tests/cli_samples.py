@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Small checkpoints that the command line is tried on, written without breccia."""
+import json
+import struct
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+
+DTYPES = {np.dtype(np.float32): "F32", np.dtype(np.float16): "F16", np.dtype(ml_dtypes.bfloat16): "BF16",
+          np.dtype(ml_dtypes.float8_e4m3fn): "F8_E4M3", np.dtype(np.uint8): "U8", np.dtype(np.int64): "I64"}
+
+HOSTILE = {
+    "escape": "\x1b[31mred\x1b[0m", "bell": "a\x07b", "line": "two\nlines", "return": "over\rwritten", "tab": "a\tb",
+    "c1": "a\u009b31mb", "delete": "a\x7fb", "right-to-left": "a\u202eb", "zero width": "a\u200bb", "quote": 'a"b\\c',
+    "unicode": "gewicht.ü.重み", "brackets": "{[<$(id)>]}", "space": " ",
+}
+
+
+def write(path, tensors, metadata=None):
+    """A safetensors file of NumPy arrays, in the order given."""
+    header, offset = {}, 0
+    if metadata is not None:
+        header["__metadata__"] = metadata
+    for name, array in tensors.items():
+        header[name] = {"dtype": DTYPES[array.dtype], "shape": list(array.shape), "data_offsets": [offset, offset + array.nbytes]}
+        offset += array.nbytes
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(struct.pack("<Q", len(text)) + text + b"".join(np.ascontiguousarray(a).tobytes() for a in tensors.values()))
+    return path
+
+
+def read(path):
+    """{name: (dtype, shape, bytes)} and the metadata of a safetensors file."""
+    content = Path(path).read_bytes()
+    length, = struct.unpack("<Q", content[:8])
+    header = json.loads(content[8:8 + length])
+    metadata = header.pop("__metadata__", {})
+    data = content[8 + length:]
+    return {name: (row["dtype"], tuple(row["shape"]), data[slice(*row["data_offsets"])]) for name, row in header.items()}, metadata
+
+
+NUMPY = {"F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16, "F8_E4M3": ml_dtypes.float8_e4m3fn,
+         "F8_E5M2": ml_dtypes.float8_e5m2, "F8_E8M0": ml_dtypes.float8_e8m0fnu, "U8": np.uint8, "I8": np.int8, "I64": np.int64}
+
+
+def values(path):
+    """The arrays of a safetensors file as NumPy's, for dtypes of whole bytes."""
+    return {name: np.frombuffer(data, NUMPY[dtype]).reshape(shape) for name, (dtype, shape, data) in read(path)[0].items()}
+
+
+def weights(seed=0, rows=96, cols=160):
+    """A layer of a model, with tensors that quantize must keep and one that it must not."""
+    draw = np.random.default_rng(seed)
+    def normal(*shape):
+        return (draw.standard_normal(shape) * 0.05).astype(np.float32)
+    return {
+        "model.embed_tokens.weight": normal(40, 32),
+        "model.layers.0.attn.q_proj.weight": normal(rows, cols),
+        "model.layers.0.attn.q_proj.bias": normal(rows),
+        "model.layers.0.input_layernorm.weight": normal(cols) + 1,
+        "model.layers.2.mlp.up_proj.weight": normal(64, 48).astype(ml_dtypes.bfloat16),
+        "model.layers.10.mlp.up_proj.weight": normal(32, 64).astype(np.float16),
+        "model.position_ids": np.arange(8, dtype=np.int64),
+    }
+
+
+def deepseek(rows=140, cols=264, seed=1):
+    """E4M3 codes with a multiplier for each 128x128 block, edge blocks partial, and the values by NumPy."""
+    draw = np.random.default_rng(seed)
+    codes = (draw.standard_normal((rows, cols)) * 64).astype(ml_dtypes.float8_e4m3fn)
+    scale = (draw.random((-(-rows // 128), -(-cols // 128))) * 0.01 + 0.001).astype(np.float32)
+    spread = scale.repeat(128, 0)[:rows].repeat(128, 1)[:, :cols]
+    return {"layers.0.weight": codes, "layers.0.weight_scale_inv": scale}, codes.astype(np.float32) * spread
+
+
+def make(folder):
+    """All of them, into a folder."""
+    folder = Path(folder)
+    config = json.dumps({"quantization_config": {"quant_method": "fp8", "weight_block_size": [128, 128]}})
+    write(folder / "plain.safetensors", weights())
+    scaled, _ = deepseek()
+    write(folder / "deepseek" / "model.safetensors", scaled)
+    (folder / "deepseek" / "config.json").write_text(config)
+    write(folder / "hostile.safetensors", {name: np.full(2, i, np.float32) for i, name in enumerate(HOSTILE.values())})
+    write(folder / "ambiguous" / "model.safetensors", scaled)
+    (folder / "ambiguous" / "config.json").write_text(config.replace("fp8", "compressed-tensors"))
+    lost = dict(scaled)
+    del lost["layers.0.weight_scale_inv"]
+    write(folder / "lost" / "model.safetensors", lost)
+    (folder / "lost" / "config.json").write_text(config)
+    bad = {**scaled, "layers.0.weight_scale_inv": scaled["layers.0.weight_scale_inv"].copy()}
+    bad["layers.0.weight_scale_inv"][1, 2] = np.nan
+    write(folder / "nan_scale" / "model.safetensors", bad)
+    (folder / "nan_scale" / "config.json").write_text(config)
+    shards = {"model-00001-of-00002.safetensors": ["layers.0.weight"], "model-00002-of-00002.safetensors": ["layers.0.weight_scale_inv"]}
+    for shard, names in shards.items():
+        write(folder / "sharded" / shard, {n: scaled[n] for n in names})
+    (folder / "sharded" / "config.json").write_text(config)
+    (folder / "sharded" / "model.safetensors.index.json").write_text(
+        json.dumps({"metadata": {}, "weight_map": {n: s for s, names in shards.items() for n in names}}))
+    infinite = weights()
+    infinite["model.layers.0.attn.q_proj.weight"][3, 4] = np.inf
+    write(folder / "infinite.safetensors", infinite)
+    for pickle in ("pytorch_model.bin", "model.pt", "model.ckpt"):
+        (folder / pickle).write_bytes(b"\x80\x02}q\x00.")
+    (folder / "truncated.safetensors").write_bytes((folder / "plain.safetensors").read_bytes()[:-5])
+    (folder / "text.safetensors").write_text("this is no checkpoint\n")
