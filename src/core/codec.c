@@ -63,11 +63,12 @@ static uint64_t encode_integer(const brc_format_info *f, uint32_t magnitude, int
     return (negative ? 0 - steps : steps) & mask;
 }
 
-/* The nearest value; of two equally near ones the lower code. */
+/* The nearest value; of two equally near ones the lower code. Outside the ends the end: far out all distances are equal. */
 static uint64_t encode_codebook(const brc_format_info *f, float x) {
     const float *values = brci_codebook((brc_format)(f - brci_format(0)));
     uint64_t best = 0;
-    if (brci_is_infinite(x)) return x > 0 ? f->max_code : 0;
+    if (x >= values[f->max_code]) return f->max_code;
+    if (x <= values[0]) return 0;
     for (uint64_t code = 1; code <= f->max_code; code++) {
         double distance = (double)x - (double)values[code], nearest = (double)x - (double)values[best];
         if ((distance < 0 ? -distance : distance) < (nearest < 0 ? -nearest : nearest)) best = code;
