@@ -40,6 +40,9 @@ static json_t *json_table(const brc_entry *entry, const char *role, const brc_ta
                      "block", json_block(table->block));
 }
 
+/* What a dialect says of an entry; nothing of a plain one. */
+static json_t *json_said(const char *text) { return json_text(text != NULL && text[0] != '\0' ? text : NULL); }
+
 static json_t *json_parts(const brc_file *file, const brc_entry *entry) {
     json_t *list = json_array();
     for (size_t i = 0; i < entry->n_parts; i++) {
@@ -68,8 +71,8 @@ static json_t *json_entry(const brc_file *file, const brc_entry *entry) {
                      scaled ? json_block(entry->tensor.scale.block) : json_null(), "scale",
                      json_table(entry, "scale", &entry->tensor.scale), "global",
                      json_table(entry, "global_scale", &entry->tensor.global), "zero",
-                     json_table(entry, "zero_point", &entry->tensor.zero), "meaning", json_text(entry->meaning),
-                     "evidence", json_text(entry->evidence), "parts", json_parts(file, entry));
+                     json_table(entry, "zero_point", &entry->tensor.zero), "meaning", json_said(entry->meaning),
+                     "evidence", json_said(entry->evidence), "parts", json_parts(file, entry));
 }
 
 static int print_json(const char *path, const brc_checkpoint *checkpoint, const struct totals *totals) {
@@ -114,10 +117,20 @@ static void print_entry(struct table *table, const brc_entry *entry) {
     if (entry->evidence != NULL && entry->evidence[0] != '\0') table_note(table, "evidence", entry->evidence);
 }
 
-static void print_total(const char *what, int64_t tensors, int64_t elements, int64_t bytes) {
-    struct cell size;
-    printf("%s: %lld tensors, %lld numbers, %s, %.3f bits each\n", what, (long long)tensors, (long long)elements,
-           cell_bytes(&size, bytes), bits_of(bytes, elements));
+static void total_row(struct table *table, const char *what, int64_t tensors, int64_t elements, int64_t bytes) {
+    struct cell c[4];
+    table_row(table, (const char *[]){what, cell_print(&c[0], "%lld", (long long)tensors),
+                                      cell_print(&c[1], "%lld", (long long)elements), cell_bytes(&c[2], bytes),
+                                      cell_print(&c[3], "%.3f", bits_of(bytes, elements))});
+}
+
+static void print_totals(const struct totals *totals, int64_t count) {
+    static const struct column columns[] = {{"", 0}, {"tensors", 1}, {"numbers", 1}, {"size", 1}, {"bits", 1}};
+    struct table table;
+    for (table_begin(&table, columns, sizeof columns / sizeof *columns); table_pass(&table);) {
+        total_row(&table, "quantized", totals->quantized, totals->quantized_elements, totals->quantized_bytes);
+        total_row(&table, "total", count, totals->elements, totals->bytes);
+    }
 }
 
 int command_inspect(const struct invocation *in) {
@@ -137,9 +150,7 @@ int command_inspect(const struct invocation *in) {
         for (table_begin(&table, columns, sizeof columns / sizeof *columns); table_pass(&table);)
             for (size_t i = 0; i < count; i++) print_entry(&table, brc_checkpoint_at(checkpoint, i));
         putchar('\n');
-        if (totals.quantized > 0)
-            print_total("quantized", totals.quantized, totals.quantized_elements, totals.quantized_bytes);
-        print_total("total", (int64_t)count, totals.elements, totals.bytes);
+        print_totals(&totals, (int64_t)count);
     }
     brc_checkpoint_close(checkpoint);
     return code;

@@ -151,6 +151,7 @@ static void print_scaled(const brc_entry *entry, const brc_tensor *t, const stru
 static void print_plain(brc_format format, const struct window *w, const unsigned char *row, const float *x) {
     static const struct column columns[] = {{"column", 1}, {"code", 0}, {"bits", 0}, {"value", 1}};
     const unsigned bits = brc_format_get(format)->bits;
+    putchar('\n');
     struct table table;
     for (table_begin(&table, columns, sizeof columns / sizeof *columns); table_pass(&table);) {
         for (int64_t i = 0; i < w->shown; i++) {
@@ -219,7 +220,10 @@ static void print_head(const brc_entry *entry, const struct subject *subject) {
     print_text(stdout, entry->name);
     printf("\nshape     %s, %s stored as %s\n", cell_shape(&shape, subject->rank, subject->shape),
            brc_format_get(subject->format)->name, data != NULL ? data->dtype : "-");
-    if (!entry_scaled(entry)) return;
+    if (!entry_scaled(entry)) {
+        putchar('\n');
+        return;
+    }
     printf("recipe    %s, %s, dialect %s\nmeaning   ", entry->recipe,
            cell_layout(&layout, (brc_layout)entry->tensor.layout, entry->tensor.scale.block),
            brc_dialect_get(entry->dialect)->name);
@@ -280,9 +284,9 @@ static int show_entry(const struct invocation *in, const brc_checkpoint *checkpo
 int command_show(const struct invocation *in) {
     brc_checkpoint *checkpoint = NULL;
     int code = source_open(in->operands[0], option_value(in, OPTION_FROM), &checkpoint);
-    if (code != 0) return code;
-    const brc_entry *entry = brc_checkpoint_find(checkpoint, in->operands[1]);
-    if (entry != NULL) {
+    const brc_entry *entry = code == 0 ? brc_checkpoint_find(checkpoint, in->operands[1]) : NULL;
+    if (code != 0) {
+    } else if (entry != NULL) {
         code = show_entry(in, checkpoint, entry);
     } else {
         complain("%s: %s: there is no such tensor; `breccia inspect` lists them", in->operands[0], in->operands[1]);

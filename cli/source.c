@@ -28,29 +28,44 @@ int source_look(const char *path, const char *from, brc_checkpoint **checkpoint)
     return 0;
 }
 
+/* "FILE: TENSOR: what", whole: an error's text would be cut. */
+static void complain_finding(const char *label, const brc_finding *finding) {
+    static const char *const words[] = {[BRC_AMBIGUITY] = "ambiguous: ", [BRC_ERROR] = "cannot be read: "};
+    const char *word = finding->severity >= BRC_AMBIGUITY ? words[finding->severity] : "";
+    complain("%s%s%s%s: %s%s", label, finding->file, finding->tensor[0] != '\0' ? ": " : "", finding->tensor, word,
+             finding->text);
+}
+
 void source_warn(const brc_checkpoint *checkpoint) {
     size_t printed = 0;
     const size_t count = brc_checkpoint_findings(checkpoint);
     for (size_t i = 0; i < count; i++) {
         const brc_finding *finding = brc_checkpoint_finding(checkpoint, i);
         if (finding->severity < BRC_WARNING || printed++ >= MOST_WARNINGS) continue;
-        complain("warning: %s%s%s%s: %s", finding->file, finding->tensor[0] != '\0' ? ": " : "", finding->tensor,
-                 finding->severity == BRC_AMBIGUITY ? ": ambiguous" : "", finding->text);
+        complain_finding("warning: ", finding);
     }
-    if (printed > MOST_WARNINGS) complain("warning: %zu more; `breccia verify` lists all", printed - MOST_WARNINGS);
+    if (printed > MOST_WARNINGS)
+        complain("warning: %zu more; `breccia inspect --json` lists all", printed - MOST_WARNINGS);
+}
+
+int source_refused(const brc_checkpoint *checkpoint) {
+    brc_error err;
+    const brc_status status = brc_checkpoint_usable(checkpoint, &err);
+    if (status == BRC_OK) return 0;
+    for (size_t i = 0; i < brc_checkpoint_findings(checkpoint); i++) {
+        const brc_finding *finding = brc_checkpoint_finding(checkpoint, i);
+        if (finding->severity < BRC_AMBIGUITY) continue;
+        complain_finding("", finding);
+        return brc_status_exit(status);
+    }
+    return complain_of(NULL, &err);
 }
 
 int source_open(const char *path, const char *from, brc_checkpoint **checkpoint) {
-    brc_error err;
-    const int code = source_look(path, from, checkpoint);
-    if (code != 0) return code;
-    if (brc_checkpoint_usable(*checkpoint, &err) != BRC_OK) {
-        brc_checkpoint_close(*checkpoint);
-        *checkpoint = NULL;
-        return complain_of(path, &err);
-    }
-    source_warn(*checkpoint);
-    return 0;
+    int code = source_look(path, from, checkpoint);
+    if (code == 0) code = source_refused(*checkpoint);
+    if (code == 0) source_warn(*checkpoint);
+    return code;
 }
 
 const brc_named_array *entry_part(const brc_entry *entry, const char *role) {

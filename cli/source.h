@@ -7,11 +7,13 @@
 #include "json.h"
 
 /* Opens `path` for a command; `from` is the value of --from or NULL. What is doubtful is printed as warnings; a checkpoint that
- * cannot be read for sure is refused. 0, or the exit code after a message. */
+ * cannot be read for sure is refused. 0, or the exit code after a message; the checkpoint is to be closed in both cases. */
 int source_open(const char *path, const char *from, brc_checkpoint **checkpoint);
 /* The two steps apart: opening, which only fails where nothing can be said, and the warnings. */
 int source_look(const char *path, const char *from, brc_checkpoint **checkpoint);
 void source_warn(const brc_checkpoint *checkpoint);
+/* Whether commands other than inspect must refuse it: the exit code after a message, or 0. */
+int source_refused(const brc_checkpoint *checkpoint);
 
 const char *severity_name(brc_severity severity);
 json_t *json_finding(const brc_finding *finding);

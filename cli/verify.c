@@ -97,15 +97,14 @@ static int verify(const struct invocation *in, const brc_checkpoint *checkpoint,
 
 int command_verify(const struct invocation *in) {
     brc_checkpoint *checkpoint = NULL;
-    brc_error err;
     int64_t threads;
     int code = option_integer(in, OPTION_THREADS, 1, 0, &threads);
     if (code == 0) code = source_look(in->operands[0], option_value(in, OPTION_FROM), &checkpoint);
     if (code != 0) return code;
     /* What is broken is verify's result; what is ambiguous or not read yet cannot be verified. */
-    const brc_status usable = brc_checkpoint_usable(checkpoint, &err);
-    if (usable == BRC_AMBIGUOUS || usable == BRC_UNSUPPORTED) code = complain_of(in->operands[0], &err);
-    else code = verify(in, checkpoint, (uint32_t)threads);
+    const brc_status usable = brc_checkpoint_usable(checkpoint, NULL);
+    code = usable == BRC_AMBIGUOUS || usable == BRC_UNSUPPORTED ? source_refused(checkpoint)
+                                                                : verify(in, checkpoint, (uint32_t)threads);
     brc_checkpoint_close(checkpoint);
     return code;
 }

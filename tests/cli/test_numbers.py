@@ -113,7 +113,7 @@ def check_rows(rows, columns, codes, bits, elements, values):
 def test_show_deepseek(breccia, samples, row, block):
     arrays, values = cli_samples.deepseek()
     codes, scale = arrays.values()
-    head, rows = show(breccia, samples / "deepseek", "layers.0.weight", "--row", row, "--block", block, "--all")
+    head, rows = show(breccia, samples / "deepseek", "layers.0.weight", "--row", str(row), "--block", str(block), "--all")
     columns = range(block * 128, min(block * 128 + 128, 264))
     picked = codes[row, columns.start:columns.stop]
     check_rows(rows, columns, picked.view(np.uint8), 8, picked.astype(np.float32), values[row, columns.start:columns.stop])
@@ -132,7 +132,7 @@ def test_show_stops_at_64(breccia, samples):
 @pytest.mark.parametrize("name,dtype", [("model.layers.2.mlp.up_proj.weight", ml_dtypes.bfloat16), ("model.layers.10.mlp.up_proj.weight", np.float16)])
 def test_show_plain(breccia, samples, name, dtype):
     array = cli_samples.weights()[name]
-    _, rows = show(breccia, samples / "plain.safetensors", name, "--row", 5, "--block", 1)
+    _, rows = show(breccia, samples / "plain.safetensors", name, "--row", "5", "--block", "1")
     stop = min(64, array.shape[1])
     for r, column in zip(rows, range(32, stop), strict=True):
         x = array[5, column]
@@ -158,7 +158,7 @@ def test_show_nvfp4(breccia, samples, row, block):
     codes = nibbles(arrays[f"{WEIGHT}.data"][2], 96, 160)[row, block * 16:block * 16 + 16]
     scale = np.frombuffer(arrays[f"{WEIGHT}.scale"][2], ml_dtypes.float8_e4m3fn).astype(np.float32).reshape(96, 10)[row, block]
     above = np.frombuffer(arrays[f"{WEIGHT}.global_scale"][2], np.float32)[0]
-    head, rows = show(breccia, path, WEIGHT, "--row", row, "--block", block)
+    head, rows = show(breccia, path, WEIGHT, "--row", str(row), "--block", str(block))
     check_rows(rows, range(block * 16, block * 16 + 16), codes, 4, E2M1[codes], E2M1[codes] * (scale * above))
     assert np.float32(head["scale"].split()[5]) == scale and np.float32(head["global"].split()[5]) == above
     assert np.float32(head["m"].split()[-1]) == scale * above
@@ -172,7 +172,7 @@ def test_show_zero_point(breccia, samples):
     arrays, _ = cli_samples.read(path)
     codes = nibbles(arrays[f"{WEIGHT}.data"][2], 96, 160)[7, 64:96]
     scale = np.frombuffer(arrays[f"{WEIGHT}.scale"][2], np.float32).reshape(96, 5)[7, 2]
-    head, rows = show(breccia, path, WEIGHT, "--row", 7, "--block", 2)
+    head, rows = show(breccia, path, WEIGHT, "--row", "7", "--block", "2")
     zero = np.float32(head["zero"].split()[5])
     assert 0 <= zero <= 15 and zero == int(zero)
     check_rows(rows, range(64, 96), codes, 4, codes.astype(np.float32), (codes.astype(np.float32) - zero) * scale)
@@ -182,9 +182,9 @@ def test_show_row_of_a_batch(breccia, tmp_path):
     """Rows are counted over all leading dimensions."""
     array = np.arange(2 * 3 * 4, dtype=np.float32).reshape(2, 3, 4)
     path = cli_samples.write(tmp_path / "batch.safetensors", {"x": array})
-    _, rows = show(breccia, path, "x", "--row", 4)
+    _, rows = show(breccia, path, "x", "--row", "4")
     assert [float(r[3]) for r in rows] == list(array[1, 1])
-    assert breccia("show", path, "x", "--row", 6).returncode == 2
+    assert breccia("show", path, "x", "--row", "6").returncode == 2
 
 
 # ------------------------------------------------------------------------------------ quantize and compare
@@ -281,5 +281,5 @@ def test_dequantize_warns_of_infinity(breccia, tmp_path):
 
 def test_threads_change_nothing(breccia, samples):
     for threads in (1, 3):
-        assert breccia("quantize", samples / "plain.safetensors", "-o", samples / f"{threads}.safetensors", "-r", "nvfp4", "--threads", threads).returncode == 0
+        assert breccia("quantize", samples / "plain.safetensors", "-o", samples / f"{threads}.safetensors", "-r", "nvfp4", "--threads", str(threads)).returncode == 0
     assert (samples / "1.safetensors").read_bytes() == (samples / "3.safetensors").read_bytes()
