@@ -220,7 +220,7 @@ static json_t *sides_of(const brc_recipe *r) {
     return r->block.batch != free_sides.batch ? json_pack("{s:b}", "expert", 1) : json_object();
 }
 
-const char *brci_breccia_config_write(brci_arena *arena, const brc_recipe *r, int rank, const int64_t *shape) {
+const char *brci_breccia_config_write(brci_pool *pool, const brc_recipe *r, int rank, const int64_t *shape) {
     const brc_recipe_info *row = brc_recipe_get((brc_recipe_id)r->id);
     json_t *dimensions = json_array(), *root;
     const char *made;
@@ -230,7 +230,7 @@ const char *brci_breccia_config_write(brci_arena *arena, const brc_recipe *r, in
                      "fields", fields_of(r, row == NULL ? "custom" : row->name), "layout", "name",
                      brc_layout_get((brc_layout)r->layout)->name, "fields", sides_of(r), "shape", dimensions);
     text = root == NULL ? NULL : json_dumps(root, JSON_COMPACT);
-    made = text == NULL ? NULL : brci_arena_copy(arena, text, strlen(text));
+    made = text == NULL ? NULL : brci_pool_copy(pool, text, strlen(text));
     free(text);
     json_decref(root);
     return made;

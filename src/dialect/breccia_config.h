@@ -4,7 +4,7 @@
 #define BRCI_BRECCIA_CONFIG_H
 
 #include "core/status.h"
-#include "dialect/arena.h"
+#include "dialect/pool.h"
 
 typedef struct brci_breccia_config {
     int version;                       /* 2, or 1 = written by the Python package 0.1 */
@@ -17,6 +17,6 @@ typedef struct brci_breccia_config {
 int brci_is_breccia_config(const char *text);
 brc_status brci_breccia_config_read(const char *text, brci_breccia_config *config, brc_error *err);
 /* NULL when out of memory. */
-const char *brci_breccia_config_write(brci_arena *arena, const brc_recipe *recipe, int rank, const int64_t *shape);
+const char *brci_breccia_config_write(brci_pool *pool, const brc_recipe *recipe, int rank, const int64_t *shape);
 
 #endif

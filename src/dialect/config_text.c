@@ -84,19 +84,19 @@ int brci_config_member(const char *t, const char *key, brci_member *member) {
     return 1;
 }
 
-const char *brci_config_without(brci_arena *arena, const char *text, const char *key) {
+const char *brci_config_without(brci_pool *pool, const char *text, const char *key) {
     brci_member m;
     if (!brci_config_member(text, key, &m)) return NULL;
     if (!m.found) return text;
     /* A member that others follow goes with its comma, the last one with the comma before it. */
     size_t from = m.last && !m.only ? m.first - 1 : m.first;
     size_t to = m.last ? m.value_end : m.end + 1;
-    return brci_arena_print(arena, "%.*s%s", (int)from, text, text + to);
+    return brci_pool_print(pool, "%.*s%s", (int)from, text, text + to);
 }
 
-const char *brci_config_with(brci_arena *arena, const char *text, const char *key, const char *value) {
+const char *brci_config_with(brci_pool *pool, const char *text, const char *key, const char *value) {
     brci_member m;
     if (!brci_config_member(text, key, &m)) return NULL;
-    if (m.found) return brci_arena_print(arena, "%.*s%s%s", (int)m.value, text, value, text + m.value_end);
-    return brci_arena_print(arena, "%.*s%s\n  \"%s\": %s\n%s", (int)m.value_end, text, m.only ? "" : ",", key, value, text + m.end);
+    if (m.found) return brci_pool_print(pool, "%.*s%s%s", (int)m.value, text, value, text + m.value_end);
+    return brci_pool_print(pool, "%.*s%s\n  \"%s\": %s\n%s", (int)m.value_end, text, m.only ? "" : ",", key, value, text + m.end);
 }

@@ -4,7 +4,7 @@
 #ifndef BRCI_CONFIG_TEXT_H
 #define BRCI_CONFIG_TEXT_H
 
-#include "dialect/arena.h"
+#include "dialect/pool.h"
 
 /* Where the value of a member of the outermost object stands. */
 typedef struct brci_member {
@@ -15,8 +15,8 @@ typedef struct brci_member {
 /* 0 = the text is not one JSON object, or has the member twice. The values of other members are not looked into. */
 int brci_config_member(const char *text, const char *key, brci_member *member);
 /* The text without a member (the same text if it is not there); NULL if it cannot be edited. */
-const char *brci_config_without(brci_arena *arena, const char *text, const char *key);
+const char *brci_config_without(brci_pool *pool, const char *text, const char *key);
 /* The text with a member set to a JSON value; NULL if it cannot be edited. */
-const char *brci_config_with(brci_arena *arena, const char *text, const char *key, const char *value);
+const char *brci_config_with(brci_pool *pool, const char *text, const char *key, const char *value);
 
 #endif

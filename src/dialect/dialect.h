@@ -10,7 +10,7 @@
 #define BRCI_DIALECT_H
 
 #include "core/status.h"
-#include "dialect/arena.h"
+#include "dialect/pool.h"
 
 #include "breccia/breccia_file.h"
 
@@ -24,15 +24,9 @@
 typedef struct brci_reading {
     brc_entry entry;                       /* tensor.format NONE = seen, but it cannot be read */
     brc_part parts[BRCI_MAX_PARTS];
-    size_t numbers[BRCI_MAX_PARTS];        /* of the parts in the file */
     int dropped;                           /* merged into another reading */
     struct brci_reading *next;
 } brci_reading;
-
-typedef struct brci_array_name {
-    const char *name;
-    size_t number;
-} brci_array_name;
 
 typedef struct brci_finding {
     brc_finding finding;
@@ -44,9 +38,8 @@ typedef struct brci_finding {
 typedef struct brci_reader {
     const brc_file *file;
     const char *path;
-    brci_arena *arena;
+    brci_pool *pool;
     size_t n;                              /* arrays */
-    brci_array_name *by_name;              /* [n], sorted by name */
     brci_reading **owner;                  /* [n] the reading that holds an array; NULL = none yet */
     brci_reading *first, *last;
     size_t readings;
@@ -61,9 +54,11 @@ typedef struct brci_reader {
 
 /* Bytes before `suffix` at the end of `name`; -1 if it does not end so, or nothing stands before it. */
 int64_t brci_stem(const char *name, const char *suffix);
-/* The array called stem + suffix; NULL if there is none. `number` may be NULL. */
-const brc_named_array *brci_sibling(brci_reader *reader, const char *stem, size_t length, const char *suffix, size_t *number);
-/* A new reading; NULL when out of memory (which the reader's arena remembers). */
+/* The array called stem + suffix; NULL if there is none. */
+const brc_named_array *brci_sibling(brci_reader *reader, const char *stem, size_t length, const char *suffix);
+/* Where the reader keeps who holds an array. */
+brci_reading **brci_owner(brci_reader *reader, const brc_named_array *array);
+/* A new reading; NULL when out of memory (which the reader's pool remembers). */
 brci_reading *brci_propose(brci_reader *reader, brc_dialect dialect, const char *name, size_t length);
 /* Adds the array called stem + suffix as a part; NULL if there is none. */
 const brc_named_array *brci_take(brci_reader *reader, brci_reading *reading, const char *role, const char *stem, size_t length,
@@ -75,9 +70,9 @@ void brci_report(brci_reader *reader, brc_severity severity, brc_status status, 
 /* The same, and the reading cannot be used. */
 void brci_refuse(brci_reader *reader, brci_reading *reading, brc_severity severity, brc_status status, const char *text);
 /* Fills in the entry's meaning (and its recipe where the dialect gave none) from the tensor. */
-void brci_describe(brci_arena *arena, brc_entry *entry);
+void brci_describe(brci_pool *pool, brc_entry *entry);
 /* "F8_E4M3 [140,264]" */
-const char *brci_array_text(brci_arena *arena, const brc_named_array *array);
+const char *brci_array_text(brci_pool *pool, const brc_named_array *array);
 
 /* ------------------------------------------------------------------------------------------------- geometry */
 
@@ -100,11 +95,14 @@ typedef struct brci_stored {
 
 /* How one tensor is stored. */
 typedef struct brci_store {
-    brci_arena *arena;                     /* for names and texts */
+    brci_pool *pool;                     /* for names and texts */
     brci_stored arrays[BRCI_MAX_PARTS];
     size_t n;
     const char *key, *value;               /* a pair of __metadata__; NULL = none */
 } brci_store;
+
+/* Bytes of a stored array: its formats are of whole bytes. */
+int64_t brci_stored_bytes(const brci_stored *stored);
 
 /* What a dialect may need to say in config.json. */
 typedef struct brci_summary {
@@ -121,10 +119,11 @@ typedef struct brci_dialect {
     brc_status (*load)(const brc_entry *entry, brc_owned *tensor, brc_error *err);
     /* How a tensor of this geometry (buffers may be NULL) is stored; NULL = this dialect is not written. */
     brc_status (*store)(const char *name, const brc_tensor *tensor, brci_store *store, brc_error *err);
-    /* Text of config.json's quantization_config, in the arena; NULL = the dialect has none. */
-    const char *(*config)(brci_arena *arena, const brci_summary *summary);
-    /* Whether a key of __metadata__ describes this entry, so that it goes when the entry is dequantized. */
-    int (*describes)(const brc_entry *entry, const char *key);
+    /* Text of config.json's quantization_config, in the pool; NULL = the dialect has none. */
+    const char *(*config)(brci_pool *pool, const brci_summary *summary);
+    /* Bytes at the start of a key of __metadata__ that are the name of the tensor it describes, so that it goes when the
+     * tensor is dequantized; -1 = it describes none. NULL = this dialect describes nothing there. */
+    int64_t (*describes)(const char *key);
 } brci_dialect;
 
 /* The implementation of a dialect; NULL if it is not read yet. */
@@ -133,7 +132,6 @@ const brci_dialect *brci_dialect_of(brc_dialect dialect);
 brc_status brci_owned_new(const brc_tensor *tensor, const brc_sizes *sizes, brc_owned *owned, brc_error *err);
 
 /* Steps of opening, in their order (checkpoint.c). */
-brc_status brci_read_config(brci_reader *reader);
 brc_status brci_recognise(brci_reader *reader, brc_error *err);
 void brci_report_bare(brci_reader *reader);
 

@@ -4,45 +4,45 @@
 
 #include <string.h>
 
-static const char *block_text(brci_arena *arena, brc_block block, int rank) {
+static const char *block_text(brci_pool *pool, brc_block block, int rank) {
     if (block.rows == 0 && block.cols == 0) return block.batch == 1 && rank > 2 ? "matrix" : "tensor";
     if (block.rows == 1 && block.cols == 0) return "row";
-    if (block.rows == 0) return brci_arena_print(arena, "%u columns", block.cols);
-    return brci_arena_print(arena, "%ux%u block", block.rows, block.cols);
+    if (block.rows == 0) return brci_pool_print(pool, "%u columns", block.cols);
+    return brci_pool_print(pool, "%ux%u block", block.rows, block.cols);
 }
 
-static const char *global_text(brci_arena *arena, const brc_table *global, const char *sign) {
+static const char *global_text(brci_pool *pool, const brc_table *global, const char *sign) {
     switch ((brc_kind)global->kind) {
-    case BRC_KIND_DIVISOR: return brci_arena_print(arena, "%s (scale / global_scale)", sign);
-    case BRC_KIND_AMAX: return brci_arena_print(arena, "%s (scale * global_scale / %g)", sign, (double)global->constant);
-    default: return brci_arena_print(arena, "%s (scale * global_scale)", sign);
+    case BRC_KIND_DIVISOR: return brci_pool_print(pool, "%s (scale / global_scale)", sign);
+    case BRC_KIND_AMAX: return brci_pool_print(pool, "%s (scale * global_scale / %g)", sign, (double)global->constant);
+    default: return brci_pool_print(pool, "%s (scale * global_scale)", sign);
     }
 }
 
 /* Tables are told apart by format: their pointers may still be missing. */
-static const char *value_text(brci_arena *arena, const brc_tensor *t) {
+static const char *value_text(brci_pool *pool, const brc_tensor *t) {
     const char *sign = t->scale.kind == BRC_KIND_DIVISOR ? "/" : "*";
-    const char *scale = t->global.format != BRC_NONE ? global_text(arena, &t->global, sign)
-                                                     : brci_arena_print(arena, "%s scale", sign);
-    if (t->zero.format == BRC_NONE) return brci_arena_print(arena, "value = element %s", scale);
-    if (t->zero.kind == BRC_KIND_REAL) return brci_arena_print(arena, "value = element %s + zero_point", scale);
-    return brci_arena_print(arena, "value = (element - zero_point) %s", scale);
+    const char *scale = t->global.format != BRC_NONE ? global_text(pool, &t->global, sign)
+                                                     : brci_pool_print(pool, "%s scale", sign);
+    if (t->zero.format == BRC_NONE) return brci_pool_print(pool, "value = element %s", scale);
+    if (t->zero.kind == BRC_KIND_REAL) return brci_pool_print(pool, "value = element %s + zero_point", scale);
+    return brci_pool_print(pool, "value = (element - zero_point) %s", scale);
 }
 
-static const char *recipe_text(brci_arena *arena, const brc_tensor *t) {
+static const char *recipe_text(brci_pool *pool, const brc_tensor *t) {
     char text[512];
     if (t->recipe.id != BRC_RECIPE_UNKNOWN) {
         brc_recipe_text(&t->recipe, text, sizeof text);
-        return brci_arena_print(arena, "%s", text);
+        return brci_pool_print(pool, "%s", text);
     }
-    return brci_arena_print(arena, "%s, %s per %s", brc_format_get((brc_format)t->format)->name,
-                            brc_format_get((brc_format)t->scale.format)->name, block_text(arena, t->scale.block, t->rank));
+    return brci_pool_print(pool, "%s, %s per %s", brc_format_get((brc_format)t->format)->name,
+                            brc_format_get((brc_format)t->scale.format)->name, block_text(pool, t->scale.block, t->rank));
 }
 
-void brci_describe(brci_arena *arena, brc_entry *entry) {
+void brci_describe(brci_pool *pool, brc_entry *entry) {
     const brc_tensor *t = &entry->tensor;
-    entry->meaning = brci_arena_print(arena, "%s; one scale for each %s%s", value_text(arena, t),
-                                      block_text(arena, t->scale.block, t->rank),
+    entry->meaning = brci_pool_print(pool, "%s; one scale for each %s%s", value_text(pool, t),
+                                      block_text(pool, t->scale.block, t->rank),
                                       t->scale.format == BRC_E8M0 ? "; a scale byte b is 2^(b - 127)" : "");
-    if (entry->recipe[0] == '\0') entry->recipe = recipe_text(arena, t);
+    if (entry->recipe[0] == '\0') entry->recipe = recipe_text(pool, t);
 }

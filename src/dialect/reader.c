@@ -16,7 +16,7 @@ static const char *compose(brci_reader *reader, const char *stem, size_t length,
     if (need > reader->scratch_room) {
         char *grown = realloc(reader->scratch, need * 2);
         if (grown == NULL) {
-            reader->arena->failed = 1;
+            reader->pool->failed = 1;
             return NULL;
         }
         reader->scratch = grown;
@@ -27,21 +27,19 @@ static const char *compose(brci_reader *reader, const char *stem, size_t length,
     return reader->scratch;
 }
 
-static int by_name(const void *key, const void *row) { return strcmp(key, ((const brci_array_name *)row)->name); }
-
-const brc_named_array *brci_sibling(brci_reader *reader, const char *stem, size_t length, const char *suffix, size_t *number) {
+const brc_named_array *brci_sibling(brci_reader *reader, const char *stem, size_t length, const char *suffix) {
     const char *name = compose(reader, stem, length, suffix);
-    const brci_array_name *found =
-        name == NULL || reader->n == 0 ? NULL : bsearch(name, reader->by_name, reader->n, sizeof *reader->by_name, by_name);
-    if (found == NULL) return NULL;
-    if (number != NULL) *number = found->number;
-    return brc_file_at(reader->file, found->number);
+    return name == NULL ? NULL : brc_file_find(reader->file, name);
+}
+
+brci_reading **brci_owner(brci_reader *reader, const brc_named_array *array) {
+    return &reader->owner[array - brc_file_at(reader->file, 0)]; /* container/file.h: the arrays lie in one row */
 }
 
 brci_reading *brci_propose(brci_reader *reader, brc_dialect dialect, const char *name, size_t length) {
-    brci_reading *reading = brci_arena_alloc(reader->arena, sizeof *reading);
+    brci_reading *reading = brci_pool_alloc(reader->pool, sizeof *reading);
     if (reading == NULL) return NULL;
-    reading->entry = (brc_entry){.name = brci_arena_copy(reader->arena, name, length),
+    reading->entry = (brc_entry){.name = brci_pool_copy(reader->pool, name, length),
                                  .dialect = dialect,
                                  .parts = reading->parts,
                                  .evidence = "",
@@ -56,11 +54,8 @@ brci_reading *brci_propose(brci_reader *reader, brc_dialect dialect, const char 
 
 const brc_named_array *brci_take(brci_reader *reader, brci_reading *reading, const char *role, const char *stem, size_t length,
                                  const char *suffix) {
-    size_t number;
-    const brc_named_array *array = brci_sibling(reader, stem, length, suffix, &number);
-    if (array == NULL || reading->entry.n_parts == BRCI_MAX_PARTS) return array;
-    reading->parts[reading->entry.n_parts] = (brc_part){role, array};
-    reading->numbers[reading->entry.n_parts++] = number;
+    const brc_named_array *array = brci_sibling(reader, stem, length, suffix);
+    if (array != NULL && reading->entry.n_parts < BRCI_MAX_PARTS) reading->parts[reading->entry.n_parts++] = (brc_part){role, array};
     return array;
 }
 
@@ -72,13 +67,13 @@ const brc_named_array *brci_part(const brc_entry *entry, const char *role) {
 
 /* The shard that a tensor's first array lies in, else the path that was opened. */
 static const char *file_of(brci_reader *reader, const char *tensor) {
-    const brc_named_array *array = brci_sibling(reader, tensor, strlen(tensor), "", NULL);
+    const brc_named_array *array = brci_sibling(reader, tensor, strlen(tensor), "");
     return array == NULL ? reader->path : brc_file_shard_path(reader->file, array->shard);
 }
 
 static void report_in(brci_reader *reader, const char *file, brc_severity severity, brc_status status, const char *tensor,
                       const char *text) {
-    brci_finding *made = brci_arena_alloc(reader->arena, sizeof *made);
+    brci_finding *made = brci_pool_alloc(reader->pool, sizeof *made);
     if (made == NULL) return;
     *made = (brci_finding){{severity, file, tensor, text}, status, NULL};
     if (reader->last_finding == NULL) reader->first_finding = made;
@@ -99,6 +94,6 @@ void brci_refuse(brci_reader *reader, brci_reading *reading, brc_severity severi
     report_in(reader, file, severity, status, entry->name, text);
 }
 
-const char *brci_array_text(brci_arena *arena, const brc_named_array *array) {
-    return brci_arena_print(arena, "%s %s", array->dtype, brci_arena_shape(arena, array->rank, array->shape));
+const char *brci_array_text(brci_pool *pool, const brc_named_array *array) {
+    return brci_pool_print(pool, "%s %s", array->dtype, brci_pool_shape(pool, array->rank, array->shape));
 }

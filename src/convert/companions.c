@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The files beside the weights: config.json, tokenizer and the like go from folder to folder.
+ * Limit: a companion has at most 256 MiB; a larger file is no companion. */
+#include "convert/transfer.h"
+#include "dialect/config_text.h"
+
+#include <dirent.h>
+#include <fnmatch.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#define COMPANION_LIMIT ((int64_t)256 << 20)
+
+static const struct {
+    const char *glob;
+    int describes;
+} companions[] = {
+#define COMPANION(glob, describes) {glob, describes},
+#include "convert/companions.def"
+};
+
+static int is_companion(const char *name, int dequantized) {
+    if (strcmp(name, "config.json") == 0 || brci_stem(name, ".safetensors.index.json") >= 0 || brci_stem(name, ".bin.index.json") >= 0) return 0;
+    for (size_t i = 0; i < sizeof companions / sizeof *companions; i++)
+        if (fnmatch(companions[i].glob, name, FNM_PERIOD) == 0) return !(dequantized && companions[i].describes);
+    return 0;
+}
+
+static brc_status copy_all(brci_transfer *t, DIR *folder, const char *path, int dequantized, brc_error *err) {
+    for (const struct dirent *found; (found = readdir(folder)) != NULL;) {
+        struct stat facts;
+        if (!is_companion(found->d_name, dequantized)) continue;
+        const char *from = brci_pool_print(&t->pool, "%s/%s", path, found->d_name);
+        if (stat(from, &facts) != 0 || !S_ISREG(facts.st_mode) || facts.st_size > COMPANION_LIMIT) continue;
+        TRY(brc_writer_copy(t->writer, found->d_name, from, err));
+    }
+    return BRC_OK;
+}
+
+/* config.json as it has to be: NULL = none, or it cannot be edited. */
+static const char *edited_config(brci_transfer *t, const char *quantization) {
+    const char *text = brc_file_config(t->file);
+    if (quantization == NULL || (text == NULL && quantization[0] == '\0')) return text;
+    if (quantization[0] != '\0') return brci_config_with(&t->pool, text == NULL ? "{\n}\n" : text, "quantization_config", quantization);
+    text = brci_config_without(&t->pool, text, "quantization_config");
+    return text == NULL ? NULL : brci_config_without(&t->pool, text, "compression_config");
+}
+
+brc_status brci_transfer_companions(brci_transfer *t, const char *quantization, brc_error *err) {
+    const char *path = brc_file_folder(t->file), *config;
+    if (!t->folder) return BRC_OK;
+    config = edited_config(t, quantization);
+    if (config == NULL && brc_file_config(t->file) != NULL)
+        return brci_fail(err, BRC_MALFORMED, 0, "config.json is not one JSON object, so its quantization_config cannot be set; correct it first");
+    if (config != NULL) TRY(brc_writer_text(t->writer, "config.json", config, err));
+    /* A lone file may lie among strangers: only a model's folder is taken along. */
+    if (path == NULL || (brc_file_config(t->file) == NULL && brc_file_index(t->file) == NULL)) return BRC_OK;
+    DIR *folder = opendir(path);
+    if (folder == NULL) return brci_fail(err, BRC_IO, 0, "the folder %s cannot be read", brci_clip(path).text);
+    brc_status status = copy_all(t, folder, path, quantization != NULL && quantization[0] == '\0', err);
+    closedir(folder);
+    return status;
+}

@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * A checkpoint with scaled tensors -> a plain one. */
+#include "convert/transfer.h"
+
+#include <stdlib.h>
+
+static int is_scaled(const brc_entry *entry) { return entry->tensor.format != BRC_NONE; }
+
+static brc_status declare_all(brci_transfer *t, brc_format format, brc_error *err) {
+    TRY(brci_transfer_shards(t, err));
+    TRY(brci_transfer_metadata(t, 1, err));
+    for (size_t i = 0; i < brc_checkpoint_count(t->source); i++) {
+        const brc_entry *entry = brc_checkpoint_at(t->source, i);
+        brc_status status = is_scaled(entry) ? brci_transfer_declare(t, entry, entry->name, format, entry->tensor.rank, entry->tensor.shape, err)
+                                             : brci_transfer_declare_plain(t, entry, err);
+        TRY(brci_about(err, status, entry->name));
+    }
+    TRY(brci_transfer_companions(t, "", err));
+    if (t->pool.failed) return brci_fail(err, BRC_MEMORY, 0, "out of memory");
+    return brc_writer_begin(t->writer, err);
+}
+
+/* Infinities of one buffer of F32, F16 or BF16. */
+static int64_t count_infinite(const void *buffer, brc_format format, int64_t n) {
+    const uint16_t top16 = format == BRC_BF16 ? 0x7F80 : 0x7C00;
+    const uint32_t *wide = buffer;
+    const uint16_t *narrow = buffer;
+    int64_t count = 0;
+    for (int64_t i = 0; i < n; i++)
+        count += format == BRC_F32 ? (wide[i] & 0x7FFFFFFFu) == 0x7F800000u : (narrow[i] & 0x7FFF) == top16;
+    return count;
+}
+
+/* Elements that are finite in F32 and infinite in the narrower format: counted only where infinities came out. */
+static brc_status count_overflowed(const brc_tensor *tensor, const brc_options *options, const void *out, brc_format format, int64_t n,
+                                   int64_t *overflowed, brc_error *err) {
+    int64_t infinite = count_infinite(out, format, n);
+    if (infinite == 0 || format == BRC_F32) return BRC_OK;
+    float *wide = malloc((size_t)n * sizeof *wide);
+    if (wide == NULL) return brci_fail(err, BRC_MEMORY, 0, "out of memory");
+    brc_array array = brc_array_of(BRC_F32, tensor->rank, tensor->shape, wide);
+    brc_status status = brc_dequantize(tensor, options, &array, err);
+    if (status == BRC_OK) *overflowed += infinite - count_infinite(wide, BRC_F32, n);
+    free(wide);
+    return status;
+}
+
+static brc_status write_scaled(brci_transfer *t, const brc_entry *entry, size_t *next, brc_format format, const brc_options *options,
+                               int64_t *overflowed, brc_error *err) {
+    int64_t n = brci_entry_elements(entry), bytes = n * brc_format_get(format)->bits / 8;
+    brc_owned owned;
+    void *out = malloc((size_t)bytes + 1);
+    if (out == NULL) return brci_fail(err, BRC_MEMORY, 0, "out of memory");
+    brc_status status = brc_checkpoint_load(t->source, entry, &owned, err);
+    if (status == BRC_OK) {
+        brc_array array = brc_array_of(format, owned.tensor.rank, owned.tensor.shape, out);
+        status = brc_dequantize(&owned.tensor, options, &array, err);
+        if (status == BRC_OK) status = count_overflowed(&owned.tensor, options, out, format, n, overflowed, err);
+        brc_release(&owned);
+    }
+    if (status == BRC_OK) status = brc_writer_write(t->writer, t->numbers[(*next)++], 0, out, bytes, err);
+    free(out);
+    return status;
+}
+
+static brc_status write_all(brci_transfer *t, brc_format format, const brc_dequantize_options *o, int64_t *overflowed, brc_error *err) {
+    const brc_options options = {.size = sizeof options, .threads = o->threads};
+    size_t next = 0;
+    for (size_t i = 0; i < brc_checkpoint_count(t->source); i++) {
+        const brc_entry *entry = brc_checkpoint_at(t->source, i);
+        brc_outcome outcome = {.name = entry->name, .why = is_scaled(entry) ? NULL : "plain", .quantized = is_scaled(entry),
+                               .elements = brci_entry_elements(entry), .bytes_before = brci_entry_bytes(entry)};
+        outcome.bytes_after = is_scaled(entry) ? outcome.elements * brc_format_get(format)->bits / 8 : outcome.bytes_before;
+        brc_status status = is_scaled(entry) ? write_scaled(t, entry, &next, format, &options, overflowed, err)
+                                             : brci_transfer_write_plain(t, entry, &next, err);
+        TRY(brci_about(err, status, entry->name));
+        if (o->outcome != NULL) o->outcome(o->user, &outcome);
+        TRY(brci_transfer_step(t, entry, err));
+    }
+    brc_writer *writer = t->writer;
+    t->writer = NULL;
+    return brc_writer_finish(writer, err);
+}
+
+brc_status brc_dequantize_checkpoint(const brc_checkpoint *source, const char *destination, const brc_dequantize_options *options, brc_error *err) {
+    const brc_dequantize_options defaults = {.size = sizeof defaults};
+    const brc_dequantize_options *o = options == NULL ? &defaults : options;
+    const brc_format format = o->format == BRC_NONE ? BRC_BF16 : o->format;
+    int64_t overflowed = 0;
+    brci_transfer t;
+    if (format != BRC_BF16 && format != BRC_F16 && format != BRC_F32) return brci_fail(err, BRC_ARGUMENT, 0, "the format must be bf16, f16 or f32");
+    brc_status status = brci_transfer_begin(&t, source, destination, o->overwrite, o->progress, o->user, err);
+    if (status == BRC_OK) status = declare_all(&t, format, err);
+    if (status == BRC_OK) status = write_all(&t, format, o, &overflowed, err);
+    if (o->overflowed != NULL) *o->overflowed = overflowed;
+    brci_transfer_end(&t);
+    return status;
+}

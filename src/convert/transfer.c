@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "convert/transfer.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+int64_t brci_entry_bytes(const brc_entry *entry) {
+    int64_t bytes = 0;
+    for (size_t i = 0; i < entry->n_parts; i++) bytes += entry->parts[i].array->bytes;
+    return bytes;
+}
+
+int64_t brci_entry_elements(const brc_entry *entry) {
+    const brc_named_array *data = entry->parts[0].array;
+    int64_t n = 1, rank = entry->tensor.format != BRC_NONE ? entry->tensor.rank : data->rank;
+    const int64_t *shape = entry->tensor.format != BRC_NONE ? entry->tensor.shape : data->shape;
+    for (int64_t i = 0; i < rank; i++) n *= shape[i];
+    return n;
+}
+
+brc_status brci_about(brc_error *err, brc_status status, const char *name) {
+    if (err != NULL && status != BRC_OK) {
+        char text[sizeof err->text];
+        memcpy(text, err->text, sizeof text);
+        snprintf(err->text, sizeof err->text, "%.100s: %.130s", brci_clip(name).text, text);
+    }
+    return status;
+}
+
+brc_status brci_transfer_begin(brci_transfer *t, const brc_checkpoint *source, const char *destination, uint32_t overwrite,
+                               brc_progress progress, void *user, brc_error *err) {
+    const brc_write_options options = {.size = sizeof options, .overwrite = overwrite};
+    *t = (brci_transfer){.source = source, .destination = destination, .progress = progress, .user = user};
+    if (source == NULL || destination == NULL) return brci_fail(err, BRC_ARGUMENT, 0, "source and destination must be given");
+    t->file = brc_checkpoint_file(source);
+    t->folder = brci_stem(destination, ".safetensors") < 0;
+    for (size_t i = 0; i < brc_checkpoint_count(source); i++) t->total += brci_entry_bytes(brc_checkpoint_at(source, i));
+    TRY(brc_checkpoint_usable(source, err));
+    return brc_writer_new(destination, &options, &t->writer, err);
+}
+
+void brci_transfer_end(brci_transfer *t) {
+    brc_writer_discard(t->writer);
+    brci_pool_free(&t->pool);
+    free(t->shards);
+    free(t->numbers);
+}
+
+brc_status brci_transfer_shards(brci_transfer *t, brc_error *err) {
+    uint32_t next = 0;
+    size_t n = brc_file_shards(t->file);
+    t->shards = calloc(n + 1, sizeof *t->shards);
+    if (t->shards == NULL) return brci_fail(err, BRC_MEMORY, 0, "out of memory");
+    if (!t->folder) return BRC_OK; /* one file takes all */
+    for (size_t i = 0; i < brc_checkpoint_count(t->source); i++) t->shards[brc_checkpoint_at(t->source, i)->parts[0].array->shard] = 1;
+    for (size_t i = 0; i < n; i++) t->shards[i] = t->shards[i] ? next++ : 0;
+    return BRC_OK;
+}
+
+static brc_status declare(brci_transfer *t, const brc_named_array *beside, const char *name, unsigned format, int rank,
+                          const int64_t *shape, brc_error *err) {
+    if (t->n_numbers == t->numbers_room) {
+        size_t room = t->numbers_room * 2 + 64;
+        size_t *grown = realloc(t->numbers, room * sizeof *grown);
+        if (grown == NULL) return brci_fail(err, BRC_MEMORY, 0, "out of memory");
+        t->numbers = grown;
+        t->numbers_room = room;
+    }
+    return brc_writer_add(t->writer, name, (brc_format)format, rank, shape, t->shards[beside->shard], &t->numbers[t->n_numbers++], err);
+}
+
+brc_status brci_transfer_declare(brci_transfer *t, const brc_entry *entry, const char *name, unsigned format, int rank,
+                                 const int64_t *shape, brc_error *err) {
+    return declare(t, entry->parts[0].array, name, format, rank, shape, err);
+}
+
+brc_status brci_transfer_declare_plain(brci_transfer *t, const brc_entry *entry, brc_error *err) {
+    for (size_t i = 0; i < entry->n_parts; i++) {
+        const brc_named_array *a = entry->parts[i].array;
+        TRY(declare(t, a, a->name, a->array.format, (int)a->rank, a->shape, err));
+    }
+    return BRC_OK;
+}
+
+brc_status brci_transfer_write_plain(brci_transfer *t, const brc_entry *entry, size_t *next, brc_error *err) {
+    for (size_t i = 0; i < entry->n_parts; i++) {
+        const brc_named_array *a = entry->parts[i].array;
+        TRY(brc_writer_write(t->writer, t->numbers[(*next)++], 0, a->array.data, a->bytes, err));
+    }
+    return BRC_OK;
+}
+
+/* Whether a metadata pair describes a quantized tensor of the source. */
+static int describes_any(brci_transfer *t, const char *key) {
+    for (unsigned i = 0; i < BRC_DIALECT_COUNT; i++) {
+        const brci_dialect *dialect = brci_dialect_of((brc_dialect)i);
+        int64_t length = dialect == NULL || dialect->describes == NULL ? -1 : dialect->describes(key);
+        const brc_entry *entry = length < 0 ? NULL : brc_checkpoint_find(t->source, brci_pool_copy(&t->pool, key, (size_t)length));
+        if (entry != NULL && entry->dialect == (brc_dialect)i) return 1;
+    }
+    return 0;
+}
+
+brc_status brci_transfer_metadata(brci_transfer *t, int dequantized, brc_error *err) {
+    for (size_t i = 0; i < brc_file_metadata_count(t->file); i++) {
+        const char *value = NULL, *key = brc_file_metadata_at(t->file, i, &value);
+        if (!dequantized || !describes_any(t, key)) TRY(brc_writer_metadata(t->writer, key, value, err));
+    }
+    return BRC_OK;
+}
+
+brc_status brci_transfer_step(brci_transfer *t, const brc_entry *entry, brc_error *err) {
+    t->done += brci_entry_bytes(entry);
+    if (t->progress != NULL && t->progress(t->user, t->done, t->total, entry->name) != 0)
+        return brci_fail(err, BRC_CANCELLED, 0, "stopped; nothing was written to %s", brci_clip(t->destination).text);
+    return BRC_OK;
+}

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * What quantize and dequantize share: a checkpoint goes through, some of its tensors change on the way. Arrays are
+ * declared first, then written one tensor at a time, so that memory is bounded by the largest. */
+#ifndef BRCI_TRANSFER_H
+#define BRCI_TRANSFER_H
+
+#include "core/status.h"
+#include "dialect/dialect.h"
+
+typedef struct brci_transfer {
+    const brc_checkpoint *source;
+    const brc_file *file;
+    brc_writer *writer;
+    brci_pool pool;
+    const char *destination;
+    int folder;                        /* the destination is a folder, not one file */
+    uint32_t *shards;                  /* [brc_file_shards] shard of the source -> of the destination */
+    size_t *numbers;                   /* of the arrays declared, in order */
+    size_t n_numbers, numbers_room;
+    brc_progress progress;
+    void *user;
+    int64_t done, total;               /* bytes of the source's tensors */
+} brci_transfer;
+
+brc_status brci_transfer_begin(brci_transfer *t, const brc_checkpoint *source, const char *destination, uint32_t overwrite,
+                               brc_progress progress, void *user, brc_error *err);
+/* Frees everything; the writer is discarded if it is still there. */
+void brci_transfer_end(brci_transfer *t);
+
+/* Shards that hold the first array of an entry stay shards; call once before the first array is declared. */
+brc_status brci_transfer_shards(brci_transfer *t, brc_error *err);
+/* Declares an array in the shard of an entry. */
+brc_status brci_transfer_declare(brci_transfer *t, const brc_entry *entry, const char *name, unsigned format, int rank,
+                                 const int64_t *shape, brc_error *err);
+/* Declares or writes a tensor that does not change: each of its arrays, byte for byte. `next` = the number to come. */
+brc_status brci_transfer_declare_plain(brci_transfer *t, const brc_entry *entry, brc_error *err);
+brc_status brci_transfer_write_plain(brci_transfer *t, const brc_entry *entry, size_t *next, brc_error *err);
+/* The source's __metadata__, less what describes a quantized tensor when `dequantized`. */
+brc_status brci_transfer_metadata(brci_transfer *t, int dequantized, brc_error *err);
+/* config.json with `quantization` in it (NULL = as it is; "" = without), and the files beside it. */
+brc_status brci_transfer_companions(brci_transfer *t, const char *quantization, brc_error *err);
+/* One tensor is done. */
+brc_status brci_transfer_step(brci_transfer *t, const brc_entry *entry, brc_error *err);
+
+/* Bytes of an entry's arrays in the source. */
+int64_t brci_entry_bytes(const brc_entry *entry);
+int64_t brci_entry_elements(const brc_entry *entry);
+/* Puts the tensor's name before the error's text. */
+brc_status brci_about(brc_error *err, brc_status status, const char *name);
+
+#endif

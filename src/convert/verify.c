@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Reads every scale and the magnitudes of the data. What opening found (missing, orphan, misshapen scales) comes first. */
+#include "convert/transfer.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* Weights beyond these magnitudes are hardly weights: most often a scale was read the wrong way. */
+#define LARGE 1e3
+#define SMALL 1e-8
+
+typedef struct verifying {
+    const brc_checkpoint *checkpoint;
+    const brc_file *file;
+    uint32_t threads;
+    void (*each)(void *, const brc_finding *);
+    void *user;
+} verifying;
+
+__attribute__((format(printf, 4, 5))) static void report(const verifying *v, const brc_entry *entry, brc_severity severity, const char *format, ...) {
+    char text[240];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    const brc_finding finding = {severity, brc_file_shard_path(v->file, entry->parts[0].array->shard), entry->name, text};
+    if (v->each != NULL) v->each(v->user, &finding);
+}
+
+static int is_power_of_two(double x) {
+    uint64_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return (bits & 0xFFFFFFFFFFFFFu) == 0 && bits >> 52 != 0;
+}
+
+/* What the numbers of a table are. */
+typedef struct census {
+    int64_t n, nonfinite, negative, zero, uneven; /* uneven: no power of two */
+} census;
+
+static brc_status count_table(const brc_tensor *t, const brc_table *table, census *c, brc_error *err) {
+    int64_t counts[3];
+    TRY(brc_block_counts(t->rank, t->shape, table->block, counts, err));
+    c->n = counts[0] * counts[1] * counts[2];
+    for (int64_t i = 0; i < c->n; i++) {
+        double x = brc_table_number(table, i);
+        int finite = x - x == 0;
+        c->nonfinite += !finite;
+        c->negative += finite && x < 0;
+        c->zero += finite && !(x < 0) && !(x > 0);
+        c->uneven += finite && !is_power_of_two(x);
+    }
+    return BRC_OK;
+}
+
+static brc_status check_scales(const verifying *v, const brc_entry *entry, const brc_tensor *t, const brc_table *table, const char *what, brc_error *err) {
+    const brci_dialect *dialect = brci_dialect_of(entry->dialect);
+    census c = {0};
+    if (table->data == NULL) return BRC_OK;
+    TRY(count_table(t, table, &c, err));
+    if (c.nonfinite > 0) report(v, entry, BRC_ERROR, "%lld of %lld %s are NaN or infinite", (long long)c.nonfinite, (long long)c.n, what);
+    if (c.negative > 0 && !dialect->signed_scales)
+        report(v, entry, BRC_ERROR, "%lld of %lld %s are negative", (long long)c.negative, (long long)c.n, what);
+    if (c.zero > 0)
+        report(v, entry, table->kind == BRC_KIND_DIVISOR ? BRC_ERROR : BRC_WARNING, "%lld of %lld %s are zero", (long long)c.zero, (long long)c.n, what);
+    if (c.uneven > 0 && table == &t->scale && t->recipe.pow2)
+        report(v, entry, BRC_WARNING, "%lld of %lld %s are no powers of two, though they are said to be", (long long)c.uneven, (long long)c.n, what);
+    return BRC_OK;
+}
+
+static brc_status check_zeros(const verifying *v, const brc_entry *entry, const brc_tensor *t, brc_error *err) {
+    const brc_format_info *f = brc_format_get((brc_format)t->format);
+    int64_t counts[3], outside = 0;
+    if (t->zero.data == NULL) return BRC_OK;
+    TRY(brc_block_counts(t->rank, t->shape, t->zero.block, counts, err));
+    int64_t n = counts[0] * counts[1] * counts[2];
+    for (int64_t i = 0; i < n; i++) {
+        double x = brc_table_number(&t->zero, i);
+        outside += t->zero.kind == BRC_KIND_REAL ? !(x - x == 0) : !(x >= f->min && x <= f->max);
+    }
+    if (outside > 0) report(v, entry, BRC_WARNING, "%lld of %lld zero points are outside the codes' range", (long long)outside, (long long)n);
+    return BRC_OK;
+}
+
+static void check_magnitudes(const verifying *v, const brc_entry *entry, const float *x, int64_t n) {
+    int64_t nonfinite = 0;
+    double largest = 0;
+    for (int64_t i = 0; i < n; i++) {
+        double size = x[i] < 0 ? -(double)x[i] : (double)x[i];
+        if (!(size - size == 0)) nonfinite++;
+        else if (size > largest) largest = size;
+    }
+    if (nonfinite > 0) report(v, entry, BRC_WARNING, "%lld of %lld values are NaN or infinite", (long long)nonfinite, (long long)n);
+    if (largest > LARGE)
+        report(v, entry, BRC_WARNING, "the largest value is %.3g: weights are rarely over %g; is the scale read the right way?", largest, LARGE);
+    else if (n > nonfinite && largest < SMALL)
+        report(v, entry, BRC_WARNING, "the largest value is %.3g: weights are rarely under %g; is the scale read the right way?", largest, SMALL);
+}
+
+static brc_status check_tensor(const verifying *v, const brc_entry *entry, const brc_tensor *t, brc_error *err) {
+    const brc_options options = {.size = sizeof options, .threads = v->threads};
+    int64_t n = brci_entry_elements(entry);
+    TRY(check_scales(v, entry, t, &t->scale, "scales", err));
+    TRY(check_scales(v, entry, t, &t->global, "global scales", err));
+    TRY(check_zeros(v, entry, t, err));
+    float *x = malloc((size_t)n * sizeof *x + 1);
+    if (x == NULL) return brci_fail(err, BRC_MEMORY, 0, "out of memory");
+    brc_array array = brc_array_of(BRC_F32, t->rank, t->shape, x);
+    brc_status status = brc_dequantize(t, &options, &array, err);
+    if (status == BRC_OK) check_magnitudes(v, entry, x, n);
+    free(x);
+    return status;
+}
+
+static brc_status check_entry(const verifying *v, const brc_entry *entry, brc_error *err) {
+    brc_owned owned;
+    brc_error why;
+    if (entry->tensor.format == BRC_NONE) return BRC_OK;
+    brc_status status = brc_checkpoint_load(v->checkpoint, entry, &owned, &why);
+    if (status != BRC_OK && status != BRC_MEMORY) { /* its numbers forbid reading it: a finding, not a failure to look */
+        report(v, entry, BRC_ERROR, "%s", why.text);
+        return BRC_OK;
+    }
+    if (status == BRC_OK) {
+        status = check_tensor(v, entry, &owned.tensor, &why);
+        brc_release(&owned);
+    }
+    return status == BRC_OK ? BRC_OK : brci_fail(err, status, why.where, "%.100s: %.130s", brci_clip(entry->name).text, why.text);
+}
+
+brc_status brc_verify_checkpoint(const brc_checkpoint *checkpoint, uint32_t threads, void (*each)(void *user, const brc_finding *finding),
+                                 void *user, brc_error *err) {
+    if (checkpoint == NULL) return brci_fail(err, BRC_ARGUMENT, 0, "a checkpoint must be given");
+    const verifying v = {checkpoint, brc_checkpoint_file(checkpoint), threads, each, user};
+    for (size_t i = 0; each != NULL && i < brc_file_note_count(v.file); i++) {
+        const brc_file_note *note = brc_file_note_at(v.file, i);
+        each(user, &(brc_finding){BRC_ERROR, note->file, note->name, note->text});
+    }
+    for (size_t i = 0; each != NULL && i < brc_checkpoint_findings(checkpoint); i++) each(user, brc_checkpoint_finding(checkpoint, i));
+    for (size_t i = 0; i < brc_checkpoint_count(checkpoint); i++) TRY(check_entry(&v, brc_checkpoint_at(checkpoint, i), err));
+    return BRC_OK;
+}

@@ -1,0 +1,268 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Tensors of dialects that are not read yet: found by recognise.def and named, never passed over. Also codes without any
+ * scale, and a config that contradicts the names. */
+#include "dialect/dialect.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum kind { CODES, SCALE, SHARED, COMPANION, CACHE };
+enum numbers { ANY, BYTES, WORDS };
+
+typedef struct pattern {
+    const char *suffix, *entry, *role, *needs;
+    enum kind kind;
+    enum numbers numbers;
+    uint32_t dialects;
+} pattern;
+
+static const pattern patterns[] = {
+#define PATTERN(suffix, entry, role, needs, kind, numbers, dialects) {suffix, entry, role, needs, kind, numbers, dialects},
+#define METHOD(word, dialect)
+#include "dialect/recognise.def"
+};
+static const struct {
+    const char *word;
+    brc_dialect dialect;
+} methods[] = {
+#define PATTERN(suffix, entry, role, needs, kind, numbers, dialects)
+#define METHOD(word, dialect) {word, BRC_DIALECT_##dialect},
+#include "dialect/recognise.def"
+};
+
+/* An array that a pattern fits; those of one entry become neighbours. */
+typedef struct match {
+    const char *entry;
+    const brc_named_array *array;
+    const pattern *pattern;
+} match;
+
+/* The matches of one entry, summed up. */
+typedef struct group {
+    const match *matches;
+    size_t n;
+    const brc_named_array *data;       /* the array called as the entry, or the one with the codes */
+    int codes, decides, companion_only, shared_only;
+    uint32_t dialects;
+} group;
+
+static int is_numbers(const brc_named_array *a, enum numbers numbers) {
+    unsigned f = a->array.format;
+    return numbers == ANY || (numbers == BYTES ? f == BRC_INT8 || f == BRC_UINT8 : f == BRC_INT32 || f == BRC_UINT32);
+}
+
+/* Formats that hold codes rather than numbers of their own. */
+static int holds_codes(const brc_named_array *a) {
+    const brc_format_info *f = brc_format_get((brc_format)a->array.format);
+    return f != NULL && (f->role == BRC_ELEMENT || is_numbers(a, WORDS));
+}
+
+static brc_dialect method_dialect(const brci_reader *reader) {
+    for (size_t i = 0; reader->method != NULL && i < sizeof methods / sizeof *methods; i++)
+        if (strcmp(methods[i].word, reader->method) == 0) return methods[i].dialect;
+    return BRC_DIALECT_COUNT;
+}
+
+/* "compressed-tensors, modelopt or comfyui" */
+static const char *dialect_names(brci_pool *pool, uint32_t dialects) {
+    const char *text = "";
+    if (dialects == 0) return "no system known here";
+    for (unsigned i = 0; i < BRC_DIALECT_COUNT; i++) {
+        if (!(dialects >> i & 1)) continue;
+        uint32_t rest = dialects & ~((2u << i) - 1);
+        text = brci_pool_print(pool, "%s%s%s", text, brc_dialect_get((brc_dialect)i)->name, rest == 0 ? "" : (rest & (rest - 1)) == 0 ? " or " : ", ");
+    }
+    return text;
+}
+
+static const char *array_names(brci_pool *pool, const group *g) {
+    const char *text = "";
+    for (size_t i = 0; i < g->n; i++)
+        text = brci_pool_print(pool, "%s%s%s", text, i == 0 ? "" : ", ", g->matches[i].array->name);
+    return text;
+}
+
+static group sum_up(brci_reader *reader, const match *matches, size_t n) {
+    group g = {.matches = matches, .n = n, .companion_only = 1, .shared_only = 1};
+    uint32_t all = ~0u, any = 0;
+    g.data = brc_file_find(reader->file, matches[0].entry);
+    for (size_t i = 0; i < n; i++) {
+        const pattern *p = matches[i].pattern;
+        g.codes |= p->kind == CODES;
+        g.companion_only &= p->kind >= COMPANION;
+        g.shared_only &= p->kind == SHARED;
+        if (p->kind == CODES) g.data = matches[i].array;
+        if (p->kind >= COMPANION) continue;
+        all &= p->dialects;
+        any |= p->dialects;
+    }
+    g.dialects = all & any ? all & any : any;
+    brc_dialect method = method_dialect(reader);
+    if (method < BRC_DIALECT_COUNT && g.dialects >> method & 1) g.dialects = 1u << method;
+    g.decides = !g.companion_only;
+    return g;
+}
+
+static void absorb(brci_reader *reader, brci_reading *reading, const group *g) {
+    for (size_t i = 0; i < g->n; i++) {
+        const char *name = g->matches[i].array->name;
+        if (brci_take(reader, reading, g->matches[i].pattern->role, name, strlen(name), "") != NULL)
+            *brci_owner(reader, g->matches[i].array) = reading;
+    }
+}
+
+static void take_group(brci_reader *reader, const group *g) {
+    const char *entry = g->matches[0].entry, *names = dialect_names(reader->pool, g->dialects), *arrays = array_names(reader->pool, g);
+    unsigned first = 0;
+    while (first < BRC_DIALECT_COUNT && !(g->dialects >> first & 1)) first++;
+    brci_reading *reading = brci_propose(reader, first < BRC_DIALECT_COUNT ? (brc_dialect)first : BRC_DIALECT_PLAIN, entry, strlen(entry));
+    if (reading == NULL) return;
+    if (g->data != NULL && !g->codes && brci_take(reader, reading, "data", entry, strlen(entry), "") != NULL)
+        *brci_owner(reader, g->data) = reading;
+    absorb(reader, reading, g);
+    reading->entry.evidence = brci_pool_print(reader->pool, "the names %s", arrays);
+    if (g->data == NULL)
+        brci_refuse(reader, reading, BRC_ERROR, BRC_MALFORMED,
+                    brci_pool_print(reader->pool, "%s: a scale (%s) whose weight is missing", arrays, names));
+    else
+        brci_refuse(reader, reading, BRC_ERROR, BRC_UNSUPPORTED, brci_pool_print(reader->pool, "not read yet: %s (%s)", names, arrays));
+}
+
+/* What to say of a group that makes no tensor: its arrays travel as plain ones. */
+static void report_loose(brci_reader *reader, const group *g) {
+    for (size_t i = 0; i < g->n; i++) {
+        const brc_named_array *array = g->matches[i].array;
+        if (g->matches[i].pattern->kind == SHARED) continue;
+        if (g->matches[i].pattern->kind == CACHE)
+            brci_report(reader, BRC_NOTE, BRC_OK, array->name, "scale of a key/value cache: kept as it is");
+        else if (g->decides)
+            brci_report(reader, BRC_WARNING, BRC_OK, array->name,
+                        brci_pool_print(reader->pool, "looks like a scale (%s), but %s is %s, not codes", dialect_names(reader->pool, g->dialects),
+                                        g->data->name, g->data->dtype));
+        else
+            brci_report(reader, BRC_WARNING, BRC_OK, array->name, "belongs to a quantization of activations, but its weight is not quantized");
+    }
+}
+
+static void judge(brci_reader *reader, const group *g) {
+    brci_reading *owner = g->data == NULL ? NULL : *brci_owner(reader, g->data);
+    if (owner != NULL) {
+        const char *arrays = array_names(reader->pool, g);
+        absorb(reader, owner, g);
+        if (!g->decides || owner->entry.tensor.format == BRC_NONE) return;
+        if (reader->forced != BRC_DIALECT_COUNT)
+            brci_report(reader, BRC_NOTE, BRC_OK, owner->entry.name,
+                        brci_pool_print(reader->pool, "%s is not used: read as %s, as asked", arrays, brc_dialect_get(owner->entry.dialect)->name));
+        else
+            brci_refuse(reader, owner, BRC_AMBIGUITY, BRC_AMBIGUOUS,
+                        brci_pool_print(reader->pool, "two readings fit: %s (%s), or %s (%s); say which with --from",
+                                        brc_dialect_get(owner->entry.dialect)->name, owner->entry.evidence,
+                                        dialect_names(reader->pool, g->dialects), arrays));
+        return;
+    }
+    if (reader->forced == BRC_DIALECT_PLAIN || !g->decides || (g->data == NULL && g->shared_only) ||
+        (g->data != NULL && !g->codes && !holds_codes(g->data))) {
+        if (reader->forced == BRC_DIALECT_PLAIN && g->decides)
+            brci_report(reader, BRC_WARNING, BRC_OK, g->matches[0].entry,
+                        brci_pool_print(reader->pool, "read as plain, as asked, though %s looks like %s", array_names(reader->pool, g),
+                                        dialect_names(reader->pool, g->dialects)));
+        else
+            report_loose(reader, g);
+        return;
+    }
+    take_group(reader, g);
+}
+
+static int by_entry(const void *a, const void *b) {
+    const match *x = a, *y = b;
+    int order = strcmp(x->entry, y->entry);
+    return order != 0 ? order : strcmp(x->array->name, y->array->name);
+}
+
+/* The first pattern that fits an array; NULL = none. `stem` = bytes of its name before the suffix. */
+static const pattern *find_pattern(brci_reader *reader, const brc_named_array *array, size_t *stem) {
+    for (size_t i = 0; i < sizeof patterns / sizeof *patterns; i++) {
+        const pattern *p = &patterns[i];
+        int64_t length = brci_stem(array->name, p->suffix);
+        if (length < 0 || !is_numbers(array, p->numbers)) continue;
+        *stem = (size_t)length;
+        if (p->needs[0] == '\0' || brci_sibling(reader, array->name, *stem, p->needs) != NULL) return p;
+    }
+    return NULL;
+}
+
+static void report_method(brci_reader *reader) {
+    brc_dialect method = method_dialect(reader);
+    if (reader->method == NULL || reader->forced != BRC_DIALECT_COUNT) return;
+    for (brci_reading *r = reader->first; r != NULL; r = r->next)
+        if (!r->dropped && r->entry.dialect == BRC_DIALECT_DEEPSEEK && r->entry.tensor.format != BRC_NONE && method != BRC_DIALECT_DEEPSEEK)
+            brci_refuse(reader, r, BRC_AMBIGUITY, BRC_AMBIGUOUS,
+                        brci_pool_print(reader->pool, "its names are deepseek's (%s), but config.json's quant_method is \"%s\"; say which with --from",
+                                        r->entry.evidence, reader->method));
+    if (reader->readings == 0)
+        brci_report(reader, BRC_WARNING, BRC_OK, "",
+                    brci_pool_print(reader->pool, "config.json's quant_method is \"%s\", but no tensor of that kind was found", reader->method));
+}
+
+brc_status brci_recognise(brci_reader *reader, brc_error *err) {
+    match *matches = malloc((reader->n + 1) * sizeof *matches);
+    size_t n = 0, stem = 0;
+    if (matches == NULL) return brci_fail(err, BRC_MEMORY, 0, "out of memory");
+    for (size_t i = 0; i < reader->n; i++) {
+        const brc_named_array *array = brc_file_at(reader->file, i);
+        const pattern *p = reader->owner[i] != NULL ? NULL : find_pattern(reader, array, &stem);
+        if (p != NULL) matches[n++] = (match){brci_pool_print(reader->pool, "%.*s%s", (int)stem, array->name, p->entry), array, p};
+    }
+    qsort(matches, n, sizeof *matches, by_entry);
+    for (size_t i = 0, end; i < n; i = end) {
+        for (end = i + 1; end < n && strcmp(matches[end].entry, matches[i].entry) == 0;) end++;
+        group g = sum_up(reader, &matches[i], end - i);
+        judge(reader, &g);
+    }
+    free(matches);
+    report_method(reader);
+    return BRC_OK;
+}
+
+/* The suffix of the scale that codes of this checkpoint have; NULL if nothing says so. */
+static const char *expected_suffix(const brci_reader *reader) {
+    const brci_dialect *dialect = brci_dialect_of(method_dialect(reader));
+    if (dialect != NULL && dialect->scale_suffix != NULL) return dialect->scale_suffix;
+    for (const brci_reading *r = reader->first; r != NULL; r = r->next) {
+        dialect = brci_dialect_of(r->entry.dialect);
+        if (!r->dropped && dialect != NULL && dialect->scale_suffix != NULL) return dialect->scale_suffix;
+    }
+    return NULL;
+}
+
+static void report_codes(brci_reader *reader, const brc_named_array *array, const char *suffix) {
+    brci_reading *reading;
+    if (reader->forced == BRC_DIALECT_PLAIN) {
+        brci_report(reader, BRC_NOTE, BRC_OK, array->name, brci_pool_print(reader->pool, "%s without a scale, read as plain numbers, as asked", array->dtype));
+        return;
+    }
+    reading = brci_propose(reader, BRC_DIALECT_PLAIN, array->name, strlen(array->name));
+    if (reading == NULL) return;
+    brci_take(reader, reading, "data", array->name, strlen(array->name), "");
+    *brci_owner(reader, array) = reading;
+    if (suffix != NULL)
+        brci_refuse(reader, reading, BRC_ERROR, BRC_MALFORMED,
+                    brci_pool_print(reader->pool, "%s, but its scale %s%s is missing: without it the data means nothing", array->dtype, array->name, suffix));
+    else
+        brci_refuse(reader, reading, BRC_AMBIGUITY, BRC_AMBIGUOUS,
+                    brci_pool_print(reader->pool, "%s without a scale: either a plain cast (value = element), or the scale was lost; "
+                                                  "--from plain reads it as it is", array->dtype));
+}
+
+void brci_report_bare(brci_reader *reader) {
+    const char *suffix = expected_suffix(reader);
+    for (size_t i = 0; i < reader->n; i++) {
+        const brc_named_array *array = brc_file_at(reader->file, i);
+        const brc_format_info *f = brc_format_get((brc_format)array->array.format);
+        if (reader->owner[i] != NULL || f == NULL) continue;
+        if (f->role == BRC_ELEMENT && (f->family == BRC_FLOAT || f->family == BRC_EXPONENT)) report_codes(reader, array, suffix);
+        else if (array->rank >= 2 && holds_codes(array) && brci_stem(array->name, "weight") >= 0)
+            brci_report(reader, BRC_WARNING, BRC_OK, array->name,
+                        brci_pool_print(reader->pool, "%s without a scale that is known here: carried as it is", brci_array_text(reader->pool, array)));
+    }
+}
