@@ -75,9 +75,9 @@ void brc_tensor_bind(brc_tensor *tensor, const brc_sizes *sizes, void *memory) {
     at += aligned(sizes->data);
     tensor->scale.data = at;
     at += aligned(sizes->scale);
-    tensor->global.data = sizes->global > 0 ? at : NULL;
+    tensor->global.data = tensor->global.format != BRC_NONE ? at : NULL; /* present though perhaps empty */
     at += aligned(sizes->global);
-    tensor->zero.data = sizes->zero > 0 ? at : NULL;
+    tensor->zero.data = tensor->zero.format != BRC_NONE ? at : NULL;
 }
 
 static int kind_fits(unsigned kind, int is_zero) {

@@ -2,6 +2,7 @@
 #include "ops/cast.h"
 
 #include "core/environment.h"
+#include "cpu/cast.h"
 
 #include <stdlib.h>
 
@@ -30,17 +31,28 @@ typedef struct job {
     const brci_casting *casting;
     const brci_source *source;
     brc_tensor *dst;
+    const brci_kernels *kernels;   /* NULL = the reference */
+    const brci_scaling *scaling;   /* of the whole tensor, once chosen */
+    int extraordinary[BRCI_MAX_THREADS];
     brci_extent met[BRCI_MAX_THREADS];
 } job;
 
 static void measure(void *argument, uint32_t part, int64_t first, int64_t last) {
     job *j = argument;
-    brci_reference_extent(j->source, first, last, &j->met[part]);
+    if (j->kernels == NULL) brci_reference_extent(j->source, first, last, &j->met[part]);
+    else j->extraordinary[part] = !brci_cpu_measure(j->kernels, j->source, first, last, &j->met[part]);
 }
 
 static void cast(void *argument, uint32_t part, int64_t first, int64_t last) {
     job *j = argument;
-    brci_reference_cast(j->casting, j->source, j->dst, first, last, &j->met[part]);
+    if (j->kernels == NULL) brci_reference_cast(j->casting, j->source, j->dst, first, last, &j->met[part]);
+    else brci_cpu_cast(j->kernels, j->casting, j->source, j->dst, first, last, &j->met[part]);
+}
+
+static void encode(void *argument, uint32_t part, int64_t first, int64_t last) {
+    const job *j = argument;
+    (void)part;
+    brci_cpu_encode(j->kernels, j->casting, j->source, j->dst, first, last, j->scaling);
 }
 
 static brci_extent gather(job *j) {
@@ -49,8 +61,44 @@ static brci_extent gather(job *j) {
         all.nan += j->met[i].nan;
         all.infinite += j->met[i].infinite;
         if (j->met[i].amax > all.amax) all.amax = j->met[i].amax;
+        if (j->met[i].low < all.low) all.low = j->met[i].low;
+        if (j->met[i].high > all.high) all.high = j->met[i].high;
         j->met[i] = (brci_extent){0};
     }
+    return all;
+}
+
+/* Extent of the whole source. Where the kernels meet NaN or infinity the reference counts them. */
+static brci_extent extent_of(job *j, const brc_options *options) {
+    const brci_kernels *kernels = j->kernels;
+    int64_t rows = j->source->view.batch * j->source->view.rows;
+    uint32_t parts = brci_parts(options, rows, rows * j->source->view.cols);
+    int extraordinary = 0;
+    brci_extent all;
+    brci_parallel(parts, rows, measure, j);
+    for (uint32_t i = 0; i < parts; i++) extraordinary |= j->extraordinary[i];
+    all = gather(j);
+    if (!extraordinary) return all;
+    j->kernels = NULL;
+    brci_parallel(parts, rows, measure, j);
+    j->kernels = kernels;
+    return gather(j);
+}
+
+/* One scale for everything: all rows are measured, then all are encoded. */
+static brci_extent cast_whole(job *j, const brc_options *options) {
+    int64_t rows = j->source->view.batch * j->source->view.rows;
+    brci_extent all = extent_of(j, options);
+    brci_scaling scaling = brci_choose(j->casting, &all);
+    if (all.nan > 0 || all.infinite > 0) {
+        j->kernels = NULL;
+        cast(j, 0, 0, 1);
+        return gather(j);
+    }
+    brci_table_put(&j->dst->scale, 0, scaling.scale);
+    if (j->dst->zero.data != NULL) brci_table_put(&j->dst->zero, 0, scaling.zero);
+    j->scaling = &scaling;
+    brci_parallel(brci_parts(options, rows, rows * j->source->view.cols), rows, encode, j);
     return all;
 }
 
@@ -58,21 +106,24 @@ void brci_cast(const brci_source *source, const brc_recipe *recipe, const brc_op
                brc_delayed_state *state, brc_tensor *dst, brc_report *report) {
     uint64_t saved = brci_environment_enter();
     brci_casting casting = {.recipe = recipe, .element = brci_format(recipe->element), .input_max = input_max};
-    job j = {.casting = &casting, .source = source, .dst = dst};
+    job j = {.casting = &casting, .source = source, .dst = dst, .kernels = brci_cpu_cast_fits(source, dst) ? brci_cpu() : NULL};
     brci_counts n = brci_block_counts(source->view, recipe->block);
-    int64_t rows = source->view.batch * source->view.rows, blocks = n.batch * n.rows;
+    int64_t blocks = n.batch * n.rows;
     brci_extent all;
+    dst->recipe = *recipe;
     if (recipe->levels == 2) {
-        brci_parallel(brci_parts(options, rows, rows * source->view.cols), rows, measure, &j);
-        casting.global = brci_choose_global(recipe, gather(&j).amax);
+        casting.global = brci_choose_global(recipe, extent_of(&j, options).amax);
         brci_table_put(&dst->global, 0, brci_bits(casting.global));
     }
     if (state != NULL) casting.delayed = state->scale;
-    brci_parallel(brci_parts(options, blocks, rows * source->view.cols), blocks, cast, &j);
-    all = gather(&j);
+    if (j.kernels != NULL && recipe->layout == BRC_PER_TENSOR && recipe->block.batch == 0) {
+        all = cast_whole(&j, options);
+    } else {
+        brci_parallel(brci_parts(options, blocks, source->view.batch * source->view.rows * source->view.cols), blocks, cast, &j);
+        all = gather(&j);
+    }
     if (state != NULL) state->amax = all.amax;
     if (report != NULL) *report = (brc_report){sizeof *report, 0, all.nan, all.infinite, all.amax};
-    dst->recipe = *recipe;
     brci_environment_leave(saved);
 }
 

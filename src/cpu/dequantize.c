@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cpu/cast.h"
+
+#define PIECE 4096 /* floats at a time on their way to a half-width type: 16 KiB */
+#define BLOCKS 256 /* blocks whose multipliers are made together */
+
+static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+
+int brci_cpu_store_fits(const brc_tensor *t, const brc_array *dst) {
+    brci_vector_format format;
+    if (!brci_is_little_endian() || t->group_index != NULL || dst->stride[dst->rank - 1] != 1) return 0;
+    if (dst->format != BRC_F32 && dst->format != BRC_F16 && dst->format != BRC_BF16) return 0;
+    if (!brci_vector_format_of(brci_format(t->format), &format)) return 0;
+    if (t->zero.data != NULL && (t->zero.kind == BRC_KIND_REAL || t->zero.block.cols != t->scale.block.cols)) return 0;
+    if (t->global.data != NULL && t->global.block.cols != 0) return 0;
+    return brci_block_counts(brci_tensor_view(t), t->scale.block).cols <= 1 || (uint64_t)t->scale.block.cols * format.bits % 8 == 0;
+}
+
+/* n numbers of a table from the first one on. */
+static void numbers(const brci_kernels *k, const brc_table *t, int64_t first, int64_t n, float *out) {
+    const uint8_t *at = (const uint8_t *)t->data + first * (brci_format(t->format)->bits / 8);
+    const float one = 1;
+    brci_vector_format format;
+    if (t->format == BRC_F32) memcpy(out, at, (size_t)n * sizeof *out);
+    else if (t->format == BRC_F16) k->widen_f16(at, n, out);
+    else if (t->format == BRC_BF16) k->widen_bf16(at, n, out);
+    else if (t->format == BRC_E8M0)
+        for (int64_t i = 0; i < n; i++) out[i] = brci_float(at[i] == 0 ? 0x00400000u : at[i] == 255 ? 0x7FC00000u : (uint32_t)at[i] << 23);
+    else if (brci_format(t->format)->bits == 8 && brci_vector_format_of(brci_format(t->format), &format))
+        k->decode(&format, at, 1, n, &one, NULL, out);
+    else
+        for (int64_t i = 0; i < n; i++) out[i] = brci_table_float(t, first + i);
+}
+
+/* Multipliers must be finite and not zero for the kernels; others have rules of their own (a NaN's sign). */
+static int ordinary(const float *m, int64_t n) {
+    uint32_t wrong = 0;
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t bits = brci_magnitude(m[i]);
+        wrong |= (uint32_t)(bits == 0) | (uint32_t)(bits >= BRCI_F32_INFINITY);
+    }
+    return !wrong;
+}
+
+typedef struct writer {
+    const brci_kernels *kernels;
+    brci_vector_format format;
+    unsigned out;          /* brc_format */
+    int64_t bytes;         /* of an output element */
+    float piece[PIECE];
+} writer;
+
+static void narrow(const writer *w, int64_t n, uint8_t *out) {
+    (w->out == BRC_F16 ? w->kernels->narrow_f16 : w->kernels->narrow_bf16)(w->piece, n, out);
+}
+
+static void write_blocks(writer *w, const uint8_t *codes, int64_t blocks, int64_t length, const float *m, const float *zeros, uint8_t *out) {
+    const uint32_t bits = w->format.bits;
+    if (w->out == BRC_F32) {
+        w->kernels->decode(&w->format, codes, blocks, length, m, zeros, (float *)(void *)out);
+    } else if (length <= PIECE) {
+        const int64_t many = PIECE / length;
+        for (int64_t i = 0; i < blocks; i += many) {
+            int64_t n = least(many, blocks - i);
+            w->kernels->decode(&w->format, codes + i * length * bits / 8, n, length, m + i, zeros == NULL ? NULL : zeros + i, w->piece);
+            narrow(w, n * length, out + i * length * w->bytes);
+        }
+    } else {
+        for (int64_t i = 0; i < blocks; i++)
+            for (int64_t col = 0; col < length; col += PIECE) {
+                int64_t n = least(PIECE, length - col), at = i * length + col;
+                w->kernels->decode(&w->format, codes + at * bits / 8, 1, n, m + i, zeros == NULL ? NULL : zeros + i, w->piece);
+                narrow(w, n, out + at * w->bytes);
+            }
+    }
+}
+
+/* One row; 0 where a multiplier is not ordinary. */
+static int write_row(writer *w, const brc_tensor *t, int64_t batch, int64_t row, const uint8_t *codes, uint8_t *out) {
+    const brci_view v = brci_tensor_view(t);
+    const int64_t length = t->scale.block.cols == 0 ? v.cols : t->scale.block.cols;
+    const int64_t cols = brci_block_counts(v, t->scale.block).cols, whole = length == v.cols ? cols : v.cols / length;
+    const int64_t scale_at = brc_table_index(t, &t->scale, batch, row, 0);
+    const int64_t zero_at = t->zero.data == NULL ? 0 : brc_table_index(t, &t->zero, batch, row, 0);
+    float global = 1, m[BLOCKS], zeros[BLOCKS];
+    if (t->global.data != NULL) global = brci_table_float(&t->global, brc_table_index(t, &t->global, batch, row, 0));
+    for (int64_t j = 0; j < cols; j += BLOCKS) {
+        int64_t n = least(BLOCKS, cols - j), full = least(n, whole - j), at = j * length;
+        const float *zero = t->zero.data == NULL ? NULL : zeros;
+        numbers(w->kernels, &t->scale, scale_at + j, n, m);
+        for (int64_t i = 0; i < n; i++) m[i] = brci_multiplier(t, m[i], global);
+        if (!ordinary(m, n)) return 0;
+        if (zero != NULL) numbers(w->kernels, &t->zero, zero_at + j, n, zeros);
+        write_blocks(w, codes + at * w->format.bits / 8, full, length, m, zero, out + at * w->bytes);
+        if (full < n) { /* the partial block at the edge */
+            at += full * length;
+            write_blocks(w, codes + at * w->format.bits / 8, 1, v.cols - at, m + full, zero == NULL ? NULL : zeros + full, out + at * w->bytes);
+        }
+    }
+    return 1;
+}
+
+void brci_cpu_store(const brci_kernels *k, const brc_tensor *t, brc_array *dst, int64_t first, int64_t last) {
+    const brci_source source = brci_source_tensor(t);
+    writer w = {.kernels = k, .out = dst->format, .bytes = brci_format(dst->format)->bits / 8};
+    (void)brci_vector_format_of(brci_format(t->format), &w.format);
+    for (int64_t i = first; i < last && source.view.cols > 0; i++) {
+        int64_t batch = i / source.view.rows, row = i % source.view.rows;
+        uint8_t *out = (uint8_t *)dst->data + brci_offset(dst, batch, row, 0) * w.bytes;
+        if (!write_row(&w, t, batch, row, (const uint8_t *)t->data + i * t->row_pitch, out))
+            brci_reference_store(&source, dst, i, i + 1);
+    }
+}

@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Which kernels this processor runs: what it offers, less what the operating system does not save. */
+#include "cpu/kernels.h"
+
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+
+/* The registers the system saves (Intel SDM vol. 1, 13.3): bits 1, 2 = SSE, AVX; 5, 6, 7 = AVX-512. */
+static uint64_t saved_registers(void) {
+    uint32_t low, high;
+    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    return (uint64_t)high << 32 | low;
+}
+
+static uint32_t detect(void) {
+    uint32_t a, b, c, d, features = 0;
+    uint64_t saved;
+    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_OSXSAVE)) return 0;
+    saved = saved_registers();
+    const uint32_t first = c;
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return 0;
+    if ((saved & 0x06) == 0x06 && (b & bit_AVX2) && (first & bit_F16C) && (first & bit_FMA)) features |= BRCI_CPU_AVX2;
+    const uint32_t wide = bit_AVX512F | bit_AVX512BW | bit_AVX512VL | bit_AVX512DQ;
+    if ((features & BRCI_CPU_AVX2) && (saved & 0xE6) == 0xE6 && (b & wide) == wide) features |= BRCI_CPU_AVX512;
+    return features;
+}
+#else
+static uint32_t detect(void) { return 0; }
+#endif
+
+uint32_t brci_cpu_features(void) { return detect(); }
+
+/* Levels in rising order; each overwrites what it does better. */
+enum { GENERIC, AVX2, AVX512, LEVELS };
+static const struct {
+    const char *name;
+    uint32_t mask; /* features a level may use */
+} levels[LEVELS] = {{"generic", 0}, {"avx2", BRCI_CPU_AVX2}, {"avx512", BRCI_CPU_AVX2 | BRCI_CPU_AVX512}};
+
+static brci_kernels build(uint32_t have, const char *name) {
+    brci_kernels t = {.name = name};
+#define KERNEL(type, slot, needs, function)                                                                            \
+    if ((have & (uint32_t)(needs)) == (uint32_t)(needs)) t.slot = function;
+#include "cpu/generic/kernels.def"
+#if defined(__x86_64__)
+#include "cpu/avx2/kernels.def"
+#include "cpu/avx512/kernels.def"
+#endif
+#undef KERNEL
+    return t;
+}
+
+static brci_kernels tables[LEVELS];
+static const brci_kernels *chosen;
+static atomic_int state; /* 0 = not built, 1 = being built, 2 = ready */
+
+static int available(int level, uint32_t have) { return (levels[level].mask & ~have) == 0; }
+
+static void prepare(void) {
+    int expected = 0;
+    if (atomic_load_explicit(&state, memory_order_acquire) == 2) return;
+    if (atomic_compare_exchange_strong(&state, &expected, 1)) {
+        const uint32_t have = detect();
+        const char *forced = getenv("BRECCIA_ISA");
+        for (int i = 0; i < LEVELS; i++) {
+            if (!available(i, have)) continue;
+            tables[i] = build(have & levels[i].mask, levels[i].name);
+            if (forced == NULL || *forced == '\0' || strcmp(forced, levels[i].name) == 0 || chosen == NULL) chosen = &tables[i];
+        }
+        if (forced != NULL && strcmp(forced, "reference") == 0) chosen = NULL;
+        atomic_store_explicit(&state, 2, memory_order_release);
+    }
+    while (atomic_load_explicit(&state, memory_order_acquire) != 2) {} /* another thread is at it, for microseconds */
+}
+
+const brci_kernels *brci_cpu(void) {
+    prepare();
+    return chosen;
+}
+
+const brci_kernels *brci_cpu_level(const char *name) {
+    prepare();
+    for (int i = 0; i < LEVELS; i++)
+        if (strcmp(name, levels[i].name) == 0) return tables[i].name == NULL ? NULL : &tables[i];
+    return NULL;
+}
+
+int brci_vector_format_of(const brc_format_info *f, brci_vector_format *v) {
+    const double quantum = f->smallest;
+    *v = (brci_vector_format){.family = f->family, .bits = f->bits, .mantissa = f->mantissa_bits, .sign = f->bits - 1u};
+    if (f->role != BRC_ELEMENT || f->bits > 8) return 0;
+    if (f->family == BRC_FLOAT) {
+        const float largest = (float)f->max, normal = (float)f->smallest_normal, small = (float)quantum, magic = (float)(quantum * 0x1p23);
+        memcpy(&v->largest, &largest, sizeof largest);
+        memcpy(&v->smallest_normal, &normal, sizeof normal);
+        v->exponent_shift = (uint32_t)(127 - f->bias) << f->mantissa_bits;
+        v->magic = magic;
+        v->quantum = small;
+        v->finite = (uint32_t)f->max_code;
+        v->infinity = f->specials == BRC_SPECIALS_IEEE ? v->finite + 1 : UINT32_MAX;
+        v->keeps_minus_zero = f->specials != BRC_SPECIALS_FNUZ;
+        return 1;
+    }
+    v->step = (float)((uint64_t)1 << f->mantissa_bits);
+    v->unit = (float)quantum;
+    v->low = (float)f->min * v->step;
+    v->high = (float)f->max * v->step;
+    return f->family == BRC_INT || f->family == BRC_UINT;
+}
