@@ -20,7 +20,7 @@ class Error(ctypes.Structure):
 
 class Plan(ctypes.Structure):
     _fields_ = [("size", ctypes.c_uint32)] + [(n, ctypes.c_int32) for n in (
-        "kernel", "grid", "cluster", "tile_m", "tile_n", "stages", "group", "group_n", "rows", "shared_bytes")] + [("microseconds", ctypes.c_float)]
+        "kernel", "grid", "cluster", "tile_m", "tile_n", "stages", "group", "group_n", "rows", "share", "shared_bytes")] + [("microseconds", ctypes.c_float)]
 
     def __str__(self):
         text = ctypes.create_string_buffer(200)

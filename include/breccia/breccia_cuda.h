@@ -67,6 +67,7 @@ typedef struct brc_cuda_plan {
     int32_t stages;            /* of 128 K */
     int32_t group, group_n;    /* raster: tiles walked along one axis before the other advances; 1 = along n */
     int32_t rows;              /* few rows of A: rows of B in a unit */
+    int32_t share;             /* few rows of A: the blocks of a cluster share them; else they split K */
     int32_t shared_bytes;      /* of a block */
     float microseconds;        /* what the planner expects */
 } brc_cuda_plan;

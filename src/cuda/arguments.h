@@ -39,6 +39,7 @@ typedef struct brci_gemm_args {
     int32_t wide;              /* D may be written 16 bytes at a time */
     int32_t rows, stages;      /* small-M kernel: weight rows of a unit, stages of the pipeline */
     int32_t scaled;            /* small-M kernel: 1 = block scales */
+    int32_t share;             /* small-M kernel: the blocks of a cluster share the tokens, else they split K */
     int32_t early;             /* small-M kernel: B may be read before the previous kernel has ended */
 } brci_gemm_args;
 

@@ -13,6 +13,8 @@
  * The tensor cores keep about 14 bits of an FP8 product's accumulator, so by default every 128 of K is added to FP32
  * registers ("promoted"); the block scales ride on that addition. FAST leaves the whole K to the tensor cores. */
 #pragma once
+#include <type_traits>
+
 #include "arguments.h"
 #include "shape.h"
 #include "parts/barrier.cuh"
@@ -45,6 +47,8 @@ struct GemmShape {
 
     /* 128-wide column blocks of B's scales that one tile can touch. */
     static constexpr int SPAN = (128 - gcd(BN, 128) + BN + 127) / 128;
+    /* Where in its first block a tile can start: multiples of this. */
+    static constexpr int START_STEP = MODE == BRCI_BLOCK ? gcd(BN, 128) : 128;
 };
 
 constexpr int WARPGROUP = 128;
@@ -66,6 +70,14 @@ __device__ __forceinline__ void tile_at(const brci_gemm_args &g, int unit, int &
     const int a = first + inside % height, b = inside / height;
     tm = g.group_n ? b : a;
     tn = g.group_n ? a : b;
+}
+
+/* Calls f with the one of 0, STEP, .., END - STEP that x is, as a constant of the compiler. */
+template <int END, int STEP, int AT = 0, class F> __device__ __forceinline__ void with_constant(int x, F &&f)
+{
+    if constexpr (AT + STEP >= END) f(std::integral_constant<int, AT>());
+    else if (x == AT) f(std::integral_constant<int, AT>());
+    else with_constant<END, STEP, AT + STEP>(x, f);
 }
 
 template <int TA, int TB, int MODE, int TEAM, int MW, int BN, int SHARE>
@@ -98,7 +110,7 @@ __device__ __forceinline__ void gemm(const brci_gemm_args &g)
         tma_prefetch_map(&g.b);
         if (S::SCALED) tma_prefetch_map(&g.a_scale);
     }
-    if (S::CLUSTER > 1) cluster_sync(); else __syncthreads();
+    if (S::CLUSTER > 1) cluster_meet(); else __syncthreads();
     grid_wait();
 
     if (group == S::GROUPS) {
@@ -148,9 +160,27 @@ __device__ __forceinline__ void gemm(const brci_gemm_args &g)
         Ring<S::STAGES> at;
         if (TEAM == BRCI_TURNS && group == 1) at.skip(g.k_steps);
         const int first = worker + (TEAM == BRCI_TOGETHER ? 0 : group * workers), stride = workers * (TEAM == BRCI_TOGETHER ? 1 : S::GROUPS);
-        for (int unit = first; unit < units; unit += stride) {
-            int tm, tn;
+        int tm = 0, tn = 0;
+
+        /* B's 128x128 scales: the block columns under a tile. The next step's are fetched while this one multiplies, the
+         * next tile's before this one is stored. */
+        int64_t b_block[S::SPAN];
+        float b_next[S::SPAN];
+        auto approach = [&](int unit) {
+            if (unit >= units) return;
             place(unit, tm, tn);
+            if constexpr (MODE == BRCI_BLOCK) {
+                const int last = (g.n - 1) / 128;
+#pragma unroll
+                for (int j = 0; j < S::SPAN; j++) {
+                    b_block[j] = min(tn * BN / 128 + j, last) * g.col_pitch;
+                    b_next[j] = __ldg(g.col_scale + b_block[j]);
+                }
+            }
+        };
+
+        approach(first);
+        for (int unit = first; unit < units; unit += stride) {
             /* A barrier's parity tells a phase only from its neighbours, so a warpgroup may not look at its tile's first
              * stage before the other has seen its own tile's last one. */
             if (TEAM == BRCI_TURNS && unit != worker) named_barrier(1 + group, 2 * WARPGROUP);
@@ -190,101 +220,86 @@ __device__ __forceinline__ void gemm(const brci_gemm_args &g)
 #pragma unroll
                     for (int i = 0; i < ACC; i++) sum[h][i] = 0.0f;
 
-                /* B's scales: the block columns under this tile. The next step's are fetched while this one multiplies. */
-                const int column = tn * BN, inside = column % 128;
-                const float *b_scale = g.col_scale;
-                int64_t b_block[S::SPAN];
-                float b_next[S::SPAN];
-                if constexpr (MODE == BRCI_BLOCK) {
-                    const int last = (g.n - 1) / 128;
-#pragma unroll
-                    for (int j = 0; j < S::SPAN; j++) {
-                        b_block[j] = min(column / 128 + j, last) * g.col_pitch;
-                        b_next[j] = __ldg(b_scale + b_block[j]);
-                    }
-                }
-
-                for (int k = 0; k < g.k_steps; k++, at.next()) {
-                    float b_now[S::SPAN];
-                    if constexpr (MODE == BRCI_BLOCK) {
-                        const int ahead = min(k + 1, g.k_steps - 1);
-#pragma unroll
-                        for (int j = 0; j < S::SPAN; j++) {
-                            b_now[j] = b_next[j];
-                            b_next[j] = __ldg(b_scale + b_block[j] + ahead);
-                        }
-                    }
-                    barrier_wait(full(ring, at.stage), at.phase);
-                    seen(k);
-                    const uint64_t a = tile_descriptor(tile(ring, at.stage) + own_row * 128);
-                    const uint64_t b = tile_descriptor(tile(ring, at.stage) + S::A_BYTES);
-                    const float *a_scale = reinterpret_cast<const float *>(shared + scales(ring, at.stage)) + own_row + thread_row;
-                    const float *c_scale = reinterpret_cast<const float *>(shared + scales(ring, at.stage) + S::A_SCALE_BYTES) + lane % 4 * 2;
-#pragma unroll
-                    for (int h = 0; h < MW; h++) {
-                        float s[2][S::SPAN];              /* of rows thread_row and + 8 */
-                        if constexpr (S::SCALED) {
-                            const float low = a_scale[h * 64], high = a_scale[h * 64 + 8];
+                auto walk = [&](auto inside) {
+                    for (int k = 0; k < g.k_steps; k++, at.next()) {
+                        [[maybe_unused]] float b_now[S::SPAN];
+                        if constexpr (MODE == BRCI_BLOCK) {
+                            const int ahead = min(k + 1, g.k_steps - 1);
 #pragma unroll
                             for (int j = 0; j < S::SPAN; j++) {
-                                s[0][j] = MODE == BRCI_BLOCK ? low * b_now[j] : low;
-                                s[1][j] = MODE == BRCI_BLOCK ? high * b_now[j] : high;
+                                b_now[j] = b_next[j];
+                                b_next[j] = __ldg(g.col_scale + b_block[j] + ahead);
                             }
                         }
-                        wgmma_pin(acc[0]);
-                        wgmma_fence();
+                        barrier_wait(full(ring, at.stage), at.phase);
+                        seen(k);
+                        const uint64_t a = tile_descriptor(tile(ring, at.stage) + own_row * 128);
+                        const uint64_t b = tile_descriptor(tile(ring, at.stage) + S::A_BYTES);
+                        [[maybe_unused]] const float *a_scale = reinterpret_cast<const float *>(shared + scales(ring, at.stage)) + own_row + thread_row;
+                        [[maybe_unused]] const float *c_scale = reinterpret_cast<const float *>(shared + scales(ring, at.stage) + S::A_SCALE_BYTES) + lane % 4 * 2;
 #pragma unroll
-                        for (int kk = 0; kk < 4; kk++)
-                            Wgmma<BN>::template mma<TA, TB>(acc[0], a + h * 512 + kk * 2, b + kk * 2, kk);
-                        wgmma_commit();
-                        wgmma_pin(acc[0]);
-                        wgmma_wait<0>();
-                        if (h == MW - 1 && MODE != BRCI_BLOCK_ROWS) release(at.stage);
+                        for (int h = 0; h < MW; h++) {
+                            [[maybe_unused]] float s[2][S::SPAN];   /* of rows thread_row and + 8 */
+                            if constexpr (S::SCALED) {
+                                const float low = a_scale[h * 64], high = a_scale[h * 64 + 8];
 #pragma unroll
-                        for (int i = 0; i < BN / 8; i++) {
-                            if constexpr (MODE == BRCI_PROMOTED) {
-#pragma unroll
-                                for (int j = 0; j < 4; j++) sum[h][4 * i + j] += acc[0][4 * i + j];
-                            } else if constexpr (MODE == BRCI_BLOCK) {
-                                /* a group of 8 columns never crosses a block */
-                                float low = s[0][0], high = s[1][0];
-#pragma unroll
-                                for (int j = 1; j < S::SPAN; j++) {
-                                    const bool beyond = inside + 8 * i >= 128 * j;
-                                    low = beyond ? s[0][j] : low;
-                                    high = beyond ? s[1][j] : high;
+                                for (int j = 0; j < S::SPAN; j++) {
+                                    s[0][j] = MODE == BRCI_BLOCK ? low * b_now[j] : low;
+                                    s[1][j] = MODE == BRCI_BLOCK ? high * b_now[j] : high;
                                 }
-                                sum[h][4 * i] += acc[0][4 * i] * low;
-                                sum[h][4 * i + 1] += acc[0][4 * i + 1] * low;
-                                sum[h][4 * i + 2] += acc[0][4 * i + 2] * high;
-                                sum[h][4 * i + 3] += acc[0][4 * i + 3] * high;
-                            } else {
-                                const float2 c = *reinterpret_cast<const float2 *>(c_scale + 8 * i);
-                                sum[h][4 * i] += acc[0][4 * i] * (s[0][0] * c.x);
-                                sum[h][4 * i + 1] += acc[0][4 * i + 1] * (s[0][0] * c.y);
-                                sum[h][4 * i + 2] += acc[0][4 * i + 2] * (s[1][0] * c.x);
-                                sum[h][4 * i + 3] += acc[0][4 * i + 3] * (s[1][0] * c.y);
                             }
+                            wgmma_pin(acc[0]);
+                            wgmma_fence();
+#pragma unroll
+                            for (int kk = 0; kk < 4; kk++)
+                                Wgmma<BN>::template mma<TA, TB>(acc[0], a + h * 512 + kk * 2, b + kk * 2, kk);
+                            wgmma_commit();
+                            wgmma_pin(acc[0]);
+                            wgmma_wait<0>();
+                            if (h == MW - 1 && MODE != BRCI_BLOCK_ROWS) release(at.stage);
+#pragma unroll
+                            for (int i = 0; i < BN / 8; i++) {
+                                if constexpr (MODE == BRCI_PROMOTED) {
+#pragma unroll
+                                    for (int j = 0; j < 4; j++) sum[h][4 * i + j] += acc[0][4 * i + j];
+                                } else if constexpr (MODE == BRCI_BLOCK) {
+                                    constexpr int INSIDE = decltype(inside)::value;   /* where in its first block the tile starts */
+                                    const int j = (INSIDE + 8 * i) / 128;             /* eight columns never cross a block */
+                                    const float low = s[0][j], high = s[1][j];
+                                    sum[h][4 * i] += acc[0][4 * i] * low;
+                                    sum[h][4 * i + 1] += acc[0][4 * i + 1] * low;
+                                    sum[h][4 * i + 2] += acc[0][4 * i + 2] * high;
+                                    sum[h][4 * i + 3] += acc[0][4 * i + 3] * high;
+                                } else {
+                                    const float2 c = *reinterpret_cast<const float2 *>(c_scale + 8 * i);
+                                    sum[h][4 * i] += acc[0][4 * i] * (s[0][0] * c.x);
+                                    sum[h][4 * i + 1] += acc[0][4 * i + 1] * (s[0][0] * c.y);
+                                    sum[h][4 * i + 2] += acc[0][4 * i + 2] * (s[1][0] * c.x);
+                                    sum[h][4 * i + 3] += acc[0][4 * i + 3] * (s[1][0] * c.y);
+                                }
+                            }
+                            if (h == MW - 1 && MODE == BRCI_BLOCK_ROWS) { __syncwarp(); release(at.stage); }
                         }
-                        if (h == MW - 1 && MODE == BRCI_BLOCK_ROWS) { __syncwarp(); release(at.stage); }
                     }
-                }
+                };
+                with_constant<128, S::START_STEP>(tn * BN % 128, walk);
             }
             if (TEAM == BRCI_TURNS) at.skip(g.k_steps);        /* the other warpgroup's tile */
 
             /* ---- storing */
+            const int row = tm * S::BM + own_row + (warp % 4) * 16, column = tn * BN;
+            approach(unit + stride);
             const uint32_t staging = tiles_at + S::STAGING_AT + (group * 4 + warp % 4) * BRCI_STORE_BYTES;
 #pragma unroll
             for (int h = 0; h < MW; h++) {
                 float (&d)[ACC] = reinterpret_cast<float (&)[ACC]>(CHAINED ? acc[CHAINED ? h : 0][0] : sum[CHAINED ? 0 : h][0]);
-                const int row = tm * S::BM + own_row + h * 64 + (warp % 4) * 16, column = tn * BN;
-                if (!S::SCALED) scale_fragment<BN>(g, d, row, column, lane);
-                store_fragment<BN>(g, d, row, column, lane, staging);
+                if (!S::SCALED) scale_fragment<BN>(g, d, row + h * 64, column, lane);
+                store_fragment<BN>(g, d, row + h * 64, column, lane, staging);
             }
         }
     }
     /* A block may not leave while its neighbour still writes to its memory or arrives on its barriers. */
-    if (S::CLUSTER > 1) cluster_sync();
+    if (S::CLUSTER > 1) cluster_meet();
 }
 
 }  // namespace brc

@@ -7,7 +7,8 @@
  * A block owns UNITS * g.rows weight rows: any multiple of 8 rows up to 64 makes a unit, so a planner can give all
  * SMs the same number of bytes. A unit's product still covers 64 rows; those past g.rows are the next bytes of
  * shared memory, whatever they hold, and are never looked at. The blocks of a cluster share the rows and split K;
- * their sums meet in shared memory in a fixed order, so that equal inputs give equal bits.
+ * their sums meet in shared memory in a fixed order, so that equal inputs give equal bits. Or (g.share) they have rows
+ * of their own and share the tokens, each loading its part of them for all.
  * Always promoted each 128 of K: the tensor cores wait for memory anyway. */
 #pragma once
 #include "arguments.h"
@@ -29,7 +30,8 @@ __device__ __forceinline__ void gemm_small(const brci_gemm_args &g)
     extern __shared__ __align__(1024) uint8_t shared[];
     const uint32_t base = shared_address(shared);
     const int warp = __shfl_sync(~0u, threadIdx.x / 32, 0), group = warp / 4, lane = threadIdx.x % 32;
-    const int rank = cluster_rank(), split = cluster_size();
+    const int place = cluster_rank(), size = cluster_size();
+    const int share = g.share ? size : 1, split = g.share ? 1 : size, rank = g.share ? 0 : place;   /* rank: of the K parts */
     const int height = UNITS * g.rows, first_row = blockIdx.x / split * height;
     const int k_first = static_cast<int>(static_cast<int64_t>(g.k_steps) * rank / split);
     const int k_last = static_cast<int>(static_cast<int64_t>(g.k_steps) * (rank + 1) / split);
@@ -40,13 +42,13 @@ __device__ __forceinline__ void gemm_small(const brci_gemm_args &g)
     if (warp == 0 && elect_one()) {
         for (int i = 0; i < g.stages; i++) {
             barrier_init(full + 8 * i, 1);
-            barrier_init(empty + 8 * i, 8);
+            barrier_init(empty + 8 * i, 8 * share);
         }
         barrier_init_fence();
         tma_prefetch_map(&g.a);
         tma_prefetch_map(&g.b);
     }
-    __syncthreads();
+    if (share > 1) cluster_meet(); else __syncthreads();
     grid_launch_next();
 
     if (group == 2) {
@@ -59,7 +61,11 @@ __device__ __forceinline__ void gemm_small(const brci_gemm_args &g)
                     tma_load(at + u * g.rows * 128, &g.b, bar, k * 128, first_row + u * g.rows, EVICT_FIRST);
             };
             auto tokens = [&](int k, int stage, uint32_t at, uint32_t bar) {
-                tma_load(at + weight_bytes, &g.a, bar, k * 128, 0, EVICT_LAST);
+                if (share > 1) {
+                    const int part = NB / share;
+                    tma_load_shared(at + weight_bytes + place * part * 128, &g.a, bar, k * 128, place * part, static_cast<uint16_t>((1 << share) - 1));
+                } else
+                    tma_load(at + weight_bytes, &g.a, bar, k * 128, 0, EVICT_LAST);
                 if (g.scaled) tma_load(scales_at + stage * brci_small_scale_bytes(NB), &g.a_scale, bar, 0, k, EVICT_LAST);
             };
             /* Weights that nothing in flight writes need not wait for the previous kernel: the first stages of them are
@@ -80,6 +86,7 @@ __device__ __forceinline__ void gemm_small(const brci_gemm_args &g)
         }
         __syncwarp();
         if (split > 1) { cluster_sync(); cluster_sync(); }
+        if (share > 1) cluster_meet();
         return;
     }
 
@@ -103,6 +110,10 @@ __device__ __forceinline__ void gemm_small(const brci_gemm_args &g)
             w_next[u][h] = g.scaled && k_first < k_last ? __ldg(w_scale[u][h] + k_first) : 1.0f;
         }
 
+    auto release = [&](int stage) {
+        if (share > 1) { if (lane < share) barrier_arrive_at(empty + 8 * stage, lane); }
+        else if (lane == 0) barrier_arrive(empty + 8 * stage);
+    };
     int stage = 0, phase = 0;
     for (int k = k_first; k < k_last; k++) {
         float w[MINE][2];
@@ -126,7 +137,7 @@ __device__ __forceinline__ void gemm_small(const brci_gemm_args &g)
             wgmma_pin(acc);
             wgmma_wait<0>();
             if (!g.scaled) {
-                if (u == MINE - 1 && lane == 0) barrier_arrive(empty + 8 * stage);
+                if (u == MINE - 1) release(stage);
 #pragma unroll
                 for (int i = 0; i < ACC; i++) sum[u][i] += acc[i];
             } else {
@@ -139,7 +150,7 @@ __device__ __forceinline__ void gemm_small(const brci_gemm_args &g)
                     sum[u][4 * i + 2] += acc[4 * i + 2] * (s * w[u][1]);
                     sum[u][4 * i + 3] += acc[4 * i + 3] * (t * w[u][1]);
                 }
-                if (u == MINE - 1) { __syncwarp(); if (lane == 0) barrier_arrive(empty + 8 * stage); }
+                if (u == MINE - 1) { __syncwarp(); release(stage); }
             }
         }
         if (++stage == g.stages) { stage = 0; phase ^= 1; }
@@ -192,6 +203,7 @@ __device__ __forceinline__ void gemm_small(const brci_gemm_args &g)
         }
     }
     if (split > 1) cluster_sync();
+    if (share > 1) cluster_meet();   /* a neighbour may still send tokens or arrive here */
 }
 
 }  // namespace brc

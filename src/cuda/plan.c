@@ -24,6 +24,7 @@ const int brci_row_count = (int)(sizeof brci_rows / sizeof *brci_rows);
 
 static const double CLOCK = 1.5e9;                 /* Hz under sustained load; 4096 multiply-adds a clock */
 static const double MEMORY = 4.5e12, COPY = 64.0;  /* bytes a second; bytes a clock into one multiprocessor */
+static const double CACHE = 6.5e12;                /* bytes a second out of L2 */
 static const double START = 3.0e-6;                /* s, launch to first product */
 
 static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -86,26 +87,33 @@ static void plan_small(const brc_cuda_product *p, const brci_row *r, int sms, br
 {
     const int64_t steps = ceil_div(p->k, 128);
     plan->microseconds = 1e9f;
-    for (int split = 1; split <= 4 && split <= steps; split *= 2)
+    static const struct { int split, share; } clusters[] = { { 1, 1 }, { 2, 1 }, { 1, 2 }, { 1, 4 } };
+    for (size_t c = 0; c < sizeof clusters / sizeof *clusters; c++)
         for (int rows = 8; rows <= 64; rows += 8) {
-            const int64_t height = (int64_t)r->units * rows, blocks = ceil_div(p->n, height) * split, deep = ceil_div(steps, split);
+            const int split = clusters[c].split, share = clusters[c].share, cluster = split * share;
+            const int64_t height = (int64_t)r->units * rows, deep = ceil_div(steps, split);
+            const int64_t blocks = ceil_div(ceil_div(p->n, height) * split, cluster) * cluster;
+            if (split > steps || r->bn / share < 8) continue;
             /* Clusters of four leave some multiprocessors over: processing clusters hold 16 or 18. */
-            const int64_t room = split == 4 ? sms / 4 * 4 - 4 : sms, waves = ceil_div(blocks, room);
+            const int64_t room = cluster == 4 ? sms / 4 * 4 - 12 : sms / cluster * cluster, waves = ceil_div(blocks, room);
             int64_t busy = least(blocks, room);
             if (busy < 100) busy = 100;                                 /* fewer cannot draw the memory's full rate */
-            const double weights = (double)height * 128 * (double)deep, all = weights + (double)r->bn * 128 * (double)deep;
-            const double memory = weights * (double)busy / MEMORY, copy = all / COPY / CLOCK;
+            const double weights = (double)height * 128 * (double)deep, tokens = (double)r->bn * 128 * (double)deep;
+            const double memory = weights * (double)busy / MEMORY, copy = (weights + tokens) / COPY / CLOCK;
+            const double cache = (weights + tokens / share) * (double)busy / CACHE;
             const double tensor = (double)deep * r->units * 2 * r->bn * 1.2 / CLOCK;
             double t = memory > copy ? memory : copy;
+            if (cache > t) t = cache;
             if (tensor > t) t = tensor;
-            t = START + (double)waves * t + (split > 1 ? 1.0e-6 : 0);
+            t = START + (double)waves * t + (split > 1 ? 1.0e-6 : 0) + (share > 1 ? 0.3e-6 : 0);
             const int64_t stage = (height + r->bn) * 128 + brci_small_scale_bytes(r->bn);
             const int64_t stages = least((BRCI_SHARED_BYTES - BRCI_SMALL_HEAD - 64 * 128) / stage, BRCI_SMALL_STAGES);
             if (stages < 3 || height * r->bn * 4 + 16 * r->bn > stages * stage) continue;
             if (t * 1e6 < plan->microseconds) {
                 plan->microseconds = (float)(t * 1e6);
                 plan->rows = rows;
-                plan->cluster = split;
+                plan->share = share > 1;
+                plan->cluster = cluster;
                 plan->grid = (int32_t)blocks;
                 plan->tile_n = (int32_t)height;
                 plan->stages = (int32_t)stages;
@@ -181,8 +189,8 @@ size_t brc_cuda_plan_text(const brc_cuda_plan *p, char *text, size_t room)
     if (p->kernel < 0 || p->kernel >= brci_row_count)
         length = snprintf(text, room, "plain 64x64, grid %d", (int)p->grid);
     else if (brci_rows[p->kernel].units)
-        length = snprintf(text, room, "small %dx%d rows for %d tokens, split %d, grid %d, %d stages, %d KB, %.1f us expected",
-                          brci_rows[p->kernel].units, (int)p->rows, brci_rows[p->kernel].bn, (int)p->cluster, (int)p->grid,
+        length = snprintf(text, room, "small %dx%d rows for %d tokens, %s %d, grid %d, %d stages, %d KB, %.1f us expected",
+                          brci_rows[p->kernel].units, (int)p->rows, brci_rows[p->kernel].bn, p->share ? "share" : "split", (int)p->cluster, (int)p->grid,
                           (int)p->stages, (int)p->shared_bytes / 1024, (double)p->microseconds);
     else {
         const brci_row *r = &brci_rows[p->kernel];

@@ -94,7 +94,7 @@ brc_status brc_cuda_matmul(const brc_cuda_product *p, void *stream, brc_error *e
     brci_gemm_args g;
     memset(&g, 0, sizeof g);
 
-    const int box_a = r->share == BRCI_A ? plan.tile_m / 2 : plan.tile_m;
+    const int box_a = r->units && plan.share ? r->bn / plan.cluster : r->share == BRCI_A ? plan.tile_m / 2 : plan.tile_m;
     const int box_b = r->units ? plan.rows : r->share == BRCI_B ? plan.tile_n / 2 : plan.tile_n;
     TRY(view(p->a, p->k, p->m, p->a_pitch ? p->a_pitch : p->k, 128, box_a, 1, &g.a, err));
     TRY(view(p->b, p->k, p->n, p->b_pitch ? p->b_pitch : p->k, 128, box_b, 1, &g.b, err));
@@ -121,6 +121,7 @@ brc_status brc_cuda_matmul(const brc_cuda_product *p, void *stream, brc_error *e
     g.group_n = plan.group_n;
     g.rows = plan.rows;
     g.stages = plan.stages;
+    g.share = plan.share;
     g.wide = g.out != BRCI_OUT_F32 && !g.accumulate && !(d_pitch & 7) && !(p->n & 7) && !((uintptr_t)p->d & 15);
     if (!r->units) {
         const int64_t um = (int64_t)plan.tile_m * (r->share == BRCI_B ? 2 : 1), un = (int64_t)plan.tile_n * (r->share == BRCI_A ? 2 : 1);

@@ -27,11 +27,12 @@ __device__ __forceinline__ void barrier_arrive(uint32_t bar)
     asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" :: "r"(bar) : "memory");
 }
 
-/* Arrives on the barrier at the same offset in another block of the cluster. */
+/* Arrives on the barrier at the same offset in another block of the cluster. Publishes nothing: a wider scope than the
+ * block's would cost a memory fence at every stage, and what frees a stage are reads that have already completed. */
 __device__ __forceinline__ void barrier_arrive_at(uint32_t bar, uint32_t rank)
 {
     asm volatile("{ .reg .b32 there; mapa.shared::cluster.u32 there, %0, %1;\n"
-                 "  mbarrier.arrive.release.cluster.shared::cluster.b64 _, [there]; }" :: "r"(bar), "r"(rank) : "memory");
+                 "  mbarrier.arrive.shared::cluster.b64 _, [there]; }" :: "r"(bar), "r"(rank) : "memory");
 }
 
 /* Suspends until the phase of this parity has completed. A fresh barrier counts parity 1 as completed. */
@@ -53,6 +54,13 @@ __device__ __forceinline__ void named_barrier_arrive(uint32_t id, uint32_t threa
     asm volatile("bar.arrive %0, %1;" :: "r"(id), "r"(threads) : "memory");
 }
 
+/* All threads of the cluster are here; says nothing about memory. */
+__device__ __forceinline__ void cluster_meet()
+{
+    asm volatile("barrier.cluster.arrive.relaxed;\nbarrier.cluster.wait;" ::: "memory");
+}
+
+/* All threads of the cluster are here and see what the others wrote to shared memory. */
 __device__ __forceinline__ void cluster_sync()
 {
     asm volatile("barrier.cluster.arrive.release;\nbarrier.cluster.wait.acquire;" ::: "memory");
