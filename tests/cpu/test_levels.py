@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every instruction set gives the reference's bits: codes, scales, zero points, reports, dequantized values."""
+import hashlib
+import os
+import subprocess
+import sys
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+LEVELS = ("generic", "avx2", "avx512")
+MX = [f"{name}{',' if ':' in name else ':'}rule={rule},partial=1" for name in
+      ("mxfp8", "mxfp8:format=e5m2", "mxfp6-e3m2", "mxfp6-e2m3", "mxfp4", "mxint8") for rule in ("rceil", "floor", "ceil", "even")
+      if (name, rule) != ("mxint8", "even")]
+RECIPES = [
+    "fp8", "fp8:format=e5m2", "fp8:pow2=1", "fp8:arith=div", "fp8-delayed:margin=2", "fp8-row", "fp8-row:format=e4m3fnuz",
+    "fp8-row:format=e5m2fnuz", "fp8-block:partial=1", "fp8-block:arith=te,pow2=1,partial=1", "fp8-block:arith=deepgemm,partial=1",
+    "fp8-block128:partial=1", "fp8-block128:scale=e8m0,partial=1", "fp8-block128:scale=bf16,partial=1", *MX, "nvfp4:partial=1",
+    "nvfp4:levels=1,partial=1", "nvfp4:arith=div,partial=1", "nvfp4:block=16x16,partial=1", "int8", "int8:block=tensor",
+    "int8:group=32,rule=minmax,partial=1", "int8:block=tensor,rule=minmax", "int8:format=uint8,rule=minmax,arith=recip",
+    "int4:partial=1", "int4:rule=minmax,group=32,partial=1", "int4:format=uint4,rule=minmax,group=32,partial=1,arith=recip",
+    "int4:arith=recip,group=32,partial=1", "int4:rule=noclip,partial=1", "int4:scale=bf16,partial=1",
+    *(f"int4:format=int{bits},group=32,partial=1" for bits in (2, 3, 5, 6, 7)), "custom:format=nf4,block=1x64,scale=f32,partial=1",
+    "custom:format=e4m3,scale=e4m3,block=1x16,partial=1", "custom:format=e2m1,block=expert", "custom:format=int4,block=5x7,partial=1",
+]
+SHAPES = ((64, 512), (33, 200), (3, 40, 72), (2, 2, 130, 150), (7, 5), (1, 8192), (300,), (0, 32), (4, 0), (3, 4097))
+
+
+def inputs():
+    """{name: float32 array}: wide magnitudes, zeros, subnormals, NaN and infinity, strides, no elements."""
+    random, made = np.random.default_rng(1), {}
+    for shape in SHAPES:
+        x = random.standard_normal(shape).astype(np.float32) * np.exp2(random.integers(-30, 30, shape[:-1] + (1,))).astype(np.float32)
+        if x.size > 100:
+            flat = x.reshape(-1)
+            flat[::97], flat[5:37], flat[61] = 0, 0, -0.0
+            flat[40:60] *= np.float32(1e-38)
+        made[str(shape)] = x
+    odd = made["(33, 200)"].copy()
+    odd[3, 7], odd[5, 100], odd[10] = np.nan, np.inf, 3e38
+    odd[9] *= np.float32(1e-40)
+    wide = made["(64, 512)"]
+    return {**made, "non-finite": odd, "by columns": np.asfortranarray(wide), "slice": wide[1::2, 3:403]}
+
+
+def digest(x):
+    return "-" if x is None else hashlib.md5(np.ascontiguousarray(x).tobytes()).hexdigest()[:12]
+
+
+def lines(brc):
+    yield brc.ffi.string(brc.lib.brc_isa()).decode()
+    for name, x in inputs().items():
+        for dtype in (np.float32, np.float16, ml_dtypes.bfloat16, np.float64):
+            with np.errstate(over="ignore"):
+                source = x.astype(dtype) if dtype != np.float32 else x
+            for number, recipe in enumerate(RECIPES):
+                t = brc.cast(source, recipe, threads=1 + number % 3)
+                values = [brc.dequantize(t, out, threads=1 + number % 2) for out in (np.float32, ml_dtypes.bfloat16, np.float16)]
+                yield " ".join(map(str, (name, np.dtype(dtype), recipe, *map(digest, (t.data, t.scale, t.zero, t.globals)),
+                                         t.report.nan, t.report.infinite, t.report.amax, *map(digest, values))))
+
+
+def run(level):
+    done = subprocess.run([sys.executable, __file__], env={**os.environ, "BRECCIA_ISA": level}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout.splitlines()
+
+
+@pytest.fixture(scope="module")
+def reference():
+    found = run("reference")
+    assert found[0] == "reference" and len(found) > 2000
+    return found
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_same_bits(reference, level):
+    found = run(level)
+    if found[0] != level:
+        pytest.skip(f"this processor has no {level}")
+    different = [f"{a}\n{b}" for a, b in zip(reference[1:], found[1:], strict=True) if a != b]
+    assert not different, f"{len(different)} cases differ:\n" + "\n".join(different[:4])
+
+
+if __name__ == "__main__":
+    from pathlib import Path
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+    import breccia_c
+    print("\n".join(lines(breccia_c)))
