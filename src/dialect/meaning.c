@@ -41,8 +41,8 @@ static const char *recipe_text(brci_pool *pool, const brc_tensor *t) {
 
 void brci_describe(brci_pool *pool, brc_entry *entry) {
     const brc_tensor *t = &entry->tensor;
-    entry->meaning = brci_pool_print(pool, "%s; one scale for each %s%s", value_text(pool, t),
-                                      block_text(pool, t->scale.block, t->rank),
+    const char *block = block_text(pool, t->scale.block, t->rank);
+    entry->meaning = brci_pool_print(pool, "%s; one scale for %s %s%s", value_text(pool, t), strcmp(block, "tensor") == 0 ? "the" : "each", block,
                                       t->scale.format == BRC_E8M0 ? "; a scale byte b is 2^(b - 127)" : "");
     if (entry->recipe[0] == '\0') entry->recipe = recipe_text(pool, t);
 }

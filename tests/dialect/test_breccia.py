@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The dialect breccia: files of the Python package 0.1, files written here by hand, and every way to break one."""
+import json
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+import breccia_c as brc
+import checkpoint_files as files
+
+OLD = Path(__file__).with_name("python_package_0.1.safetensors")
+OLD_RECIPES = {"delayed": "fp8-delayed", "current": "fp8", "e5m2": "fp8:format=e5m2", "block": "fp8-block", "mxfp8": "mxfp8",
+               "nvfp4": "nvfp4:levels=1", "int4": "int4", "int4_bf16": "int4:scale=bf16,block=1x64",
+               "int4_zero": "int4:format=uint4,scale=f32,rule=minmax", "int4_unsigned": "int4:format=uint4"}
+
+
+@pytest.mark.parametrize("name", OLD_RECIPES)
+def test_files_of_the_python_package_0_1_decode_to_its_own_values(name):
+    expected = files.read(OLD)[0][f"{name}.expected"][1]
+    with files.Checkpoint(OLD) as c:
+        c.usable()
+        entry = c[name]
+        assert (entry.dialect, entry.recipe) == ("breccia", OLD_RECIPES[name])
+        assert "0.1" in entry.evidence
+        np.testing.assert_array_equal(entry.values(), expected)
+        assert not c[f"{name}.expected"].scaled
+
+
+def test_old_codes_beyond_four_bits_are_refused_when_loaded(tmp_path):
+    arrays, metadata = files.read(OLD)
+    data = arrays["int4.data"][1].copy()
+    data[1, 7] = 16
+    arrays["int4.data"] = ("U8", data)
+    with files.Checkpoint(files.write(tmp_path / "m.safetensors", arrays, metadata)) as c:
+        with pytest.raises(brc.Error, match="int4.data: byte 263 is 16"):
+            c["int4"].tensor()
+
+
+def described(recipe, fields, layout, sides, shape, version=2, **more):
+    return json.dumps({"version": version, "recipe": {"name": recipe, "fields": fields}, "layout": {"name": layout, "fields": sides},
+                       "shape": shape, **more})
+
+
+def mx_file(path, rng, **changes):
+    """An MXFP8 tensor [4,64] by hand: E4M3 codes with E8M0 bytes. `changes` replace parts, None removes them."""
+    codes = rng.integers(0, 0x7F, (4, 64), dtype=np.uint8)
+    parts = {"w.data": ("F8_E4M3", codes), "w.scale": ("U8", rng.integers(100, 140, (4, 2), dtype=np.uint8)),
+             "config": described("mxfp8", {}, "per_block_mn", {"block_m": 1, "block_n": 32}, [4, 64])}
+    parts.update(changes)
+    config = parts.pop("config")
+    return files.write(path, {k: v for k, v in parts.items() if v is not None}, {} if config is None else {"w.config": config}), codes, parts["w.scale"]
+
+
+def test_values_follow_from_codes_and_exponents(tmp_path):
+    path, codes, (_, scale) = mx_file(tmp_path / "m.safetensors", np.random.default_rng(0))
+    expected = codes.view(ml_dtypes.float8_e4m3fn).astype(np.float32) * np.repeat(np.exp2(scale.astype(np.float32) - 127), 32, axis=1)
+    with files.Checkpoint(path) as c:
+        np.testing.assert_array_equal(c["w"].values(), expected)
+        assert c["w"].parts == {"data": "w.data", "scale": "w.scale"}
+        assert c["w"].meaning == "value = element * scale; one scale for each 1x32 block; a scale byte b is 2^(b - 127)"
+        assert not c.findings
+
+
+@pytest.mark.parametrize("word", ["U8", "F8_E8M0"])
+def test_exponents_are_read_from_either_type(tmp_path, word):
+    path, _, _ = mx_file(tmp_path / "m.safetensors", np.random.default_rng(0), **{"w.scale": (word, np.full((4, 2), 127, np.uint8))})
+    with files.Checkpoint(path) as c:
+        c.usable()
+
+
+def test_a_scale_that_lies_at_an_odd_address_and_in_another_shard(tmp_path):
+    rng = np.random.default_rng(3)
+    codes, scale = rng.integers(0, 0x7F, (2, 128), dtype=np.uint8), rng.random((2, 1), np.float32)
+    config = described("block", {}, "per_block_k", {"block_size": 128}, [2, 128])
+    files.write(tmp_path / "a.safetensors", {"w.data": ("F8_E4M3", codes)}, {"w.config": config})
+    files.write(tmp_path / "b.safetensors", {"odd": np.zeros(1, np.uint8), "w.scale": scale})
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(
+        {"metadata": {"total_size": 256 + 9}, "weight_map": {"w.data": "a.safetensors", "w.scale": "b.safetensors", "odd": "b.safetensors"}}))
+    with files.Checkpoint(tmp_path) as c:
+        c.usable()
+        np.testing.assert_array_equal(c["w"].values(), codes.view(ml_dtypes.float8_e4m3fn).astype(np.float32) * scale)
+        assert c.names() == ["odd", "w"]
+
+
+FAULTS = {
+    "no scale": ({"w.scale": None}, "MALFORMED", "scale is missing"),
+    "no data": ({"w.data": None}, "MALFORMED", "w.data is missing"),
+    "no description": ({"config": None}, "MALFORMED", "description"),
+    "scale transposed": ({"w.scale": ("U8", np.zeros((2, 4), np.uint8))}, "MALFORMED", r"\[2,4\].*\[4,64\].*\[4,2\]"),
+    "scale of another length": ({"w.scale": ("U8", np.zeros((4, 3), np.uint8))}, "MALFORMED", r"\[4,3\].*needs \[4,2\]"),
+    "scale of another type": ({"w.scale": np.ones((4, 2), np.float32)}, "MALFORMED", "F32, but its recipe says e8m0"),
+    "data of another type": ({"w.data": ("F8_E5M2", np.zeros((4, 64), np.uint8))}, "MALFORMED", "F8_E5M2"),
+    "data of another shape": ({"w.data": ("F8_E4M3", np.zeros((64, 4), np.uint8))}, "MALFORMED", r"\[64,4\]"),
+    "a scale too many": ({"w.global_scale": np.float32(2)}, "MALFORMED", "global_scale has no place"),
+    "not JSON": ({"config": "{\"recipe\":, \"layout\""}, "MALFORMED", "not valid JSON"),
+    "a key twice": ({"config": '{"version":2,"version":2,"recipe":{},"layout":{}}'}, "MALFORMED", "not valid JSON"),
+    "version 3": ({"config": described("mxfp8", {}, "per_block_mn", {"block_m": 1, "block_n": 32}, [4, 64], 3)}, "UNSUPPORTED", "version"),
+    "unknown recipe": ({"config": described("mxfp9", {}, "per_block_mn", {"block_m": 1, "block_n": 32}, [4, 64])}, "MALFORMED", "mxfp9"),
+    "unknown field": ({"config": described("mxfp8", {"spin": 1}, "per_block_mn", {"block_m": 1, "block_n": 32}, [4, 64])}, "UNSUPPORTED", "spin"),
+    "unknown member": ({"config": described("mxfp8", {}, "per_block_mn", {"block_m": 1, "block_n": 32}, [4, 64], tables=1)}, "UNSUPPORTED", "tables"),
+    "unknown layout": ({"config": described("mxfp8", {}, "per_cube", {}, [4, 64])}, "UNSUPPORTED", "per_cube"),
+    "a block of zero": ({"config": described("mxfp8", {}, "per_block_mn", {"block_m": 0, "block_n": 32}, [4, 64])}, "MALFORMED", "block_m"),
+    "no shape": ({"config": json.dumps({"version": 2, "recipe": {"name": "mxfp8", "fields": {}},
+                                        "layout": {"name": "per_block_mn", "fields": {"block_m": 1, "block_n": 32}}})}, "MALFORMED", "shape"),
+    "negative shape": ({"config": described("mxfp8", {}, "per_block_mn", {"block_m": 1, "block_n": 32}, [-4, 64])}, "MALFORMED", "dimension"),
+    "ragged without partial": ({"config": described("mxfp8", {}, "per_block_mn", {"block_m": 1, "block_n": 48}, [4, 64])}, "MALFORMED", "divisible"),
+    "a recipe field that smuggles another": ({"config": described("mxfp8", {"rule": "floor,block=1x64"}, "per_block_mn",
+                                                                  {"block_m": 1, "block_n": 32}, [4, 64])}, "MALFORMED", "strange"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_each_fault_is_named_and_stops_a_command(tmp_path, fault):
+    changes, status, words = FAULTS[fault]
+    path, _, _ = mx_file(tmp_path / "m.safetensors", np.random.default_rng(0), **changes)
+    with files.Checkpoint(path) as c:
+        with pytest.raises(brc.Error, match=words) as stopped:
+            c.usable()
+        assert stopped.value.name == status
+        errors = [f for f in c.findings if f.severity == "error"]
+        assert [(f.tensor, f.file) for f in errors] == [("w", str(path))]
+        assert not c["w"].scaled
+        with pytest.raises(brc.Error):
+            c["w"].tensor()
+
+
+def test_metadata_of_others_that_ends_alike_is_left_alone(tmp_path):
+    path = files.write(tmp_path / "m.safetensors", {"w": np.zeros((2, 2), np.float32)}, {"model.config": "{\"layers\": 2}", "x.config": "text"})
+    with files.Checkpoint(path) as c:
+        assert not c.findings and c.names() == ["w"]
+
+
+def test_group_index_out_of_range_is_refused_before_it_is_used(tmp_path):
+    path, _, _ = mx_file(tmp_path / "m.safetensors", np.random.default_rng(0), **{"w.group_index": np.full(64, 2, np.int32)})
+    with files.Checkpoint(path) as c:
+        with pytest.raises(brc.Error, match="group_index"):
+            c["w"].tensor()
+        assert any(f.severity == "error" and "group_index" in f.text for f in c.verify())
+
+
+def test_two_tensors_of_one_name_are_refused(tmp_path):
+    path, _, _ = mx_file(tmp_path / "m.safetensors", np.random.default_rng(0), w=np.zeros(3, np.float32))
+    with files.Checkpoint(path) as c, pytest.raises(brc.Error, match="two tensors have this name"):
+        c.usable()
+
+
+def test_names_are_ordered_as_people_count(tmp_path):
+    names = ["layers.10.w", "layers.2.w", "layers.02.w", "a", "layers.1.w", "layers.2", "b10", "b9"]
+    path = files.write(tmp_path / "m.safetensors", {n: np.zeros(1, np.float32) for n in names})
+    with files.Checkpoint(path) as c:
+        assert c.names() == ["a", "b9", "b10", "layers.1.w", "layers.2", "layers.02.w", "layers.2.w", "layers.10.w"]
+        assert c["layers.2.w"].name == "layers.2.w" and c["layers.02.w"].name == "layers.02.w"
