@@ -12,6 +12,7 @@ int brci_cpu_cast_fits(const brci_source *source, const brc_tensor *dst) {
     brci_vector_format format;
     if (!brci_is_little_endian() || a == NULL || a->stride[a->rank - 1] != 1) return 0;
     if (a->format != BRC_F32 && a->format != BRC_F16 && a->format != BRC_BF16) return 0;
+    if (a->format == BRC_F32 && (uintptr_t)a->data % sizeof(float) != 0) return 0; /* a file with an odd header */
     if (!brci_vector_format_of(brci_format(dst->format), &format)) return 0;
     return brci_block_counts(source->view, dst->scale.block).cols <= 1 || (uint64_t)dst->scale.block.cols * format.bits % 8 == 0;
 }
@@ -87,12 +88,28 @@ static int ordinary(const uint32_t *amax, int64_t n) {
     return most < BRCI_F32_INFINITY;
 }
 
-/* Scales of `n` blocks from their extents, into the tables at `at`. */
-static void choose(batch *b, const brci_casting *c, brc_tensor *dst, int64_t at, int64_t n) {
-    if (brci_is_mx_rule(c->recipe->rule)) {
-        b->kernels->exponents(b->amax, n, c->recipe->rule, c->element, (uint8_t *)dst->scale.data + at, b->factor);
+/* Scales of F32, F16 or BF16 that are amax over the largest element, rounded to their format before use. */
+static void choose_ratios(batch *b, const brci_casting *c, brc_tensor *dst, int64_t at, int64_t n) {
+    const brc_format_info *f = brci_format(dst->scale.format);
+    const float reach = brci_element_reach(c->element), of_zero = brci_is_integer(c->element) ? (float)brci_power(-(int)f->mantissa_bits) : 1;
+    for (int64_t i = 0; i < n; i++) {
+        float amax = brci_float(b->amax[i]), scale = amax / reach;
+        scale = scale > (float)f->max ? (float)f->max : scale;
+        if (f->bits == 32 && !(scale > 0)) scale = (float)f->smallest_normal;
+        b->factor[i] = b->amax[i] == 0 ? of_zero : scale;
+    }
+    if (f->bits == 32) {
+        memcpy((uint8_t *)dst->scale.data + at * 4, b->factor, (size_t)n * sizeof *b->factor);
         return;
     }
+    uint16_t codes[BLOCKS];
+    (dst->scale.format == BRC_F16 ? b->kernels->narrow_f16 : b->kernels->narrow_bf16)(b->factor, n, codes);
+    for (int64_t i = 0; i < n; i++) codes[i] = codes[i] > f->max_code ? (uint16_t)f->max_code : codes[i] == 0 ? (uint16_t)(1u << f->mantissa_bits) : codes[i];
+    memcpy((uint8_t *)dst->scale.data + at * 2, codes, (size_t)n * sizeof *codes);
+    (dst->scale.format == BRC_F16 ? b->kernels->widen_f16 : b->kernels->widen_bf16)(codes, n, b->factor);
+}
+
+static void choose_each(batch *b, const brci_casting *c, brc_tensor *dst, int64_t at, int64_t n) {
     for (int64_t i = 0; i < n; i++) {
         brci_extent extent = {.amax = brci_float(b->amax[i]), .low = b->low[i], .high = b->high[i]};
         brci_scaling s = brci_choose(c, &extent);
@@ -102,6 +119,22 @@ static void choose(batch *b, const brci_casting *c, brc_tensor *dst, int64_t at,
         b->zero[i] = s.coder.zero;
         b->encoding.divide = s.coder.divide;
         b->encoding.round_first = s.coder.round_first;
+    }
+}
+
+/* Scales of `n` blocks from their extents, into the tables at `at`: in vectors for the rules of small blocks. */
+static void choose(batch *b, const brci_casting *c, brc_tensor *dst, int64_t at, int64_t n) {
+    const brc_recipe *r = c->recipe;
+    if (brci_is_mx_rule(r->rule)) {
+        b->kernels->exponents(b->amax, n, r->rule, c->element, (uint8_t *)dst->scale.data + at, b->factor);
+    } else if (r->scale == BRC_E4M3) {
+        b->encoding.divide = r->arith == BRC_ARITH_DIV;
+        b->kernels->fractions(b->amax, n, r, c->element, c->global, (uint8_t *)dst->scale.data + at, b->factor);
+    } else if (r->rule == BRC_RULE_AMAX && r->arith == BRC_ARITH_DIV && !r->pow2 && r->scale != BRC_E8M0 && c->delayed <= 0) {
+        b->encoding.divide = 1;
+        choose_ratios(b, c, dst, at, n);
+    } else {
+        choose_each(b, c, dst, at, n);
     }
 }
 

@@ -10,6 +10,7 @@ int brci_cpu_store_fits(const brc_tensor *t, const brc_array *dst) {
     brci_vector_format format;
     if (!brci_is_little_endian() || t->group_index != NULL || dst->stride[dst->rank - 1] != 1) return 0;
     if (dst->format != BRC_F32 && dst->format != BRC_F16 && dst->format != BRC_BF16) return 0;
+    if (dst->format == BRC_F32 && (uintptr_t)dst->data % sizeof(float) != 0) return 0;
     if (!brci_vector_format_of(brci_format(t->format), &format)) return 0;
     if (t->zero.data != NULL && (t->zero.kind == BRC_KIND_REAL || t->zero.block.cols != t->scale.block.cols)) return 0;
     if (t->global.data != NULL && t->global.block.cols != 0) return 0;

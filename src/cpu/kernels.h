@@ -58,6 +58,10 @@ typedef void brci_decode_fn(const brci_vector_format *format, const uint8_t *cod
 typedef void brci_exponents_fn(const uint32_t *amax, int64_t n, uint32_t rule, const brc_format_info *element, uint8_t *scales,
                                float *factors);
 
+/* E4M3 scales and factors (NVFP4), one or two levels, arith recip or div. */
+typedef void brci_fractions_fn(const uint32_t *amax, int64_t n, const brc_recipe *recipe, const brc_format_info *element, float global,
+                               uint8_t *scales, float *factors);
+
 typedef struct brci_kernels {
     const char *name;        /* of the instruction set */
     brci_widen_fn *widen_f16, *widen_bf16;
@@ -67,6 +71,7 @@ typedef struct brci_kernels {
     brci_encode_fn *encode;
     brci_decode_fn *decode;
     brci_exponents_fn *exponents;
+    brci_fractions_fn *fractions;
 } brci_kernels;
 
 /* The table for this processor: generic first, then what each better instruction set offers. BRECCIA_ISA=reference, generic,

@@ -1,3 +1,3 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #define ISA generic
-#include "cpu/exponents.inc"
+#include "cpu/scales.inc"
