@@ -12,8 +12,12 @@
 struct missing {
     char *name, *what;
 };
+struct row {
+    brc_difference d; /* with a copy of the name */
+    size_t order;
+};
 struct comparison {
-    brc_difference *rows; /* with copies of the names */
+    struct row *rows;
     struct missing *missing;
     size_t n, room, n_missing, missing_room;
     int failed;
@@ -40,8 +44,8 @@ static void collect_each(void *user, const brc_difference *difference) {
         return;
     }
     c->rows = list;
-    c->rows[c->n] = *difference;
-    c->rows[c->n++].name = name;
+    c->rows[c->n] = (struct row){*difference, c->n};
+    c->rows[c->n++].d.name = name;
 }
 
 static void collect_missing(void *user, const char *name, const char *what) {
@@ -59,17 +63,20 @@ static void collect_missing(void *user, const char *name, const char *what) {
 }
 
 static void comparison_free(struct comparison *c) {
-    for (size_t i = 0; i < c->n; i++) free((char *)c->rows[i].name);
+    for (size_t i = 0; i < c->n; i++) free((char *)c->rows[i].d.name);
     for (size_t i = 0; i < c->n_missing; i++) free(c->missing[i].name), free(c->missing[i].what);
     free(c->rows);
     free(c->missing);
 }
 
-/* Worst first; a ratio that is no number counts as the worst. Equal ones by name, which are the order they came in. */
+/* Worst first: numbers that are not finite, then the least ratio; else in the order they came in, which is by name. */
+static double badness(const brc_difference *d) { return d->nonfinite > 0 || isnan(d->sqnr) ? -INFINITY : d->sqnr; }
+
 static int worse(const void *a, const void *b) {
-    const brc_difference *x = a, *y = b;
-    const double p = isnan(x->sqnr) ? -INFINITY : x->sqnr, q = isnan(y->sqnr) ? -INFINITY : y->sqnr;
-    return p < q ? -1 : p > q ? 1 : strcmp(x->name, y->name);
+    const struct row *x = a, *y = b;
+    const double p = badness(&x->d), q = badness(&y->d);
+    if (p != q) return p < q ? -1 : 1;
+    return x->order < y->order ? -1 : x->order > y->order;
 }
 
 static int is_equal(const brc_difference *d) { return d->noise == 0.0 && d->nonfinite == 0; }
@@ -93,7 +100,7 @@ static int print_json(const struct invocation *in, const struct comparison *c, c
     json_put(&out, "a", json_text(in->operands[0]));
     json_put(&out, "b", json_text(in->operands[1]));
     json_open(&out, "tensors", '[');
-    for (size_t i = 0; i < c->n; i++) json_item(&out, json_difference(&c->rows[i], 1));
+    for (size_t i = 0; i < c->n; i++) json_item(&out, json_difference(&c->rows[i].d, 1));
     json_close(&out);
     json_open(&out, "missing", '[');
     for (size_t i = 0; i < c->n_missing; i++)
@@ -128,7 +135,7 @@ static void print_tables(const struct comparison *c, const brc_difference *total
             table_row(&table, (const char *[]){c->missing[i].name, c->missing[i].what});
     if (c->n_missing > 0) putchar('\n');
     for (table_begin(&table, columns, sizeof columns / sizeof *columns); table_pass(&table);) {
-        for (size_t i = 0; i < c->n; i++) print_row(&table, c->rows[i].name, &c->rows[i]);
+        for (size_t i = 0; i < c->n; i++) print_row(&table, c->rows[i].d.name, &c->rows[i].d);
         print_row(&table, total->quantized ? "total of the quantized" : "total", total);
     }
 }
@@ -140,16 +147,20 @@ static int compare(const struct invocation *in, const brc_checkpoint *a, const b
     brc_error err;
     int code = 0;
     if (brc_compare_checkpoints(a, b, threads, collect_each, collect_missing, &c, &total, &err) != BRC_OK) {
-        code = complain_of(NULL, &err);
+        complain("%s, %s: %s", in->operands[0], in->operands[1], err.text);
+        code = brc_status_exit(err.status);
     } else if (c.failed) {
         complain("out of memory");
         code = EXIT_IO;
     } else {
-        const int low = !isnan(least) && !(total.sqnr >= least), ok = !low && c.n_missing == 0;
+        const int low = !isnan(least) && !(badness(&total) >= least), ok = !low && c.n_missing == 0;
         if (c.n > 0) qsort(c.rows, c.n, sizeof *c.rows, worse);
         if (option_value(in, OPTION_JSON) != NULL) code = print_json(in, &c, &total, least, ok);
         else print_tables(&c, &total);
-        if (low) complain("%s: total SQNR %.2f dB is below --fail-under %g", in->operands[1], total.sqnr, least);
+        if (low && total.nonfinite > 0)
+            complain("%s: %lld numbers are not finite, so --fail-under cannot hold", in->operands[1],
+                     (long long)total.nonfinite);
+        else if (low) complain("%s: total SQNR %.2f dB is below --fail-under %g", in->operands[1], total.sqnr, least);
         if (code == 0 && !ok) code = EXIT_DIFFERS;
     }
     comparison_free(&c);

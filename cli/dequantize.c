@@ -25,7 +25,7 @@ static int dequantize(const struct invocation *in, const brc_checkpoint *source,
     const brc_status status = brc_dequantize_checkpoint(source, destination, &options, &err);
     progress_end(&outcomes.progress);
     if (status == BRC_OK) outcomes_print(&outcomes);
-    else code = complain_of(NULL, &err);
+    else code = outcomes_failed(in->operands[0], destination, &err);
     outcomes_free(&outcomes);
     if (overflowed > 0)
         complain("warning: %s: %lld values are beyond the range of %s and became infinite; --dtype f32 keeps them",

@@ -14,16 +14,12 @@
 enum { FLAGS = JSON_COMPACT | JSON_ENSURE_ASCII | JSON_ENCODE_ANY };
 
 /* Jansson leaves DEL as it is; since all else is ASCII, it can only stand in a text. */
-static int write_safely(const char *text, size_t length, void *user) {
-    (void)user;
-    for (size_t i = 0; i < length;) {
-        const char *del = memchr(text + i, 0x7F, length - i);
-        const size_t run = del != NULL ? (size_t)(del - text) - i : length - i;
-        fwrite(text + i, 1, run, stdout);
-        i += run;
-        if (del != NULL) fputs("\\u007f", stdout), i++;
+static void write_safely(const char *text) {
+    for (const char *del; (del = strchr(text, 0x7F)) != NULL; text = del + 1) {
+        fwrite(text, 1, (size_t)(del - text), stdout);
+        fputs("\\u007f", stdout);
     }
-    return 0;
+    fputs(text, stdout);
 }
 
 static void begin(struct json_out *out, const char *key) {
@@ -43,7 +39,10 @@ void json_open(struct json_out *out, const char *key, char bracket) {
 
 void json_put(struct json_out *out, const char *key, json_t *value) {
     begin(out, key);
-    if (value == NULL || json_dump_callback(value, write_safely, NULL, FLAGS) != 0) out->failed = 1;
+    char *text = value != NULL ? json_dumps(value, FLAGS) : NULL;
+    if (text != NULL) write_safely(text);
+    else out->failed = 1;
+    free(text);
     json_decref(value);
 }
 

@@ -20,16 +20,16 @@ enum option_id {
 
 struct option_row {
     const char *name;
-    char letter;               /* 0 = none */
-    const char *argument;      /* NULL = a switch */
+    char letter;          /* 0 = none */
+    const char *argument; /* NULL = a switch */
     enum choices choices;
-    const char *help;          /* NULL = not shown */
+    const char *help; /* NULL = not shown */
 };
 extern const struct option_row option_rows[OPTION_COUNT];
 
 struct invocation;
 struct command {
-    const char *name;          /* "" = the program itself, before a command */
+    const char *name; /* "" = the program itself, before a command */
     const char *operands;
     uint32_t required, optional;
     const char *summary, *details, *json;
@@ -47,7 +47,10 @@ struct invocation {
     const struct command *command;
     char **operands;
     int n_operands;
-    struct { enum option_id id; const char *value; } *given;   /* in order; the value of a switch is "" */
+    struct {
+        enum option_id id;
+        const char *value;
+    } * given; /* in order; the value of a switch is "" */
     size_t n_given;
 };
 
@@ -69,7 +72,9 @@ int option_real(const struct invocation *in, enum option_id id, double otherwise
 const struct command *command_find(const char *name);
 
 /* The rows of manual.def, each list ended by a NULL term. */
-struct manual_row { const char *term, *text; };
+struct manual_row {
+    const char *term, *text;
+};
 extern const struct manual_row manual_exits[], manual_variables[], manual_examples[];
 
 /* help.c, manual.c, completions.c: all from the tables. */
@@ -81,7 +86,8 @@ void completions_bash(FILE *out);
 void completions_zsh(FILE *out);
 void completions_fish(FILE *out);
 
-#define COMMAND(name, operands, required, optional, summary, details, json) int command_##name(const struct invocation *in);
+#define COMMAND(name, operands, required, optional, summary, details, json)                                            \
+    int command_##name(const struct invocation *in);
 #include "commands.def"
 #undef COMMAND
 

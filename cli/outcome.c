@@ -104,6 +104,23 @@ void outcomes_print(struct outcomes *outcomes) {
     }
 }
 
+int outcomes_failed(const char *source, const char *destination, const brc_error *err) {
+    static const struct {
+        brc_status status;
+        const char *option, *hint;
+    } hints[] = {
+        {BRC_EXISTS, "--force", "; --force replaces it"},
+        {BRC_NONFINITE, "--nonfinite", "; --nonfinite=saturate does"},
+    };
+    const char *hint = "";
+    for (size_t i = 0; i < sizeof hints / sizeof *hints; i++)
+        if (hints[i].status == err->status && strstr(err->text, hints[i].option) == NULL) hint = hints[i].hint;
+    /* Errors of the destination name it; all others are about a tensor of the source. */
+    const int named = error_mentions(err, destination) || error_mentions(err, source);
+    complain("%s%s%s%s", named ? "" : source, named ? "" : ": ", err->text, hint);
+    return brc_status_exit(err->status);
+}
+
 void outcomes_free(struct outcomes *outcomes) {
     for (size_t i = 0; i < outcomes->n_rows; i++) free(outcomes->rows[i].name);
     free(outcomes->rows);

@@ -10,27 +10,33 @@
 
 enum { OUTCOME_KINDS = 32 };
 struct outcome_kind {
-    char what[64];             /* "quantized", or "kept: " and why */
+    char what[64]; /* "quantized", or "kept: " and why */
     int64_t tensors, elements, before, after;
 };
 
 /* The user pointer of a conversion: progress first, since both callbacks get the same. */
 struct outcomes {
     struct progress progress;
-    int each;                  /* 1 = keep one row for each tensor */
+    int each; /* 1 = keep one row for each tensor */
     struct outcome_kind kinds[OUTCOME_KINDS];
     size_t n_kinds;
-    struct outcome_row { char *name; size_t kind; int64_t elements, before, after; } *rows;
+    struct outcome_row {
+        char *name;
+        size_t kind;
+        int64_t elements, before, after;
+    } * rows;
     size_t n_rows, room;
-    int failed;                /* out of memory: the list is incomplete */
-    const char *done, *kept;   /* words for what was converted and what was not */
+    int failed;              /* out of memory: the list is incomplete */
+    const char *done, *kept; /* words for what was converted and what was not */
 };
 
 void outcomes_begin(struct outcomes *outcomes, const char *verb, const char *done, const char *kept, int each);
 /* The callback of brc_quantize_options and brc_dequantize_options. */
 void outcomes_add(void *user, const brc_outcome *outcome);
-/* Prints the tables and frees. */
+/* Prints the tables. */
 void outcomes_print(struct outcomes *outcomes);
+/* Reports that a conversion failed, with the option that helps where there is one; gives the exit code. */
+int outcomes_failed(const char *source, const char *destination, const brc_error *err);
 void outcomes_free(struct outcomes *outcomes);
 
 #endif

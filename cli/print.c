@@ -69,11 +69,14 @@ void complain(const char *format, ...) {
     if (length >= 0) free(text);
 }
 
+int error_mentions(const brc_error *err, const char *file) {
+    const size_t length = strlen(file);
+    return strstr(err->text, length > CLIPPED ? file + length - CLIPPED : file) != NULL;
+}
+
 int complain_of(const char *file, const brc_error *err) {
-    const size_t length = file != NULL ? strlen(file) : 0;
-    if (file == NULL || strstr(err->text, length > CLIPPED ? file + length - CLIPPED : file) != NULL)
-        complain("%s", err->text);
-    else complain("%s: %s", file, err->text);
+    const int named = file == NULL || error_mentions(err, file);
+    complain("%s%s%s", named ? "" : file, named ? "" : ": ", err->text);
     return brc_status_exit(err->status);
 }
 

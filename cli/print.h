@@ -16,6 +16,8 @@ enum { EXIT_DIFFERS = 1, EXIT_USAGE = 2, EXIT_IO = 5, EXIT_INTERRUPTED = 130 };
 __attribute__((format(printf, 1, 2))) void complain(const char *format, ...);
 /* The same for a failed call; gives its exit code. `file` is named unless the text does it already; NULL = none. */
 int complain_of(const char *file, const brc_error *err);
+/* Whether the text of an error names a file. */
+int error_mentions(const brc_error *err, const char *file);
 
 /* Prints text with control characters, invisible and direction-changing characters and invalid UTF-8 as \n, \x1b or
  * \u202e. Returns the columns it takes; `out` NULL = only counts. */
@@ -28,7 +30,7 @@ size_t print_text(FILE *out, const char *text);
 enum { TABLE_COLUMNS = 16 };
 struct column {
     const char *title;
-    int right;                 /* 1 = aligned right */
+    int right; /* 1 = aligned right */
 };
 struct table {
     const struct column *columns;
@@ -41,7 +43,9 @@ void table_row(struct table *table, const char *const *cells);
 void table_note(struct table *table, const char *label, const char *text);
 
 /* Room for one number or short text as a cell. */
-struct cell { char text[96]; };
+struct cell {
+    char text[96];
+};
 __attribute__((format(printf, 2, 3))) const char *cell_print(struct cell *cell, const char *format, ...);
 /* "[384, 1536]" */
 const char *cell_shape(struct cell *cell, int rank, const int64_t *shape);

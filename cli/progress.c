@@ -16,7 +16,7 @@ static volatile sig_atomic_t stop_later, stop_asked;
 
 static void on_signal(int number) {
     (void)number;
-    if (!stop_later) _exit(EXIT_INTERRUPTED);
+    if (!stop_later || stop_asked) _exit(EXIT_INTERRUPTED);
     stop_asked = 1;
 }
 

@@ -7,7 +7,7 @@
 #include <time.h>
 
 struct progress {
-    const char *verb;          /* "quantize" */
+    const char *verb; /* "quantize" */
     int shown, color;
     struct timespec last;
 };

@@ -46,7 +46,7 @@ static int quantize(const struct invocation *in, const brc_checkpoint *source, b
     const brc_status status = brc_quantize_checkpoint(source, destination, options, &err);
     progress_end(&outcomes.progress);
     if (status == BRC_OK) outcomes_print(&outcomes);
-    else code = complain_of(NULL, &err);
+    else code = outcomes_failed(in->operands[0], destination, &err);
     outcomes_free(&outcomes);
     return code;
 }

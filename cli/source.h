@@ -6,8 +6,9 @@
 #include "breccia/breccia_file.h"
 #include "json.h"
 
-/* Opens `path` for a command; `from` is the value of --from or NULL. What is doubtful is printed as warnings; a checkpoint that
- * cannot be read for sure is refused. 0, or the exit code after a message; the checkpoint is to be closed in both cases. */
+/* Opens `path` for a command; `from` is the value of --from or NULL. What is doubtful is printed as warnings; a
+ * checkpoint that cannot be read for sure is refused. 0, or the exit code after a message; the checkpoint is to be
+ * closed in both cases. */
 int source_open(const char *path, const char *from, brc_checkpoint **checkpoint);
 /* The two steps apart: opening, which only fails where nothing can be said, and the warnings. */
 int source_look(const char *path, const char *from, brc_checkpoint **checkpoint);

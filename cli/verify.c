@@ -70,7 +70,7 @@ static void print_findings(size_t tensors, const struct findings *findings) {
             putchar('\n');
         }
     }
-    printf("%zu tensors: %zu errors, %zu warnings\n", tensors,
+    printf("tensors: %zu, errors: %zu, warnings: %zu\n", tensors,
            findings->count[BRC_ERROR] + findings->count[BRC_AMBIGUITY], findings->count[BRC_WARNING]);
 }
 
