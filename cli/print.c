@@ -38,7 +38,7 @@ static int is_unsafe(uint32_t p) {
 
 size_t print_text(FILE *out, const char *text) {
     size_t columns = 0;
-    for (const unsigned char *s = (const unsigned char *)text; *s != '\0';) {
+    for (const unsigned char *s = (const unsigned char *)text; s != NULL && *s != '\0';) {
         uint32_t point = 0;
         const size_t length = utf8_read(s, &point);
         char escape[16] = "";

@@ -20,7 +20,7 @@ int complain_of(const char *file, const brc_error *err);
 int error_mentions(const brc_error *err, const char *file);
 
 /* Prints text with control characters, invisible and direction-changing characters and invalid UTF-8 as \n, \x1b or
- * \u202e. Returns the columns it takes; `out` NULL = only counts. */
+ * \u202e. Returns the columns it takes; `out` NULL = only counts; `text` may be NULL. */
 size_t print_text(FILE *out, const char *text);
 
 /* A table whose columns are measured first. The caller runs its loop once for each pass:

@@ -6,6 +6,7 @@
 #include "source.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,8 +16,8 @@ enum { FIRST_COLUMNS = 64, PLAIN_BLOCK = 32 };
 struct window {
     int64_t batch, row, flat_row, cols;
     int64_t block, first, count; /* the block's number in the row; its first column; how many columns it has */
-    int64_t *columns;            /* [count] */
-    int64_t shown;
+    int64_t last, shown;         /* its last column; how many of them are printed */
+    int64_t *columns;            /* [shown] */
 };
 
 /* Element i of a packed row, low bits first (breccia.h, brc_encode). */
@@ -29,6 +30,28 @@ static uint64_t code_at(const unsigned char *row, unsigned bits, int64_t i) {
     return code;
 }
 
+/* The number a code of an element format stands for. */
+static float element_of(brc_format format, uint64_t code) {
+    unsigned char row[sizeof code];
+    float x;
+    for (unsigned b = 0; b < sizeof row; b++) row[b] = (unsigned char)(code >> 8 * b);
+    return brc_decode(format, row, 1, &x, NULL) == BRC_OK ? x : NAN;
+}
+
+/* The number a code of a plain tensor stands for: whole numbers and f64 in full, others in the nine digits of f32. */
+static const char *number_text(struct cell *cell, brc_format format, uint64_t code) {
+    const brc_format_info *f = brc_format_get(format);
+    const unsigned unused = 64u - f->bits;
+    if (f->family == BRC_OPAQUE) return "-";
+    if (f->family == BRC_UINT) return cell_print(cell, "%" PRIu64, code);
+    if (f->family == BRC_INT && f->mantissa_bits == 0)
+        return cell_print(cell, "%" PRId64, (int64_t)(code << unused) >> unused);
+    if (format != BRC_F64) return cell_print(cell, "%.9g", (double)element_of(format, code));
+    double x;
+    memcpy(&x, &code, sizeof x);
+    return cell_print(cell, "%.17g", x);
+}
+
 static const char *hex(struct cell *cell, uint64_t code, unsigned bits) {
     return cell_print(cell, "0x%0*" PRIX64, (int)(bits + 3) / 4, code);
 }
@@ -38,8 +61,6 @@ static const char *binary(struct cell *cell, uint64_t code, unsigned bits) {
     cell->text[bits] = '\0';
     return cell->text;
 }
-
-static int64_t round_up_divide(int64_t a, int64_t b) { return a / b + (a % b != 0); }
 
 /* The line of one stored number: as bits, as a number, and where it is. */
 static void print_stored(const char *label, const brc_tensor *t, const brc_table *table, const brc_named_array *array,
@@ -105,62 +126,60 @@ static void print_formulas(const brc_tensor *t, const struct numbers *n, float e
 static void print_where(const struct window *w, int64_t rows, int64_t blocks, const char *what) {
     printf("row %lld of %lld, %s %lld of %lld: ", (long long)w->flat_row, (long long)rows, what, (long long)w->block,
            (long long)blocks);
-    const int64_t last = w->columns[w->count - 1];
-    if (last - w->first + 1 == w->count)
-        printf("columns %lld to %lld (%lld numbers)\n", (long long)w->first, (long long)last, (long long)w->count);
+    if (w->last - w->first + 1 == w->count)
+        printf("columns %lld to %lld (%lld numbers)\n", (long long)w->first, (long long)w->last, (long long)w->count);
     else
         printf("%lld columns from %lld to %lld (grouped by the group index)\n", (long long)w->count,
-               (long long)w->first, (long long)last);
+               (long long)w->first, (long long)w->last);
 }
 
 static void print_rest(const struct window *w) {
     if (w->shown < w->count) printf("... %lld more; --all prints them\n", (long long)(w->count - w->shown));
 }
 
-/* `row` holds the codes, `x` their decoded elements. */
-static void print_scaled(const brc_entry *entry, const brc_tensor *t, const struct window *w, const unsigned char *row,
-                         const float *x) {
+static void print_scaled(const brc_entry *entry, const brc_tensor *t, const struct window *w,
+                         const unsigned char *row) {
     static const struct column columns[] = {{"column", 1}, {"code", 0}, {"bits", 0}, {"element", 1}, {"value", 1}};
-    const unsigned bits = brc_format_get((brc_format)t->format)->bits;
+    const brc_format format = (brc_format)t->format;
+    const unsigned bits = brc_format_get(format)->bits;
     print_stored(t->scale.kind == BRC_KIND_DIVISOR ? "scale" : "scale s", t, &t->scale, entry_part(entry, "scale"), w);
     print_stored("global g", t, &t->global, entry_part(entry, "global_scale"), w);
     print_stored("zero z", t, &t->zero, entry_part(entry, "zero_point"), w);
     /* An element that is not zero makes the formula readable. */
     int64_t example = 0;
-    while (example + 1 < w->shown && x[w->columns[example]] == 0.0f) example++;
-    if (x[w->columns[example]] == 0.0f) example = 0;
-    const struct numbers first = numbers_at(t, w, w->columns[example]);
-    print_formulas(t, &first, x[w->columns[example]], w->columns[example]);
+    while (example < w->shown && element_of(format, code_at(row, bits, w->columns[example])) == 0.0f) example++;
+    const int64_t column = w->columns[example < w->shown ? example : 0];
+    const struct numbers numbers = numbers_at(t, w, column);
+    print_formulas(t, &numbers, element_of(format, code_at(row, bits, column)), column);
     putchar('\n');
     struct table table;
     for (table_begin(&table, columns, sizeof columns / sizeof *columns); table_pass(&table);) {
         for (int64_t i = 0; i < w->shown; i++) {
-            const int64_t column = w->columns[i];
-            const uint64_t code = code_at(row, bits, column);
-            const struct numbers n = numbers_at(t, w, column);
+            const uint64_t code = code_at(row, bits, w->columns[i]);
+            const struct numbers n = numbers_at(t, w, w->columns[i]);
+            const float element = element_of(format, code);
             struct cell c[5];
-            table_row(&table, (const char *[]){cell_print(&c[0], "%lld", (long long)column), hex(&c[1], code, bits),
-                                               binary(&c[2], code, bits), cell_print(&c[3], "%.9g", (double)x[column]),
-                                               cell_print(&c[4], "%.9g", (double)value_of(t, &n, x[column]))});
+            table_row(&table,
+                      (const char *[]){cell_print(&c[0], "%lld", (long long)w->columns[i]), hex(&c[1], code, bits),
+                                       binary(&c[2], code, bits), cell_print(&c[3], "%.9g", (double)element),
+                                       cell_print(&c[4], "%.9g", (double)value_of(t, &n, element))});
         }
     }
     print_rest(w);
 }
 
-/* Opaque formats have codes alone: x is NULL. */
-static void print_plain(brc_format format, const struct window *w, const unsigned char *row, const float *x) {
+static void print_plain(brc_format format, const struct window *w, const unsigned char *row) {
     static const struct column columns[] = {{"column", 1}, {"code", 0}, {"bits", 0}, {"value", 1}};
     const unsigned bits = brc_format_get(format)->bits;
     putchar('\n');
     struct table table;
     for (table_begin(&table, columns, sizeof columns / sizeof *columns); table_pass(&table);) {
         for (int64_t i = 0; i < w->shown; i++) {
-            const int64_t column = w->columns[i];
-            const uint64_t code = code_at(row, bits, column);
+            const uint64_t code = code_at(row, bits, w->columns[i]);
             struct cell c[4];
-            table_row(&table, (const char *[]){cell_print(&c[0], "%lld", (long long)column), hex(&c[1], code, bits),
-                                               binary(&c[2], code, bits),
-                                               x != NULL ? cell_print(&c[3], "%.9g", (double)x[column]) : "-"});
+            table_row(&table,
+                      (const char *[]){cell_print(&c[0], "%lld", (long long)w->columns[i]), hex(&c[1], code, bits),
+                                       binary(&c[2], code, bits), number_text(&c[3], format, code)});
         }
     }
     print_rest(w);
@@ -175,42 +194,40 @@ struct subject {
     int64_t pitch;
 };
 
-/* Finds the columns of the block; 0, or the exit code after a message. Free w->columns. */
-static int place(const struct invocation *in, const struct subject *subject, const brc_tensor *t, struct window *w,
-                 int64_t *rows, int64_t *blocks) {
+/* Row and block as asked, or the exit code after a message. */
+static int read_position(const struct invocation *in, int64_t rows, int64_t blocks, struct window *w) {
     int code = option_integer(in, OPTION_ROW, 0, 0, &w->flat_row);
     if (code == 0) code = option_integer(in, OPTION_BLOCK, 0, 0, &w->block);
     if (code != 0) return code;
-    const int64_t matrix = subject->rank > 1 ? subject->shape[subject->rank - 2] : 1;
-    w->cols = subject->rank > 0 ? subject->shape[subject->rank - 1] : 1;
-    *rows = subject->rank > 0 ? shape_elements(subject->rank - 1, subject->shape) : 1;
-    if (*rows == 0 || w->cols == 0) {
+    if (rows == 0 || blocks == 0) {
         complain("%s: %s: is empty; there is nothing to show", in->operands[0], in->operands[1]);
         return EXIT_USAGE;
     }
-    const int64_t side = t == NULL ? PLAIN_BLOCK : t->scale.block.cols != 0 ? (int64_t)t->scale.block.cols : w->cols;
-    *blocks = round_up_divide(w->cols, side);
-    if (w->flat_row >= *rows || w->block >= *blocks) {
-        const int row = w->flat_row >= *rows;
-        complain("%s: %s: there is no %s %lld; they go from 0 to %lld", in->operands[0], in->operands[1],
-                 row ? "row" : "block", (long long)(row ? w->flat_row : w->block),
-                 (long long)((row ? *rows : *blocks) - 1));
-        return EXIT_USAGE;
-    }
-    w->batch = w->flat_row / matrix;
-    w->row = w->flat_row % matrix;
-    w->columns = malloc((size_t)w->cols * sizeof *w->columns);
-    if (w->columns == NULL) return complain("out of memory"), EXIT_IO;
-    for (int64_t column = 0; column < w->cols; column++) {
-        const int64_t block = t != NULL && t->group_index != NULL ? t->group_index[column] : column / side;
-        if (block == w->block) w->columns[w->count++] = column;
+    if (w->flat_row < rows && w->block < blocks) return 0;
+    const int row = w->flat_row >= rows;
+    complain("%s: %s: there is no %s %lld; they go from 0 to %lld", in->operands[0], in->operands[1],
+             row ? "row" : "block", (long long)(row ? w->flat_row : w->block), (long long)((row ? rows : blocks) - 1));
+    return EXIT_USAGE;
+}
+
+/* Finds the columns of the block; 0, or the exit code after a message. Free w->columns. */
+static int find_columns(const struct invocation *in, const int32_t *group_index, int64_t side, struct window *w) {
+    const int64_t begin = group_index != NULL ? 0 : w->block * side;
+    const int64_t end = group_index != NULL || w->cols - begin < side ? w->cols : begin + side;
+    for (int64_t column = begin; column < end; column++) {
+        if (group_index != NULL && group_index[column] != w->block) continue;
+        if (w->count++ == 0) w->first = column;
+        w->last = column;
     }
     if (w->count == 0) {
         complain("%s: %s: no column belongs to group %lld", in->operands[0], in->operands[1], (long long)w->block);
         return EXIT_USAGE;
     }
-    w->first = w->columns[0];
     w->shown = option_value(in, OPTION_ALL) != NULL || w->count < FIRST_COLUMNS ? w->count : FIRST_COLUMNS;
+    w->columns = malloc((size_t)w->shown * sizeof *w->columns);
+    if (w->columns == NULL) return complain("out of memory"), EXIT_IO;
+    for (int64_t column = w->first, n = 0; n < w->shown; column++)
+        if (group_index == NULL || group_index[column] == w->block) w->columns[n++] = column;
     return 0;
 }
 
@@ -224,7 +241,9 @@ static void print_head(const brc_entry *entry, const struct subject *subject) {
         putchar('\n');
         return;
     }
-    printf("recipe    %s, %s, dialect %s\nmeaning   ", entry->recipe,
+    fputs("recipe    ", stdout);
+    print_text(stdout, entry->recipe);
+    printf(", %s, dialect %s\nmeaning   ",
            cell_layout(&layout, (brc_layout)entry->tensor.layout, entry->tensor.scale.block),
            brc_dialect_get(entry->dialect)->name);
     print_text(stdout, entry->meaning);
@@ -236,25 +255,25 @@ static void print_head(const brc_entry *entry, const struct subject *subject) {
 /* `t` NULL = the entry is not quantized. */
 static int show(const struct invocation *in, const brc_entry *entry, const struct subject *subject,
                 const brc_tensor *t) {
-    struct window w = {0};
-    int64_t rows = 0, blocks = 0;
-    float *x = NULL;
-    brc_error err;
-    int code = place(in, subject, t, &w, &rows, &blocks);
-    const unsigned char *row = subject->data + w.flat_row * subject->pitch;
-    const int decodes = brc_format_get(subject->format)->family != BRC_OPAQUE;
-    if (code == 0 && decodes) {
-        x = malloc((size_t)w.cols * sizeof *x);
-        if (x == NULL) complain("out of memory"), code = EXIT_IO;
-        else if (brc_decode(subject->format, row, w.cols, x, &err) != BRC_OK) code = complain_of(in->operands[0], &err);
-    }
+    const int rank = subject->rank;
+    struct window w = {.cols = rank > 0 ? subject->shape[rank - 1] : 1};
+    const int64_t rows = rank > 0 ? shape_elements(rank - 1, subject->shape) : 1,
+                  matrix = rank > 1 ? subject->shape[rank - 2] : 1;
+    const int64_t side = t == NULL ? PLAIN_BLOCK : t->scale.block.cols != 0 ? (int64_t)t->scale.block.cols : w.cols;
+    const int64_t blocks = w.cols == 0 ? 0 : w.cols / side + (w.cols % side != 0);
+    const int32_t *group_index = t != NULL ? t->group_index : NULL;
+    int code = read_position(in, rows, blocks, &w);
+    if (code != 0) return code;
+    w.batch = w.flat_row / matrix;
+    w.row = w.flat_row % matrix;
+    code = find_columns(in, group_index, side, &w);
     if (code == 0) {
+        const unsigned char *row = subject->data + w.flat_row * subject->pitch;
         print_head(entry, subject);
-        print_where(&w, rows, blocks, t != NULL && t->group_index != NULL ? "group" : "block");
-        if (t != NULL) print_scaled(entry, t, &w, row, x);
-        else print_plain(subject->format, &w, row, x);
+        print_where(&w, rows, blocks, group_index != NULL ? "group" : "block");
+        if (t != NULL) print_scaled(entry, t, &w, row);
+        else print_plain(subject->format, &w, row);
     }
-    free(x);
     free(w.columns);
     return code;
 }

@@ -8,7 +8,7 @@ import ml_dtypes
 import numpy as np
 
 DTYPES = {np.dtype(np.float32): "F32", np.dtype(np.float16): "F16", np.dtype(ml_dtypes.bfloat16): "BF16",
-          np.dtype(ml_dtypes.float8_e4m3fn): "F8_E4M3", np.dtype(np.uint8): "U8", np.dtype(np.int64): "I64"}
+          np.dtype(ml_dtypes.float8_e4m3fn): "F8_E4M3", np.dtype(np.float64): "F64", np.dtype(np.uint8): "U8", np.dtype(np.int64): "I64"}
 
 HOSTILE = {
     "escape": "\x1b[31mred\x1b[0m", "bell": "a\x07b", "line": "two\nlines", "return": "over\rwritten", "tab": "a\tb",
@@ -43,7 +43,7 @@ def read(path):
     return {name: (row["dtype"], tuple(row["shape"]), data[slice(*row["data_offsets"])]) for name, row in header.items()}, metadata
 
 
-NUMPY = {"F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16, "F8_E4M3": ml_dtypes.float8_e4m3fn,
+NUMPY = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16, "F8_E4M3": ml_dtypes.float8_e4m3fn,
          "F8_E5M2": ml_dtypes.float8_e5m2, "F8_E8M0": ml_dtypes.float8_e8m0fnu, "U8": np.uint8, "I8": np.int8, "I64": np.int64}
 
 

@@ -178,6 +178,15 @@ def test_show_zero_point(breccia, samples):
     check_rows(rows, range(64, 96), codes, 4, codes.astype(np.float32), (codes.astype(np.float32) - zero) * scale)
 
 
+def test_show_whole_numbers_and_f64_in_full(breccia, tmp_path):
+    whole = np.array([-2**63, 2**53 + 1, -1, 16777217], np.int64)
+    real = np.array([0.1, -1 / 3, 5e-324, 1e308])
+    path = cli_samples.write(tmp_path / "wide.safetensors", {"i": whole, "d": real, "scalar": np.float32(2.5).reshape(())})
+    assert [int(r[3]) for r in show(breccia, path, "i")[1]] == whole.tolist()
+    assert [float(r[3]) for r in show(breccia, path, "d")[1]] == real.tolist()
+    assert [float(r[3]) for r in show(breccia, path, "scalar")[1]] == [2.5]
+
+
 def test_show_row_of_a_batch(breccia, tmp_path):
     """Rows are counted over all leading dimensions."""
     array = np.arange(2 * 3 * 4, dtype=np.float32).reshape(2, 3, 4)
