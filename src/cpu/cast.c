@@ -127,10 +127,10 @@ static void choose(batch *b, const brci_casting *c, brc_tensor *dst, int64_t at,
     const brc_recipe *r = c->recipe;
     if (brci_is_mx_rule(r->rule)) {
         b->kernels->exponents(b->amax, n, r->rule, c->element, (uint8_t *)dst->scale.data + at, b->factor);
-    } else if (r->scale == BRC_E4M3) {
+    } else if (brci_has_fraction_scales(r)) {
         b->encoding.divide = r->arith == BRC_ARITH_DIV;
         b->kernels->fractions(b->amax, n, r, c->element, c->global, (uint8_t *)dst->scale.data + at, b->factor);
-    } else if (r->rule == BRC_RULE_AMAX && r->arith == BRC_ARITH_DIV && !r->pow2 && r->scale != BRC_E8M0 && c->delayed <= 0) {
+    } else if (r->rule == BRC_RULE_AMAX && r->arith == BRC_ARITH_DIV && !r->pow2 && brci_format(r->scale)->role == BRC_HIGH && c->delayed <= 0) {
         b->encoding.divide = 1;
         choose_ratios(b, c, dst, at, n);
     } else {
