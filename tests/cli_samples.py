@@ -1,14 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Small checkpoints that the command line is tried on, written without breccia."""
 import json
-import struct
 from pathlib import Path
 
 import ml_dtypes
 import numpy as np
 
-DTYPES = {np.dtype(np.float32): "F32", np.dtype(np.float16): "F16", np.dtype(ml_dtypes.bfloat16): "BF16",
-          np.dtype(ml_dtypes.float8_e4m3fn): "F8_E4M3", np.dtype(np.float64): "F64", np.dtype(np.uint8): "U8", np.dtype(np.int64): "I64"}
+import checkpoint_files
 
 HOSTILE = {
     "escape": "\x1b[31mred\x1b[0m", "bell": "a\x07b", "line": "two\nlines", "return": "over\rwritten", "tab": "a\tb",
@@ -18,38 +16,15 @@ HOSTILE = {
 
 
 def write(path, tensors, metadata=None):
-    """A safetensors file of NumPy arrays, in the order given."""
-    header, offset = {}, 0
-    if metadata is not None:
-        header["__metadata__"] = metadata
-    for name, array in tensors.items():
-        header[name] = {"dtype": DTYPES[array.dtype], "shape": list(array.shape), "data_offsets": [offset, offset + array.nbytes]}
-        offset += array.nbytes
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
+    """A safetensors file of NumPy arrays, in the order given, in a folder that need not be there."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(struct.pack("<Q", len(text)) + text + b"".join(np.ascontiguousarray(a).tobytes() for a in tensors.values()))
-    return path
-
-
-def read(path):
-    """{name: (dtype, shape, bytes)} and the metadata of a safetensors file."""
-    content = Path(path).read_bytes()
-    length, = struct.unpack("<Q", content[:8])
-    header = json.loads(content[8:8 + length])
-    metadata = header.pop("__metadata__", {})
-    data = content[8 + length:]
-    return {name: (row["dtype"], tuple(row["shape"]), data[slice(*row["data_offsets"])]) for name, row in header.items()}, metadata
-
-
-NUMPY = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16, "F8_E4M3": ml_dtypes.float8_e4m3fn,
-         "F8_E5M2": ml_dtypes.float8_e5m2, "F8_E8M0": ml_dtypes.float8_e8m0fnu, "U8": np.uint8, "I8": np.int8, "I64": np.int64}
+    return checkpoint_files.write(path, tensors, metadata)
 
 
 def values(path):
-    """The arrays of a safetensors file as NumPy's, for dtypes of whole bytes."""
-    return {name: np.frombuffer(data, NUMPY[dtype]).reshape(shape) for name, (dtype, shape, data) in read(path)[0].items()}
+    """The arrays of a safetensors file."""
+    return {name: array for name, (_, array) in checkpoint_files.read(Path(path))[0].items()}
 
 
 def weights(seed=0, rows=96, cols=160):

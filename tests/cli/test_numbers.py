@@ -8,6 +8,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+import checkpoint_files
 import cli_samples
 from breccia_c import CLI
 
@@ -31,12 +32,12 @@ def inspect(breccia, path, *more):
 
 def test_inspect_plain(breccia, samples):
     found = inspect(breccia, samples / "plain.safetensors")
-    arrays = cli_samples.read(samples / "plain.safetensors")[0]
+    arrays = checkpoint_files.read(samples / "plain.safetensors")[0]
     assert {t["name"]: (t["dtype"], tuple(t["shape"]), t["bytes"]) for t in found["tensors"]} == \
-        {name: (dtype, shape, len(data)) for name, (dtype, shape, data) in arrays.items()}
+        {name: (dtype, array.shape, array.nbytes) for name, (dtype, array) in arrays.items()}
     assert not any(t["quantized"] or t["recipe"] or t["scale"] or t["layout"] for t in found["tensors"])
-    elements = sum(int(np.prod(shape)) for _, shape, _ in arrays.values())
-    size = sum(len(data) for *_, data in arrays.values())
+    elements = sum(array.size for _, array in arrays.values())
+    size = sum(array.nbytes for _, array in arrays.values())
     assert found["totals"] == {"tensors": 7, "quantized": 0, "elements": elements, "bytes": size, "bits": 8 * size / elements,
                                "quantized_elements": 0, "quantized_bytes": 0, "quantized_bits": 0.0}
     order = [t["name"] for t in found["tensors"]]
@@ -141,7 +142,7 @@ def test_show_plain(breccia, samples, name, dtype):
 
 
 def nibbles(data, rows, cols):
-    packed = np.frombuffer(data, np.uint8).reshape(rows, -1)
+    packed = data.view(np.uint8).reshape(rows, -1)
     return np.stack([packed & 15, packed >> 4], -1).reshape(rows, -1)[:, :cols]
 
 
@@ -154,10 +155,10 @@ def test_show_nvfp4(breccia, samples, row, block):
     """Two levels: m = f32(scale * global)."""
     path = samples / "nvfp4.safetensors"
     assert breccia("quantize", samples / "plain.safetensors", "-o", path, "-r", "nvfp4").returncode == 0
-    arrays, _ = cli_samples.read(path)
-    codes = nibbles(arrays[f"{WEIGHT}.data"][2], 96, 160)[row, block * 16:block * 16 + 16]
-    scale = np.frombuffer(arrays[f"{WEIGHT}.scale"][2], ml_dtypes.float8_e4m3fn).astype(np.float32).reshape(96, 10)[row, block]
-    above = np.frombuffer(arrays[f"{WEIGHT}.global_scale"][2], np.float32)[0]
+    arrays = cli_samples.values(path)
+    codes = nibbles(arrays[f"{WEIGHT}.data"], 96, 160)[row, block * 16:block * 16 + 16]
+    scale = arrays[f"{WEIGHT}.scale"].view(ml_dtypes.float8_e4m3fn).astype(np.float32).reshape(96, 10)[row, block]
+    above = np.float32(arrays[f"{WEIGHT}.global_scale"].item())
     head, rows = show(breccia, path, WEIGHT, "--row", str(row), "--block", str(block))
     check_rows(rows, range(block * 16, block * 16 + 16), codes, 4, E2M1[codes], E2M1[codes] * (scale * above))
     assert np.float32(head["scale"].split()[5]) == scale and np.float32(head["global"].split()[5]) == above
@@ -169,13 +170,29 @@ def test_show_zero_point(breccia, samples):
     path = samples / "uint4.safetensors"
     done = breccia("quantize", samples / "plain.safetensors", "-o", path, "-r", "int4:format=uint4,rule=minmax,group=32,scale=f32")
     assert done.returncode == 0, done.stderr
-    arrays, _ = cli_samples.read(path)
-    codes = nibbles(arrays[f"{WEIGHT}.data"][2], 96, 160)[7, 64:96]
-    scale = np.frombuffer(arrays[f"{WEIGHT}.scale"][2], np.float32).reshape(96, 5)[7, 2]
+    arrays = cli_samples.values(path)
+    codes = nibbles(arrays[f"{WEIGHT}.data"], 96, 160)[7, 64:96]
+    scale = arrays[f"{WEIGHT}.scale"].reshape(96, 5)[7, 2]
     head, rows = show(breccia, path, WEIGHT, "--row", "7", "--block", "2")
     zero = np.float32(head["zero"].split()[5])
     assert 0 <= zero <= 15 and zero == int(zero)
     check_rows(rows, range(64, 96), codes, 4, codes.astype(np.float32), (codes.astype(np.float32) - zero) * scale)
+
+
+def test_show_group_index(breccia, tmp_path):
+    """Columns that share a scale need not stand together."""
+    rng = np.random.default_rng(5)
+    groups = np.array([1, 0, 1, 1, 0, 0, 1, 0], np.int32)
+    codes, scale = rng.integers(-8, 8, (3, 8)).astype(np.int8), (rng.random((3, 2)) + 0.5).astype(np.float32)
+    config = {"version": 2, "recipe": {"name": "int8", "fields": {"format": "int8"}}, "shape": [3, 8],
+              "layout": {"name": "per_block_k", "fields": {"block_size": 4}}}
+    path = cli_samples.write(tmp_path / "grouped.safetensors", {"w.data": codes, "w.scale": scale, "w.group_index": groups},
+                             {"w.config": json.dumps(config)})
+    head, rows = show(breccia, path, "w", "--row", "2", "--block", "1")
+    columns = np.flatnonzero(groups == 1)
+    picked = codes[2, columns]
+    check_rows(rows, columns, picked.view(np.uint8), 8, picked.astype(np.float32), picked.astype(np.float32) * scale[2, 1])
+    assert "row 2 of 3, group 1 of 2" in head["row"] and np.float32(head["scale"].split()[5]) == scale[2, 1]
 
 
 def test_show_whole_numbers_and_f64_in_full(breccia, tmp_path):
@@ -256,14 +273,13 @@ def test_compare_missing_and_misshapen(breccia, tmp_path):
 
 def test_quantize_keeps_what_it_does_not_quantize(breccia, samples):
     done = breccia("quantize", samples / "plain.safetensors", "-o", samples / "small.safetensors", "-r", "mxfp8")
-    before, after = cli_samples.read(samples / "plain.safetensors")[0], cli_samples.read(samples / "small.safetensors")[0]
+    before, after = cli_samples.values(samples / "plain.safetensors"), cli_samples.values(samples / "small.safetensors")
     for name in set(before) - QUANTIZED:
-        assert after[name] == before[name]
+        assert after[name].dtype == before[name].dtype and after[name].tobytes() == before[name].tobytes()
     assert not set(after) & QUANTIZED
     row = next(line.split() for line in done.stdout.splitlines() if line.startswith("quantized"))
-    shapes = [before[n][1] for n in QUANTIZED]
-    stored = sum(len(after[n][2]) for n in after if n not in before)
-    assert [int(row[1]), int(row[2]), int(row[4])] == [3, sum(r * c for r, c in shapes), stored]
+    stored = sum(after[n].nbytes for n in after if n not in before)
+    assert [int(row[1]), int(row[2]), int(row[4])] == [3, sum(before[n].size for n in QUANTIZED), stored]
 
 
 @pytest.mark.parametrize("include,exclude,wanted", [
