@@ -5,8 +5,15 @@
 #include "core/format.h"
 #include "core/status.h"
 
+#define BRCI_MAX_HISTORY (1 << 20) /* casts that delayed scaling may remember */
+
 /* The rule gives E8M0 exponents by integer arithmetic on amax (OCP MX). */
 static inline int brci_is_mx_rule(unsigned rule) { return rule >= BRC_RULE_RCEIL; }
+
+/* E4M3 block scales as NVFP4 has them; one-level integers take theirs by the integers' rules. */
+static inline int brci_has_fraction_scales(const brc_recipe *r) {
+    return r->scale == BRC_E4M3 && (r->levels == 2 || !brci_is_integer(brci_format(r->element)));
+}
 
 /* What amax is divided by: the largest element, for signed integers half the code range (7.5, 127.5). */
 static inline float brci_element_reach(const brc_format_info *element) {

@@ -37,8 +37,11 @@ static uint64_t store(unsigned format, float scale) {
 
 static float stored(unsigned format, uint64_t code) { return (float)brci_decode(brci_format(format), code); }
 
-/* Distance from 1 to the next number of the format: torch.finfo(dtype).eps. */
-static float machine_epsilon(unsigned format) { return (float)brci_power(-(int)brci_format(format)->mantissa_bits); }
+/* Distance from 1 to the next number of the format: torch.finfo(dtype).eps. Powers of two have none: their smallest. */
+static float machine_epsilon(unsigned format) {
+    const brc_format_info *f = brci_format(format);
+    return (float)(f->family == BRC_EXPONENT ? f->smallest : brci_power(-(int)f->mantissa_bits));
+}
 
 /* A power of two not below x, as a biased exponent: the next one up unless x is one. Below 2^-127 it is 2^-127. */
 static uint32_t exponent_up(float x) {
@@ -185,7 +188,7 @@ static brci_scaling choose_integer(const brci_casting *c, const brci_extent *e) 
 brci_scaling brci_choose(const brci_casting *c, const brci_extent *e) {
     const brc_recipe *r = c->recipe;
     if (brci_is_mx_rule(r->rule)) return choose_mx(c, e);
-    if (r->scale == BRC_E4M3) return choose_e4m3(c, e);
+    if (brci_has_fraction_scales(r)) return choose_e4m3(c, e);
     if (r->arith == BRC_ARITH_TE) return choose_te(c, e);
     return brci_is_integer(c->element) ? choose_integer(c, e) : choose_float(c, e);
 }
