@@ -108,6 +108,7 @@ static brc_status check_arithmetic(const brc_recipe *r, brc_error *err) {
          "te is for floating-point elements with f32 scales");
     WANT("arith", r->arith != BRC_ARITH_DEEPGEMM || (r->rule == BRC_RULE_AMAX && element->family == BRC_FLOAT),
          "deepgemm is for floating-point elements with rule=amax");
+    WANT("arith", r->arith != BRC_ARITH_DEEPGEMM || r->levels == 1, "deepgemm has no global scale");
     WANT("arith", !brci_is_mx_rule(r->rule) || r->arith == BRC_ARITH_RECIP, "rule=%s implies its arithmetic", rule_names[r->rule]);
     WANT("pow2", r->pow2 <= 1, "must be 0 or 1");
     WANT("pow2", !r->pow2 || amax_f32, "is for f32 scales with rule=amax");
@@ -134,6 +135,7 @@ brc_status brc_recipe_check(const brc_recipe *r, brc_error *err) {
     WANT("history", r->history <= BRC_HISTORY_MOST_RECENT, "must be max or most_recent");
     WANT("length", r->history_length == 0 || (r->layout == BRC_PER_TENSOR && r->arith == BRC_ARITH_TE),
          "an amax history needs one scale a tensor and arith=te");
+    WANT("length", r->history_length <= BRCI_MAX_HISTORY, "must be at most %d", BRCI_MAX_HISTORY);
     WANT("length", r->id != BRC_RECIPE_DELAYED || r->history_length >= 1, "must be at least 1");
     return BRC_OK;
 }

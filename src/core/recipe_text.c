@@ -52,12 +52,14 @@ static int write_scale(const brc_recipe *r, const brc_recipe *base, char *text) 
     return r->scale != base->scale;
 }
 
-/* The layout that a block names; a 1xK block keeps the name per_block_k where the recipe has it. */
+/* The layout that a block names; a 1xK block keeps the name per_block_k where the recipe or its row has it. */
 static void set_block(brc_recipe *r, brc_block block) {
+    const brc_recipe_info *row = brc_recipe_get((brc_recipe_id)r->id);
     int one_row = block.batch == 1 && block.rows == 1;
     r->block = block;
     if (block.rows == 0 && block.cols == 0) r->layout = BRC_PER_TENSOR;
     else if (one_row && block.cols == 0) r->layout = BRC_PER_CHANNEL;
+    else if (one_row && row != NULL && row->recipe.layout == BRC_PER_BLOCK_K) r->layout = BRC_PER_BLOCK_K;
     else if (!one_row || r->layout != BRC_PER_BLOCK_K) r->layout = BRC_PER_BLOCK_MN;
 }
 
@@ -105,6 +107,7 @@ static const char *read_rule(brc_recipe *r, const char *text) {
     for (unsigned i = 0; i < BRC_RULE_COUNT; i++)
         if (strcmp(text, brc_rule_name((brc_rule)i)) == 0) {
             r->rule = (uint8_t)i;
+            if (brci_is_mx_rule(i)) r->arith = BRC_ARITH_RECIP; /* implied; another one asked for later is refused */
             return NULL;
         }
     return "amax, noclip, minmax, rceil, floor, ceil or even";
@@ -155,7 +158,7 @@ NUMBER(levels, levels, uint8_t, 1, 2, "1 or 2")
 NUMBER(pow2, pow2, uint8_t, 0, 1, "0 or 1")
 NUMBER(partial, partial, uint8_t, 0, 1, "0 or 1")
 NUMBER(margin, margin, int32_t, -64, 64, "a number from -64 to 64")
-NUMBER(length, history_length, uint32_t, 0, 1 << 20, "a number of casts")
+NUMBER(length, history_length, uint32_t, 0, BRCI_MAX_HISTORY, "a number of casts")
 
 static const char *read_epsilon(brc_recipe *r, const char *text) {
     char *end;
@@ -192,10 +195,9 @@ const char *brc_recipe_key_get(size_t i, const char **help) {
     return keys[i].name;
 }
 
-/* Fields that follow from others, so that one change leaves a valid recipe valid. */
+/* The zero point follows from rule and element, so that one change leaves a valid recipe valid. */
 static void derive(brc_recipe *r) {
     r->zero = r->rule != BRC_RULE_MINMAX ? BRC_NONE : brci_format(r->element)->family == BRC_INT ? BRC_INT8 : BRC_UINT8;
-    if (brci_is_mx_rule(r->rule)) r->arith = BRC_ARITH_RECIP;
 }
 
 static brc_status set(brc_recipe *r, const char *name, const char *value, brc_error *err) {
@@ -262,7 +264,7 @@ size_t brc_recipe_text(const brc_recipe *recipe, char *text, size_t room) {
     char whole[KEYS * (VALUE_ROOM + 12) + NAME_ROOM], value[VALUE_ROOM];
     const brc_recipe_info *row = recipe == NULL ? NULL : brc_recipe_get((brc_recipe_id)recipe->id);
     const brc_recipe *base = row != NULL ? &row->recipe : &custom;
-    int unknown = recipe == NULL || (row == NULL && recipe->id != BRC_RECIPE_CUSTOM);
+    int unknown = brc_recipe_check(recipe, NULL) != BRC_OK; /* also keeps the names below within their tables */
     size_t length = (size_t)snprintf(whole, sizeof whole, "%s", unknown ? "unknown" : row != NULL ? row->name : "custom");
     char separator = ':';
     for (size_t i = 0; i < KEYS && !unknown; i++) {
