@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The arithmetic of every recipe once more, in NumPy and from the written contract (design of the numerics, formats of the named
+systems), not from the C sources. Each float32 operation is one rounding; whole tensors at a time."""
+from types import SimpleNamespace
+
+import numpy as np
+from core.codes import CODEBOOKS, FLOATS, SMALL_INTEGERS, encode, limits, values_of
+
+F = np.float32
+LARGEST, SMALLEST_NORMAL = np.finfo(F).max, np.finfo(F).smallest_normal
+MANTISSA = {"f32": 23, "f16": 10, "bf16": 7, "e4m3": 3, "e5m2": 2, "e4m3fnuz": 3, "e5m2fnuz": 2, "e3m2": 2, "e2m3": 3, "e2m1": 1}
+INPUT_MAX = {"f64": LARGEST, "f32": LARGEST, "f16": F(65504), "bf16": F(3.3895313892515355e38)}
+
+
+def fields(brc, recipe):
+    """A brc_recipe in words."""
+    r = brc.recipe(recipe)
+    text = lambda chars: brc.ffi.string(chars).decode()
+    return SimpleNamespace(
+        element=brc.format_name(r.element), scale=brc.format_name(r.scale), zero=brc.format_name(r.zero), levels=r.levels,
+        rule=text(brc.lib.brc_rule_name(r.rule)), arith=text(brc.lib.brc_arith_name(r.arith)), pow2=r.pow2, margin=r.margin,
+        epsilon=F(r.epsilon), block=(r.block.batch, r.block.rows, r.block.cols), partial=r.partial)
+
+
+def is_integer(element):
+    return element in SMALL_INTEGERS or element == "int8q6"
+
+
+def reach(element):
+    """What amax is divided by: the largest element; of signed integers half the range."""
+    low, high = limits(element)
+    return F((high - low) / 2) if is_integer(element) and low < 0 else F(high)
+
+
+def three(x):
+    """{leading dimensions, rows, cols}."""
+    shape = (1,) * (2 - x.ndim) + x.shape if x.ndim < 2 else x.shape
+    return x.reshape(int(np.prod(shape[:-2], dtype=np.int64)), *shape[-2:])
+
+
+def counts(shape, block):
+    return tuple(1 if side == 0 else -(-n // side) for n, side in zip(shape, block))
+
+
+class Blocks:
+    """A tensor cut into blocks, edge blocks padded with NaN, which no scale sees."""
+
+    def __init__(self, x, block):
+        self.shape, self.counts = x.shape, counts(x.shape, block)
+        self.sides = tuple(side or max(n, 1) for n, side in zip(x.shape, block))
+        padded = np.full([n * side for n, side in zip(self.counts, self.sides)], F(np.nan))
+        padded[tuple(slice(n) for n in x.shape)] = x
+        cut = padded.reshape([n for pair in zip(self.counts, self.sides) for n in pair])
+        self.amax = np.fmax.reduce(np.abs(cut), axis=(1, 3, 5), initial=F(0))
+        self.low = np.fmin.reduce(cut, axis=(1, 3, 5), initial=F(0))
+        self.high = np.fmax.reduce(cut, axis=(1, 3, 5), initial=F(0))
+
+    def spread(self, table):
+        """Each element's number."""
+        for axis, side in enumerate(self.sides):
+            table = np.repeat(table, side, axis)
+        return table[tuple(slice(n) for n in self.shape)]
+
+
+def power_up(x):
+    """Biased exponent, 0..254, of the smallest power of two not below x; 2^-127 is the lowest."""
+    mantissa, exponent = np.frexp(x.astype(np.float64))
+    up = np.where(mantissa > 0.5, exponent, exponent - 1) + 127
+    return np.where(x > 0, np.clip(up, 0, 254), 0).astype(np.uint8)
+
+
+def store(format, scale):
+    """A positive scale in its stored type: 0 -> smallest normal, too large -> largest finite."""
+    most = F(limits(format)[1]) if format != "f32" else LARGEST
+    codes = encode(format, np.minimum(scale, most))
+    return np.where(codes == 0, codes.dtype.type(1 << MANTISSA[format]), codes)
+
+
+def number(format, codes):
+    return values_of(format, codes).astype(F)
+
+
+def cap(x):
+    return np.clip(x, -LARGEST, LARGEST)
+
+
+def machine_epsilon(format):
+    return F(2.0**-MANTISSA[format]) if format != "e8m0" else F(2.0**-127)
+
+
+def mx(r, b):
+    """OCP MX: the exponent from amax's bits (torchao's four rules; rceil by the exact integer rule)."""
+    bits = b.amax.view(np.uint32)
+    exponent = (bits >> 23).astype(np.int64)
+    emax = int(np.floor(np.log2(limits(r.element)[1])))
+    if r.rule == "rceil":
+        s = power_up(b.amax / reach(r.element))
+    elif r.rule == "floor":
+        s = np.clip(exponent - emax, 0, 254)
+    elif r.rule == "ceil":
+        s = np.clip(exponent + ((bits & 0x7FFFFF) > 0) - emax, 0, 254)
+    else:
+        rounded = (bits.astype(np.int64) + (1 << (22 - MANTISSA[r.element]))) >> 23
+        s = np.clip(rounded - emax, 0, 254)
+    s = np.where(np.isinf(b.amax), 254, s).astype(np.int64)
+    if r.rule == "rceil":
+        factor = np.ldexp(F(1), (127 - s).astype(np.int32))
+        return s.astype(np.uint8), lambda x: x * b.spread(factor)
+    factor = np.ldexp(F(1), np.maximum(s - 127, -126).astype(np.int32))
+    return s.astype(np.uint8), lambda x: x / b.spread(factor)
+
+
+def te(r, b, input_max, delayed):
+    """TransformerEngine: k multiplies, its reciprocal is stored."""
+    top = F(F(limits(r.element)[1]) * F(2.0**-r.margin))
+    amax = np.maximum(b.amax, r.epsilon)
+    k = np.where((amax == 0) | np.isinf(amax), F(1), top / amax)
+    k = np.where(np.isinf(k), LARGEST if r.block[1:] == (0, 0) else input_max, k)
+    if r.pow2:
+        k = (k.view(np.uint32) & np.uint32(0xFF800000)).view(F)
+    k = np.where(k == 0, SMALLEST_NORMAL, k)
+    if delayed is not None:
+        k = np.full_like(k, delayed)
+    return store("f32", F(1) / k), lambda x: x * b.spread(k)
+
+
+def nvfp4(r, b, gamax):
+    """Block scales in E4M3, from 2^-6 up, below one global number (torchao; arith=div compressed-tensors)."""
+    block, full = cap(b.amax) / reach(r.element), F(F(448) * reach(r.element))
+    g = None
+    if r.levels == 2:
+        if r.arith == "div":
+            g = np.minimum(full / gamax, LARGEST) if gamax > 0 else F(1)
+            block = block * g
+        else:
+            g = np.maximum(gamax / full, SMALLEST_NORMAL) if gamax > 0 else F(1)
+            block = block / g
+    codes = encode("e4m3", np.clip(block, F(2.0**-6), F(448)))
+    s = number("e4m3", codes)
+    if r.arith == "div":
+        divisor = s if g is None else s / g
+        return codes, (lambda x: x / b.spread(divisor)), g
+    factor = np.minimum(F(1) / s if g is None else (F(1) / g) / s, LARGEST)
+    return codes, (lambda x: x * b.spread(factor)), g
+
+
+def floats(r, b):
+    """s = amax/max, the stored one used; deepgemm with amax >= 1e-4."""
+    amax = np.maximum(b.amax, F(1e-4)) if r.arith == "deepgemm" else b.amax
+    scale = np.where((amax == 0) | np.isinf(amax), F(1), amax / reach(r.element))
+    if r.scale == "e8m0":
+        codes = np.where(b.amax == 0, 0, np.where(np.isinf(b.amax), 254, power_up(scale))).astype(np.uint8)
+    else:
+        if r.pow2:
+            scale = np.ldexp(F(1), power_up(scale).astype(np.int32) - 127)
+        codes = store(r.scale, scale)
+    s = number(r.scale, codes)
+    if r.arith == "div":
+        return codes, lambda x: x / b.spread(s)
+    factor = np.minimum(F(1) / s, LARGEST)
+    return codes, lambda x: x * b.spread(factor)
+
+
+def integers(r, b):
+    """torchao's (recip) and compressed-tensors' (div) integers: codes and zero points of a whole tensor."""
+    lowest, highest = (F(v) for v in limits(r.element))
+    low, high, recip = cap(b.low), cap(b.high), r.arith == "recip"
+    if r.rule == "amax":
+        scale = cap(b.amax) / reach(r.element)
+    elif r.rule == "noclip":
+        scale = np.maximum(low / lowest if lowest < 0 else F(0), high / highest)
+    else:
+        scale = cap(high - low) / F(highest - lowest)
+    if recip:
+        scale = np.maximum(scale, r.epsilon if r.epsilon > 0 else machine_epsilon(r.scale))
+    else:
+        scale = np.where(b.amax == 0, machine_epsilon(r.scale), scale)
+    if r.scale == "e8m0":
+        codes = np.where(b.amax == 0, 0, power_up(scale)).astype(np.uint8)
+    else:
+        codes = store(r.scale, scale)
+    s = number(r.scale, codes)
+    factor = np.minimum(F(1) / s, LARGEST)
+    zero = np.zeros_like(s)
+    if r.rule == "minmax":
+        zero = lowest - np.rint(low / s) if recip else lowest - low / s
+        zero = np.rint(np.clip(zero, lowest, highest))
+        if not recip:
+            zero = np.where(b.amax == 0, np.rint((lowest + highest + 1) / 2), zero)
+
+    def scaled(x):
+        z = b.spread(zero)
+        if recip:
+            y = x * b.spread(factor)
+            y = np.rint(y) + z if r.rule == "minmax" else y
+        else:
+            y = x / b.spread(s) + z
+        return np.where(np.isnan(x), z, y)
+
+    return codes, scaled, zero if r.rule == "minmax" else None
+
+
+def cast(r, x, input_max=LARGEST, delayed=None):
+    """.scale and .codes (one an item, of the stored formats), .zero (integers or None), .globals (float32 or None)."""
+    x = three(np.asarray(x).astype(F))
+    b = Blocks(x, r.block)
+    zero = g = None
+    with np.errstate(all="ignore"):
+        if r.rule in ("rceil", "floor", "ceil", "even"):
+            scale, scaled = mx(r, b)
+        elif r.arith == "te":
+            scale, scaled = te(r, b, input_max, delayed)
+        elif r.scale == "e4m3" and (r.levels == 2 or not is_integer(r.element)):
+            gamax = np.fmax.reduce(np.abs(x), axis=None, initial=F(0))
+            scale, scaled, g = nvfp4(r, b, cap(gamax))
+        elif is_integer(r.element):
+            scale, scaled, zero = integers(r, b)
+        else:
+            scale, scaled = floats(r, b)
+        y = scaled(x)
+        return SimpleNamespace(scale=scale, zero=zero, globals=g, codes=encode(r.element, y), blocks=b)
+
+
+def formats_of_elements():
+    return [*FLOATS, *SMALL_INTEGERS, "int8q6", *CODEBOOKS]
