@@ -25,15 +25,15 @@ struct brc_checkpoint {
 /* -------------------------------------------------------------------------------------------------- config */
 
 static void read_quantization(brci_reader *reader, const char *text, const char *key) {
-    brci_member member;
     json_error_t where;
-    if (!brci_config_member(text, key, &member)) {
+    const char *value;
+    size_t length;
+    if (!brci_config_member(text, key, &value, &length)) {
         brci_report(reader, BRC_WARNING, BRC_OK, "", "config.json is not one JSON object; what it says of quantization is not known");
         return;
     }
-    if (!member.found) return;
-    size_t length = member.value_end - member.value;
-    reader->quantization = length > QUANTIZATION_LIMIT ? NULL : json_loadb(text + member.value, length, JSON_REJECT_DUPLICATES, &where);
+    if (value == NULL) return;
+    reader->quantization = length > QUANTIZATION_LIMIT ? NULL : json_loadb(value, length, JSON_REJECT_DUPLICATES, &where);
     if (!json_is_object(reader->quantization))
         brci_report(reader, BRC_WARNING, BRC_OK, "", brci_pool_print(reader->pool, "config.json's %s cannot be read; it is not used", key));
 }

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tensors of systems that are not read yet: named, never taken for plain numbers. The layouts are those systems' own."""
+import json
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+import breccia_c as brc
+import checkpoint_files as files
+
+F8, BF16 = ml_dtypes.float8_e4m3fn, ml_dtypes.bfloat16
+
+
+def z(dtype, *shape):
+    return np.ones(shape, dtype)
+
+
+FOREIGN = {      # arrays, quant_method -> dialects that the finding names, and the entry's parts
+    "compressed-tensors pack-quantized": ({"q.weight_packed": z(np.int32, 8, 4), "q.weight_scale": z(BF16, 8, 1), "q.weight_shape": z(np.int64, 2)},
+                                          "compressed-tensors", "compressed-tensors", {"data", "scale", "shape"}),
+    "compressed-tensors nvfp4": ({"q.weight_packed": z(np.uint8, 8, 16), "q.weight_scale": z(F8, 8, 2), "q.weight_global_scale": z(np.float32, 1),
+                                  "q.input_global_scale": z(np.float32, 1)}, None, "compressed-tensors", {"data", "scale", "global_scale", "input_scale"}),
+    "compressed-tensors float-quantized": ({"q.weight": z(F8, 8, 4), "q.weight_scale": z(BF16, 8, 1)}, "compressed-tensors", "compressed-tensors",
+                                           {"data", "scale"}),
+    "FP8 with weight_scale, no config": ({"q.weight": z(F8, 8, 4), "q.weight_scale": z(np.float32)}, None,
+                                         "compressed-tensors, modelopt, fbgemm-fp8 or comfyui", {"data", "scale"}),
+    "modelopt fp8": ({"q.weight": z(F8, 8, 4), "q.weight_scale": z(np.float32), "q.input_scale": z(np.float32)}, "modelopt", "modelopt",
+                     {"data", "scale", "input_scale"}),
+    "modelopt nvfp4": ({"q.weight": z(np.uint8, 8, 16), "q.weight_scale": z(F8, 8, 2), "q.weight_scale_2": z(np.float32)}, None, "modelopt",
+                       {"data", "scale", "global_scale"}),
+    "fbgemm": ({"q.weight": z(F8, 8, 4), "q.weight_scale": z(np.float32, 8, 1)}, "fbgemm_fp8", "fbgemm-fp8", {"data", "scale"}),
+    "comfyui": ({"q.weight": z(F8, 8, 4), "q.scale_weight": z(np.float32, 1)}, None, "comfyui", {"data", "scale"}),
+    "gptq": ({"q.qweight": z(np.int32, 4, 8), "q.qzeros": z(np.int32, 1, 1), "q.scales": z(np.float16, 1, 8), "q.g_idx": z(np.int32, 32)}, None, "gptq",
+             {"data", "zero_point", "scale", "group_index"}),
+    "awq": ({"q.qweight": z(np.int32, 32, 1), "q.qzeros": z(np.int32, 1, 1), "q.scales": z(np.float16, 1, 8)}, "awq", "awq",
+            {"data", "zero_point", "scale"}),
+    "gptq or awq": ({"q.qweight": z(np.int32, 32, 1), "q.qzeros": z(np.int32, 1, 1), "q.scales": z(np.float16, 1, 8)}, None, "gptq or awq",
+                    {"data", "zero_point", "scale"}),
+    "gpt-oss": ({"q.weight_blocks": z(np.uint8, 2, 4, 1, 16), "q.weight_scales": z(np.uint8, 2, 4, 1)}, None, "gpt-oss", {"data", "scale"}),
+    "bitsandbytes": ({"q.weight": z(np.uint8, 64, 1), "q.weight.absmax": z(np.float32, 2), "q.weight.quant_map": z(np.float32, 16),
+                      "q.weight.quant_state.bitsandbytes__nf4": z(np.uint8, 80)}, None, "bitsandbytes", {"data", "scale", "codebook", "description"}),
+    "mlx": ({"q.weight": z(np.uint32, 8, 4), "q.scales": z(BF16, 8, 1), "q.biases": z(BF16, 8, 1)}, None, "mlx", {"data", "scale", "zero_point"}),
+    "mlx mxfp4": ({"q.weight": z(np.uint32, 8, 4), "q.scales": z(np.uint8, 8, 1)}, None, "mlx", {"data", "scale"}),
+    "int8 of no one": ({"q.weight.qweight": z(np.int8, 8, 4), "q.weight.scale": z(np.float32, 8, 1)}, None, "no system known here", {"data", "scale"}),
+}
+
+
+def store(folder, arrays, method=None):
+    if method is not None:
+        (folder / "config.json").write_text(json.dumps({"quantization_config": {"quant_method": method}}))
+    return files.write(folder / "model.safetensors", {**arrays, "norm.weight": z(np.float32, 4)})
+
+
+@pytest.mark.parametrize("case", FOREIGN)
+def test_foreign_tensors_are_named(tmp_path, case):
+    arrays, method, named, roles = FOREIGN[case]
+    with files.Checkpoint(store(tmp_path, arrays, method)) as c:
+        assert c.names() == ["norm.weight", "q.weight"]
+        assert set(c["q.weight"].parts) == roles and sorted(c["q.weight"].parts.values()) == sorted(arrays)
+        findings = [f for f in c.findings if f.tensor == "q.weight"]
+        assert [f.severity for f in findings] == ["error"]
+        assert f"not read yet: {named} (" in findings[0].text and all(name in findings[0].text for name in arrays if name != "q.weight")
+        with pytest.raises(brc.Error, match="not read yet") as stopped:
+            c.usable()
+        assert stopped.value.name == "UNSUPPORTED"
+        with pytest.raises(brc.Error, match="not read yet"):
+            c["q.weight"].tensor()
+
+
+def test_torchao_as_its_library_writes_it(golden):
+    with files.Checkpoint(golden / "torchao_flattened.safetensors") as c:
+        errors = [f for f in c.findings if f.severity == "error"]
+        assert errors and all("not read yet: torchao" in f.text for f in errors)
+        assert {f.tensor for f in errors} == {n for n in c.names() if c[n].dialect == "torchao"}
+        assert all(not c[n].name.split(".")[-1].startswith("_") for n in c.names())
+
+
+@pytest.mark.parametrize("arrays, words", [
+    ({"q.weight_scale": z(np.float32, 8, 1)}, "whose weight is missing"),
+    ({"q.weight_packed_scale_inv": z(np.float32, 8, 1)}, "without its weight"),
+    ({"q.weight": z(F8, 8, 4)}, "without a scale"),
+    ({"q.weight": ("F8_E8M0", z(np.uint8, 8, 4))}, "without a scale"),
+    ({"q.weight": ("F8_E5M2", z(np.uint8, 8, 4))}, "without a scale"),
+])
+def test_lone_scales_and_lone_codes_stop_a_command(tmp_path, arrays, words):
+    with files.Checkpoint(store(tmp_path, arrays)) as c, pytest.raises(brc.Error, match=words):
+        c.usable()
+
+
+@pytest.mark.parametrize("arrays, severity, words", [
+    ({"q.weight": z(BF16, 8, 4), "q.weight_scale": z(np.float32, 8, 1)}, "warning", "q.weight is BF16, not codes"),
+    ({"q.weight": z(BF16, 8, 4), "q.input_scale": z(np.float32, 1)}, "warning", "its weight is not quantized"),
+    ({"q.weight": z(np.int8, 8, 4)}, "warning", "without a scale that is known here"),
+    ({"k_proj.k_scale": z(np.float32, 1)}, "note", "key/value cache"),
+])
+def test_what_only_looks_quantized_is_carried_and_said(tmp_path, arrays, severity, words):
+    with files.Checkpoint(store(tmp_path, arrays)) as c:
+        c.usable()
+        assert [(f.severity, words in f.text) for f in c.findings] == [(severity, True)], c.findings
+        assert sorted(c.names()) == sorted([*arrays, "norm.weight"])
+
+
+@pytest.mark.parametrize("arrays", [
+    {"n.weight": z(np.float32, 8), "n.scale": z(np.float32, 8)},           # weight normalization
+    {"n.scales": z(np.float32, 8), "n.weight": z(BF16, 8)}, {"n.scale": z(np.float32, 8)}, {"b_scales": z(np.uint8, 4)},
+    {"n.biases": z(np.float32, 8)}, {"ids": z(np.int64, 1, 8)}, {"mask": z(np.uint8, 4, 4)}, {"t.data": z(np.float32, 2)},
+])
+def test_ordinary_names_say_nothing(tmp_path, arrays):
+    with files.Checkpoint(store(tmp_path, arrays)) as c:
+        assert not c.findings
+
+
+def test_codes_without_a_scale_can_be_read_as_plain_numbers_when_asked(tmp_path):
+    path = store(tmp_path, {"q.weight": z(F8, 8, 4)})
+    with files.Checkpoint(path, "plain") as c:
+        c.usable()
+        assert [f.severity for f in c.findings] == ["note"]
+
+
+def test_a_file_of_modelopt_beside_the_weights_is_evidence(tmp_path):
+    (tmp_path / "hf_quant_config.json").write_text("{}")
+    path = store(tmp_path, {"q.weight": z(F8, 8, 4), "q.weight_scale": z(np.float32)})
+    with files.Checkpoint(path) as c:
+        assert "not read yet: modelopt (" in c.findings[0].text
+
+
+def test_one_hundred_thousand_foreign_tensors_in_time(tmp_path):
+    arrays = {}
+    for i in range(50_000):
+        arrays[f"layers.{i}.q.weight"] = np.zeros((1, 1), np.uint8)
+        arrays[f"layers.{i}.q.weight.absmax"] = np.zeros(1, np.float32)
+    with files.Checkpoint(files.write(tmp_path / "m.safetensors", arrays)) as c:
+        assert len(c.names()) == 50_000 and len(c.findings) == 50_000
