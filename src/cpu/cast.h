@@ -20,6 +20,11 @@ int brci_cpu_measure(const brci_kernels *kernels, const brci_source *source, int
 void brci_cpu_encode(const brci_kernels *kernels, const brci_casting *casting, const brci_source *source, brc_tensor *dst,
                      int64_t first, int64_t last, const brci_scaling *scaling);
 
+/* `count` values of a row from column `col` on (a multiple of 8), as brci_read; `source` as for brci_cpu_read_fits. */
+int brci_cpu_read_fits(const brci_source *source);
+void brci_cpu_read(const brci_kernels *kernels, const brci_source *source, int64_t batch, int64_t row, int64_t col, int64_t count,
+                   float *out);
+
 int brci_cpu_store_fits(const brc_tensor *src, const brc_array *dst);
 
 /* As brci_reference_store, for a tensor. */

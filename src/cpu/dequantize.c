@@ -6,15 +6,18 @@
 
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
-int brci_cpu_store_fits(const brc_tensor *t, const brc_array *dst) {
+static int tensor_fits(const brc_tensor *t) {
     brci_vector_format format;
-    if (!brci_is_little_endian() || t->group_index != NULL || dst->stride[dst->rank - 1] != 1) return 0;
-    if (dst->format != BRC_F32 && dst->format != BRC_F16 && dst->format != BRC_BF16) return 0;
-    if (dst->format == BRC_F32 && (uintptr_t)dst->data % sizeof(float) != 0) return 0;
-    if (!brci_vector_format_of(brci_format(t->format), &format)) return 0;
+    if (!brci_is_little_endian() || t->group_index != NULL || !brci_vector_format_of(brci_format(t->format), &format)) return 0;
     if (t->zero.data != NULL && (t->zero.kind == BRC_KIND_REAL || t->zero.block.cols != t->scale.block.cols)) return 0;
     if (t->global.data != NULL && t->global.block.cols != 0) return 0;
     return brci_block_counts(brci_tensor_view(t), t->scale.block).cols <= 1 || (uint64_t)t->scale.block.cols * format.bits % 8 == 0;
+}
+
+int brci_cpu_store_fits(const brc_tensor *t, const brc_array *dst) {
+    if (dst->stride[dst->rank - 1] != 1 || (dst->format != BRC_F32 && dst->format != BRC_F16 && dst->format != BRC_BF16)) return 0;
+    if (dst->format == BRC_F32 && (uintptr_t)dst->data % sizeof(float) != 0) return 0;
+    return tensor_fits(t);
 }
 
 /* n numbers of a table from the first one on. */
@@ -110,5 +113,52 @@ void brci_cpu_store(const brci_kernels *k, const brc_tensor *t, brc_array *dst, 
         uint8_t *out = (uint8_t *)dst->data + brci_offset(dst, batch, row, 0) * w.bytes;
         if (!write_row(&w, t, batch, row, (const uint8_t *)t->data + i * t->row_pitch, out))
             brci_reference_store(&source, dst, i, i + 1);
+    }
+}
+
+int brci_cpu_read_fits(const brci_source *source) {
+    const brc_array *a = source->array;
+    if (a == NULL) return tensor_fits(source->tensor);
+    return brci_is_little_endian() && a->stride[a->rank - 1] == 1 && (a->format == BRC_F32 || a->format == BRC_F16 || a->format == BRC_BF16);
+}
+
+static void read_array(const brci_kernels *k, const brc_array *a, int64_t batch, int64_t row, int64_t col, int64_t count, float *out) {
+    const uint8_t *at = (const uint8_t *)a->data + brci_offset(a, batch, row, col) * (brci_format(a->format)->bits / 8);
+    if (a->format == BRC_F32) memcpy(out, at, (size_t)count * sizeof *out);
+    else (a->format == BRC_F16 ? k->widen_f16 : k->widen_bf16)(at, count, out);
+}
+
+void brci_cpu_read(const brci_kernels *k, const brci_source *source, int64_t batch, int64_t row, int64_t col, int64_t count, float *out) {
+    const brc_tensor *t = source->tensor;
+    if (t == NULL) {
+        read_array(k, source->array, batch, row, col, count, out);
+        return;
+    }
+    const int64_t length = t->scale.block.cols == 0 ? source->view.cols : t->scale.block.cols, end = col + count;
+    const uint8_t *codes = (const uint8_t *)t->data + (batch * source->view.rows + row) * t->row_pitch;
+    const int64_t scale_at = brc_table_index(t, &t->scale, batch, row, 0);
+    const int64_t zero_at = t->zero.data == NULL ? 0 : brc_table_index(t, &t->zero, batch, row, 0);
+    brci_vector_format format;
+    float global = 1, m[BLOCKS], zeros[BLOCKS];
+    (void)brci_vector_format_of(brci_format(t->format), &format);
+    if (t->global.data != NULL) global = brci_table_float(&t->global, brc_table_index(t, &t->global, batch, row, 0));
+    while (col < end) { /* the blocks that [col, end) touches, cut where it begins and ends */
+        const int64_t first = col / length, n = least(BLOCKS, (end - 1) / length - first + 1);
+        const float *zero = t->zero.data == NULL ? NULL : zeros;
+        numbers(k, &t->scale, scale_at + first, n, m);
+        for (int64_t i = 0; i < n; i++) m[i] = brci_multiplier(t, m[i], global);
+        if (!ordinary(m, n)) {
+            brci_read(source, batch, row, col, end - col, out);
+            return;
+        }
+        if (zero != NULL) numbers(k, &t->zero, zero_at + first, n, zeros);
+        for (int64_t i = 0; i < n;) {
+            const int64_t stop = least((first + i + 1) * length, end), whole = col == (first + i) * length ? (end - col) / length : 0;
+            const int64_t blocks = whole > 0 ? least(whole, n - i) : 1, size = whole > 0 ? length : stop - col;
+            k->decode(&format, codes + col * format.bits / 8, blocks, size, m + i, zero == NULL ? NULL : zero + i, out);
+            out += blocks * size;
+            col += blocks * size;
+            i += blocks;
+        }
     }
 }

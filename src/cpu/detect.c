@@ -2,6 +2,8 @@
  * Which kernels this processor runs: what it offers, less what the operating system does not save. */
 #include "cpu/kernels.h"
 
+#include "cpu/tiles.h"
+
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -39,10 +41,15 @@ enum { GENERIC, AVX2, AVX512, LEVELS };
 static const struct {
     const char *name;
     uint32_t mask; /* features a level may use */
-} levels[LEVELS] = {{"generic", 0}, {"avx2", BRCI_CPU_AVX2}, {"avx512", BRCI_CPU_AVX2 | BRCI_CPU_AVX512}};
+    int tile_m, tile_n;
+} levels[LEVELS] = {
+    {"generic", 0, BRCI_TILE_M_GENERIC, 8},
+    {"avx2", BRCI_CPU_AVX2, BRCI_TILE_M_AVX2, 16},
+    {"avx512", BRCI_CPU_AVX2 | BRCI_CPU_AVX512, BRCI_TILE_M_AVX512, 32},
+};
 
-static brci_kernels build(uint32_t have, const char *name) {
-    brci_kernels t = {.name = name};
+static brci_kernels build(uint32_t have, int level) {
+    brci_kernels t = {.name = levels[level].name, .tile_m = levels[level].tile_m, .tile_n = levels[level].tile_n};
 #define KERNEL(type, slot, needs, function)                                                                            \
     if ((have & (uint32_t)(needs)) == (uint32_t)(needs)) t.slot = function;
 #include "cpu/generic/kernels.def"
@@ -68,7 +75,7 @@ static void prepare(void) {
         const char *forced = getenv("BRECCIA_ISA");
         for (int i = 0; i < LEVELS; i++) {
             if (!available(i, have)) continue;
-            tables[i] = build(have & levels[i].mask, levels[i].name);
+            tables[i] = build(have & levels[i].mask, i);
             if (forced == NULL || *forced == '\0' || strcmp(forced, levels[i].name) == 0 || chosen == NULL) chosen = &tables[i];
         }
         if (forced != NULL && strcmp(forced, "reference") == 0) chosen = NULL;

@@ -62,8 +62,19 @@ typedef void brci_exponents_fn(const uint32_t *amax, int64_t n, uint32_t rule, c
 typedef void brci_fractions_fn(const uint32_t *amax, int64_t n, const brc_recipe *recipe, const brc_format_info *element, float global,
                                uint8_t *scales, float *factors);
 
+/* One tile of a product: c[i][j] = sum over k of a[k][i] * b[k][j], k rising, from packed panels of `brci_kernels.tile_m` and
+ * `tile_n` numbers a step. Fused multiply-add where the processor has it. */
+typedef void brci_tile_fn(int64_t depth, const float *a, const float *b, float *c);
+/* Sum of x[i]*y[i]; the order of the sum depends on n and the instruction set alone. */
+typedef float brci_dot_fn(const float *x, const float *y, int64_t n);
+
+/* Largest tile of any instruction set. */
+#define BRCI_TILE_M 12
+#define BRCI_TILE_N 32
+
 typedef struct brci_kernels {
     const char *name;        /* of the instruction set */
+    int tile_m, tile_n;
     brci_widen_fn *widen_f16, *widen_bf16;
     brci_narrow_fn *narrow_f16, *narrow_bf16;
     brci_amax_fn *amax;
@@ -72,6 +83,8 @@ typedef struct brci_kernels {
     brci_decode_fn *decode;
     brci_exponents_fn *exponents;
     brci_fractions_fn *fractions;
+    brci_tile_fn *tile;
+    brci_dot_fn *dot;
 } brci_kernels;
 
 /* The table for this processor: generic first, then what each better instruction set offers. BRECCIA_ISA=reference, generic,

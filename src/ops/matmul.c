@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "cpu/matmul.h"
 #include "ops/parallel.h"
-#include "reference/reference.h"
+
+#include <stdlib.h>
 
 /* An operand's shape after its transposition. */
 typedef struct side {
@@ -39,6 +41,66 @@ static int batch_fits(const side *s, const brc_array *out) {
 static void multiply(void *argument, uint32_t part, int64_t first, int64_t last) {
     (void)part;
     brci_reference_matmul(argument, first, last);
+}
+
+/* A product by the vector kernels: one slab of b after the other is packed and multiplied. */
+typedef struct slab {
+    const brci_kernels *kernels;
+    const brci_multiplication *product;
+    brci_packing packing;
+    int64_t batch, column, columns;
+    float *b, *a; /* a: one part for each thread */
+} slab;
+
+static void pack(void *argument, uint32_t part, int64_t first, int64_t last) {
+    const slab *s = argument;
+    (void)part;
+    brci_cpu_pack(s->kernels, s->product, s->batch, s->column, first, last, s->b);
+}
+
+/* Items are tiles of rows, so that no thread cuts one. */
+static void fill(void *argument, uint32_t part, int64_t first, int64_t last) {
+    const slab *s = argument;
+    const int64_t step = s->kernels->tile_m, end = last * step < s->product->m ? last * step : s->product->m;
+    brci_cpu_multiply(s->kernels, s->product, s->batch, s->column, s->column + s->columns, first * step, end, s->b,
+                      (float *)(void *)((char *)s->a + part * s->packing.a_bytes), s->packing.rows);
+}
+
+static void stream(void *argument, uint32_t part, int64_t first, int64_t last) {
+    const slab *s = argument;
+    (void)part;
+    brci_cpu_stream(s->kernels, s->product, s->batch, first, last);
+}
+
+static int64_t tiles_of(int64_t n, int64_t step) { return (n + step - 1) / step; }
+
+/* 0 where there is no memory for the packing: then the reference, which needs none, does the work. */
+static int multiply_packed(slab *s, const brc_options *options) {
+    const brci_multiplication *p = s->product;
+    const int64_t tiles = tiles_of(p->m, s->kernels->tile_m), work = p->m * p->n * p->k / 16;
+    const uint32_t parts = brci_parts(options, tiles, work);
+    s->packing = brci_cpu_packing(s->kernels, p);
+    const size_t b_bytes = ((size_t)s->packing.b_bytes + 63) / 64 * 64;
+    s->b = aligned_alloc(64, b_bytes + parts * (size_t)s->packing.a_bytes);
+    if (s->b == NULL) return 0;
+    s->a = (float *)(void *)((char *)s->b + b_bytes);
+    for (s->batch = 0; s->batch < p->batch; s->batch++)
+        for (s->column = 0; s->column < p->n; s->column += s->packing.columns) {
+            const int64_t rest = p->n - s->column, panels = tiles_of(rest < s->packing.columns ? rest : s->packing.columns, s->kernels->tile_n);
+            s->columns = rest < s->packing.columns ? rest : s->packing.columns;
+            brci_parallel(brci_parts(options, panels, panels * s->kernels->tile_n * p->k), panels, pack, s);
+            brci_parallel(parts, tiles, fill, s);
+        }
+    free(s->b);
+    return 1;
+}
+
+static int multiply_fast(const brci_multiplication *p, const brc_options *options) {
+    slab s = {.kernels = brci_cpu(), .product = p};
+    if (s.kernels == NULL || !brci_cpu_matmul_fits(p) || p->m == 0 || p->n == 0) return 0;
+    if (p->m > BRCI_STREAM_ROWS || !p->transpose_b || p->transpose_a) return multiply_packed(&s, options);
+    for (s.batch = 0; s.batch < p->batch; s.batch++) brci_parallel(brci_parts(options, p->n, p->n * p->k), p->n, stream, &s);
+    return 1;
 }
 
 static brc_status check_output(const brc_product *p, const side *a, const side *b, brc_error *err) {
@@ -80,6 +142,7 @@ brc_status brc_matmul(const brc_product *p, brc_error *err) {
         .bias = p->bias,
         .out = p->out,
     };
+    if (multiply_fast(&m, p->options)) return BRC_OK;
     tiles = brci_tiles(&m);
     /* A tile costs its multiplications, not its elements. */
     brci_parallel(brci_parts(p->options, tiles, tiles * BRCI_TILE * m.k), tiles, multiply, &m);

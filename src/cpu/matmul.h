@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Products in F32: both operands are dequantized into packed panels, tiles of the result stay in registers for all of k. */
+#ifndef BRCI_CPU_MATMUL_H
+#define BRCI_CPU_MATMUL_H
+
+#include "cpu/cast.h"
+
+/* Whether both operands can be read by the kernels. */
+int brci_cpu_matmul_fits(const brci_multiplication *product);
+
+/* Columns of the result that share one packing of b, and bytes of that packing and of one thread's part of a. */
+typedef struct brci_packing {
+    int64_t columns, b_bytes, a_bytes, rows; /* rows: of a that a thread packs at once */
+} brci_packing;
+
+brci_packing brci_cpu_packing(const brci_kernels *kernels, const brci_multiplication *product);
+
+/* Packs panels [first, last) of `tile_n` columns, counted from column `column` of matrix `batch`. */
+void brci_cpu_pack(const brci_kernels *kernels, const brci_multiplication *product, int64_t batch, int64_t column, int64_t first,
+                   int64_t last, float *b);
+
+/* Rows [first, last) of the result, columns [column, column_end), from packed b; `a` is this thread's memory. */
+void brci_cpu_multiply(const brci_kernels *kernels, const brci_multiplication *product, int64_t batch, int64_t column,
+                       int64_t column_end, int64_t first, int64_t last, const float *b, float *a, int64_t rows);
+
+/* Few rows of a: rows [first, last) of a transposed b (its columns) are read once and multiplied as they come. */
+void brci_cpu_stream(const brci_kernels *kernels, const brci_multiplication *product, int64_t batch, int64_t first, int64_t last);
+
+#define BRCI_STREAM_ROWS 4 /* of a, up to which b is streamed instead of packed */
+
+#endif
