@@ -80,7 +80,7 @@ static brc_status read_ends(const values *v, int64_t first, int64_t n, uint8_t *
     return BRC_OK;
 }
 
-static int is_finite(double x) { return x - x == 0; } /* NOLINT: infinity - infinity is NaN */
+static int is_finite(double x) { return x - x == 0; } /* infinity - infinity is NaN */
 
 static void add_pair(sums *s, double a, double b, int at_end) {
     double difference = a - b, size = a < 0 ? -a : a, error;
