@@ -196,7 +196,8 @@ brc_status brc_delayed_update(brc_delayed_state *state, const brc_recipe *recipe
             if (state->history[i] > amax) amax = state->history[i];
     if (amax > 0 && !brci_is_infinite(amax)) {
         scale = (float)brci_format(recipe->element)->max * (float)brci_power(-recipe->margin) / amax;
-        state->scale = brci_is_infinite(scale) ? 3.4028234663852886e38f : scale;
+        /* The next cast needs it positive and finite: a large margin under a large amax leaves nothing. */
+        state->scale = brci_is_infinite(scale) ? 3.4028234663852886e38f : scale > 0 ? scale : 0x1p-126f;
     }
     for (uint32_t i = 0; i + 1 < state->length; i++) state->history[i] = state->history[i + 1];
     state->history[state->length - 1] = state->amax;

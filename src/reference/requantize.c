@@ -39,6 +39,7 @@ static int each_block(const brc_tensor *src, const brc_tensor *dst, int (*visit)
 
 typedef struct scales {
     const brc_table *table;
+    int pow2; /* only powers of two may be stored */
     float largest, global;
 } scales;
 
@@ -55,6 +56,7 @@ static int put_scale(void *user, int64_t i, float m) {
     const brc_format_info *f = brci_format(s->table->format);
     float quotient = m / s->global, back;
     uint64_t code = brci_encode(f, quotient);
+    if (s->pow2 && (brci_bits(m) & 0x7FFFFFu) != 0) return 0;
     brci_table_put(s->table, i, code);
     back = (float)brci_decode(f, code) * s->global;
     return !(back < m || back > m || brci_is_nan(back));
@@ -64,7 +66,7 @@ int brci_reference_translate(const brc_tensor *src, const brc_recipe *recipe, br
     brc_block from = src->scale.block, to = dst->scale.block;
     brci_view v = brci_tensor_view(src);
     uint8_t map[CODES];
-    scales s = {&dst->scale, 0, 1};
+    scales s = {.table = &dst->scale, .pow2 = recipe->pow2, .global = 1};
     if (src->zero.data != NULL || recipe->zero != BRC_NONE || src->group_index != NULL || recipe->history_length > 0) return 0;
     if (!nests(to.batch, from.batch) || !nests(to.rows, from.rows) || !nests(to.cols, from.cols)) return 0;
     if (src->global.data != NULL && (!nests(to.batch, src->global.block.batch) || !nests(to.rows, src->global.block.rows) ||
