@@ -98,12 +98,12 @@ def pack(format, codes):
     """The last axis as breccia's rows: element i at bit i*bits, low bits first; uint8."""
     bits, codes = BITS[format], np.ascontiguousarray(codes)
     if bits >= 8:
-        return codes.view(np.uint8).reshape(*codes.shape[:-1], -1)
+        return codes.view(np.uint8).reshape(*codes.shape[:-1], codes.shape[-1] * bits // 8)
     n = codes.shape[-1]
     codes = np.concatenate([codes, np.zeros((*codes.shape[:-1], -n % 8), codes.dtype)], -1)
-    eights = codes.reshape(*codes.shape[:-1], -1, 8).astype(np.uint64)
+    eights = codes.reshape(*codes.shape[:-1], codes.shape[-1] // 8, 8).astype(np.uint64)
     words = np.bitwise_or.reduce(eights << (np.arange(8, dtype=np.uint64) * np.uint64(bits)), axis=-1).astype("<u8")
-    packed = words[..., None].view(np.uint8)[..., :bits].reshape(*codes.shape[:-1], -1)
+    packed = words[..., None].view(np.uint8)[..., :bits].reshape(*codes.shape[:-1], codes.shape[-1] // 8 * bits)
     return packed[..., :(n * bits + 7) // 8]
 
 
