@@ -23,6 +23,7 @@ typedef struct brci_gemm_args {
     brci_map a, b;             /* boxes of 128 bytes of K by the tile's rows */
     brci_map a_scale;          /* block scales of A, K-block-major: boxes of the tile's rows by 1 */
     brci_map b_scale;          /* the same of B, where B is scaled 1x128 too */
+    brci_map d_map;            /* sixteen-bit results written wide: boxes of 64 columns by 16 rows */
     void *d;
     const float *row_scale;    /* per-tensor and per-row scales: entry r * row_stride */
     const float *col_scale;    /* per-tensor and per-column scales, or the 128x128 scales of B */

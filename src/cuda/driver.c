@@ -18,7 +18,7 @@ enum { MAX_DEVICES = 64, MAP_CACHE = 256 };
 enum { ATTRIBUTE_MULTIPROCESSORS = 16, ATTRIBUTE_MAJOR = 75, ATTRIBUTE_MINOR = 76 };   /* CUdevice_attribute */
 enum { FUNCTION_MAX_SHARED = 8 };                                                       /* CUfunction_attribute */
 enum { LAUNCH_COOPERATIVE = 2, LAUNCH_CLUSTER = 4, LAUNCH_OVERLAP = 6 };                /* CUlaunchAttributeID */
-enum { TYPE_UINT8 = 0, TYPE_FLOAT32 = 7, SWIZZLE_NONE = 0, SWIZZLE_128 = 3, PROMOTE_128 = 2, PROMOTE_256 = 3 };
+enum { TYPE_UINT8 = 0, TYPE_UINT16 = 1, TYPE_FLOAT32 = 7, SWIZZLE_NONE = 0, SWIZZLE_128 = 3, PROMOTE_128 = 2, PROMOTE_256 = 3 };
 enum { NOT_INITIALIZED = 3, NO_DEVICE = 100 };                                          /* CUresult */
 
 typedef struct launch_attribute { int32_t id; char pad[4]; union { char room[64]; int32_t flag; uint32_t cluster[3]; } value; } launch_attribute;
@@ -237,7 +237,7 @@ brc_status brci_cuda_map(const brci_view *v, brci_map *map, brc_error *err)
         const uint32_t box[2] = { v->box_inner, v->box_outer }, step[2] = { 1, 1 };
         int plain = v->bytes == 4;
         known->data = NULL;
-        CU(cuTensorMapEncodeTiled, &cache[hash % MAP_CACHE].map, plain ? TYPE_FLOAT32 : TYPE_UINT8, 2, v->data, dims, pitch, box, step, 0,
+        CU(cuTensorMapEncodeTiled, &cache[hash % MAP_CACHE].map, plain ? TYPE_FLOAT32 : v->bytes == 2 ? TYPE_UINT16 : TYPE_UINT8, 2, v->data, dims, pitch, box, step, 0,
            plain ? SWIZZLE_NONE : SWIZZLE_128, plain ? PROMOTE_128 : PROMOTE_256, 0);
         *known = *v;
     }

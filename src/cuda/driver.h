@@ -35,7 +35,7 @@ typedef struct brci_view {
     const void *data;
     uint64_t inner, outer, pitch;       /* pitch in bytes */
     uint32_t box_inner, box_outer;
-    uint32_t bytes;                     /* of an element: 1 (swizzled 128-byte rows) or 4 (plain F32) */
+    uint32_t bytes;                     /* of an element: 1 or 2 (128-byte rows, swizzled), 4 (plain F32) */
 } brci_view;
 
 /* The current context's device is ready: driver found, kernels loaded. multiprocessors may be NULL. */

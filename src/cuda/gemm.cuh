@@ -22,6 +22,10 @@
 #include "parts/tma.cuh"
 #include "parts/wgmma.cuh"
 
+#ifndef BRC_ALTERNATE
+#define BRC_ALTERNATE 0
+#endif
+
 namespace brc {
 
 constexpr int gcd(int a, int b) { return b ? gcd(b, a % b) : a; }
@@ -32,6 +36,7 @@ struct GemmShape {
     static constexpr int GROUPS = 2;
     static constexpr int CLUSTER = SHARE == BRCI_NONE ? 1 : 2;
     static constexpr int BM = brci_tile_rows(TEAM, MW), RINGS = brci_rings(TEAM), STAGES = brci_stages(MODE, TEAM, MW, BN);
+    static constexpr int BUFFERS = brci_buffers(MODE, TEAM, MW, BN);
     static constexpr int READERS = (TEAM == BRCI_TOGETHER ? GROUPS : 1) * 4 * CLUSTER;   /* warps that free a stage */
     static constexpr bool SCALED = brci_scaled(MODE);
 
@@ -41,8 +46,9 @@ struct GemmShape {
     static constexpr int FULL_BYTES = TILE_BYTES + A_SCALE_BYTES + (MODE == BRCI_BLOCK_ROWS ? BN * 4 : 0);
 
     static constexpr int ALL = RINGS * STAGES;
-    static constexpr int SCALES_AT = ALL * TILE_BYTES, STAGING_AT = SCALES_AT + ALL * SCALE_BYTES;
-    static constexpr int BARRIERS_AT = STAGING_AT + GROUPS * 4 * BRCI_STORE_BYTES;
+    /* Tiles and staging start on 1024 bytes: the swizzle is a function of the address. */
+    static constexpr int STAGING_AT = ALL * TILE_BYTES, SCALES_AT = STAGING_AT + GROUPS * 4 * BUFFERS * BRCI_STORE_BYTES;
+    static constexpr int BARRIERS_AT = SCALES_AT + ALL * SCALE_BYTES;
     static_assert(STAGES >= 2 && BARRIERS_AT + ALL * 16 <= brci_shared_bytes(MODE, TEAM, MW, BN), "the tile does not fit");
 
     /* 128-wide column blocks of B's scales that one tile can touch. */
@@ -85,13 +91,16 @@ __device__ __forceinline__ void gemm(const brci_gemm_args &g)
 {
     using S = GemmShape<MODE, TEAM, MW, BN, SHARE>;
     extern __shared__ __align__(1024) uint8_t shared[];
-    const uint32_t tiles_at = shared_address(shared);
+    /* Opaque, or the compiler derives it anew from special registers at every stage. */
+    uint32_t tiles_at;
+    asm volatile("mov.u32 %0, %1;" : "=r"(tiles_at) : "r"(shared_address(shared)));
+    tiles_at = __shfl_sync(~0u, tiles_at, 0);
     const int warp = __shfl_sync(~0u, threadIdx.x / 32, 0), group = warp / 4;
     const uint32_t rank = S::CLUSTER > 1 ? cluster_rank() : 0;
     const int worker = blockIdx.x / S::CLUSTER, workers = gridDim.x / S::CLUSTER, units = g.tiles_m * g.tiles_n;
 
     auto tile = [&](int ring, uint32_t stage) { return tiles_at + (ring * S::STAGES + stage) * S::TILE_BYTES; };
-    auto scales = [&](int ring, uint32_t stage) { return S::SCALES_AT + (ring * S::STAGES + stage) * S::SCALE_BYTES; };
+    auto scales = [&](int ring, uint32_t stage) { return tiles_at + S::SCALES_AT + (ring * S::STAGES + stage) * S::SCALE_BYTES; };
     auto full = [&](int ring, uint32_t stage) { return tiles_at + S::BARRIERS_AT + (ring * S::STAGES + stage) * 16; };
     auto empty = [&](int ring, uint32_t stage) { return full(ring, stage) + 8; };
     auto place = [&](int unit, int &tm, int &tn) {
@@ -109,6 +118,7 @@ __device__ __forceinline__ void gemm(const brci_gemm_args &g)
         tma_prefetch_map(&g.a);
         tma_prefetch_map(&g.b);
         if (S::SCALED) tma_prefetch_map(&g.a_scale);
+        if (g.wide) tma_prefetch_map(&g.d_map);
     }
     if (S::CLUSTER > 1) cluster_meet(); else __syncthreads();
     grid_wait();
@@ -134,7 +144,7 @@ __device__ __forceinline__ void gemm(const brci_gemm_args &g)
                         tma_load_shared(b + rank * (S::B_BYTES / 2), &g.b, bar, k * 128, tn * BN + rank * (BN / 2), 3);
                     else
                         tma_load(b, &g.b, bar, k * 128, tn * BN);
-                    const uint32_t s = tiles_at + scales(ring, at.stage);
+                    const uint32_t s = scales(ring, at.stage);
                     if constexpr (S::SCALED) tma_load(s, &g.a_scale, bar, tm * S::BM, k);
                     if constexpr (MODE == BRCI_BLOCK_ROWS) tma_load(s + S::A_SCALE_BYTES, &g.b_scale, bar, tn * BN, k);
                 }
@@ -147,6 +157,7 @@ __device__ __forceinline__ void gemm(const brci_gemm_args &g)
         registers_take<232>();
         constexpr int ACC = BN / 2;                       /* registers of one 64-row product */
         constexpr bool CHAINED = MODE == BRCI_FAST;            /* one product over the whole K */
+        constexpr bool ALTERNATE = BRC_ALTERNATE && !CHAINED && TEAM == BRCI_TOGETHER;
         const int lane = threadIdx.x % 32, ring = TEAM == BRCI_APART ? group : 0;
         const int own_row = (TEAM == BRCI_TOGETHER ? group * MW * 64 : 0);       /* first row of this warpgroup in the tile */
         const int thread_row = (warp % 4) * 16 + lane / 4;                  /* of a 64-row product; and + 8 */
@@ -158,14 +169,15 @@ __device__ __forceinline__ void gemm(const brci_gemm_args &g)
         };
 
         Ring<S::STAGES> at;
+        uint32_t turn = 0;                                /* of the staging buffers */
         if (TEAM == BRCI_TURNS && group == 1) at.skip(g.k_steps);
         const int first = worker + (TEAM == BRCI_TOGETHER ? 0 : group * workers), stride = workers * (TEAM == BRCI_TOGETHER ? 1 : S::GROUPS);
         int tm = 0, tn = 0;
 
         /* B's 128x128 scales: the block columns under a tile. The next step's are fetched while this one multiplies, the
-         * next tile's before this one is stored. */
+         * next tile's before this one is stored; so are its row scales. */
         int64_t b_block[S::SPAN];
-        float b_next[S::SPAN];
+        float b_next[S::SPAN], row_next[MW][2];
         auto approach = [&](int unit) {
             if (unit >= units) return;
             place(unit, tm, tn);
@@ -177,8 +189,16 @@ __device__ __forceinline__ void gemm(const brci_gemm_args &g)
                     b_next[j] = __ldg(g.col_scale + b_block[j]);
                 }
             }
+            if constexpr (!S::SCALED) {
+#pragma unroll
+                for (int h = 0; h < MW; h++)
+#pragma unroll
+                    for (int i = 0; i < 2; i++)
+                        row_next[h][i] = __ldg(g.row_scale + min(tm * S::BM + own_row + thread_row + h * 64 + i * 8, g.m - 1) * g.row_stride);
+            }
         };
 
+        if (ALTERNATE && group == 1) named_barrier_arrive(3, 2 * WARPGROUP);
         approach(first);
         for (int unit = first; unit < units; unit += stride) {
             /* A barrier's parity tells a phase only from its neighbours, so a warpgroup may not look at its tile's first
@@ -221,64 +241,83 @@ __device__ __forceinline__ void gemm(const brci_gemm_args &g)
                     for (int i = 0; i < ACC; i++) sum[h][i] = 0.0f;
 
                 auto walk = [&](auto inside) {
-                    for (int k = 0; k < g.k_steps; k++, at.next()) {
-                        [[maybe_unused]] float b_now[S::SPAN];
-                        if constexpr (MODE == BRCI_BLOCK) {
-                            const int ahead = min(k + 1, g.k_steps - 1);
-#pragma unroll
-                            for (int j = 0; j < S::SPAN; j++) {
-                                b_now[j] = b_next[j];
-                                b_next[j] = __ldg(g.col_scale + b_block[j] + ahead);
-                            }
-                        }
+                    constexpr int INSIDE = decltype(inside)::value;       /* where in its first block of B's scales the tile starts */
+                    /* What step k needs from shared memory is fetched while step k - 1 is on the tensor cores. */
+                    float s[MW][2][S::SPAN];                              /* of rows thread_row and + 8 */
+                    auto prepare = [&](int k) {
                         barrier_wait(full(ring, at.stage), at.phase);
                         seen(k);
-                        const uint64_t a = tile_descriptor(tile(ring, at.stage) + own_row * 128);
-                        const uint64_t b = tile_descriptor(tile(ring, at.stage) + S::A_BYTES);
-                        [[maybe_unused]] const float *a_scale = reinterpret_cast<const float *>(shared + scales(ring, at.stage)) + own_row + thread_row;
-                        [[maybe_unused]] const float *c_scale = reinterpret_cast<const float *>(shared + scales(ring, at.stage) + S::A_SCALE_BYTES) + lane % 4 * 2;
+                        if constexpr (S::SCALED) {
+                            const uint32_t from = scales(ring, at.stage) + (own_row + thread_row) * 4;
+                            const int ahead = min(k + 1, g.k_steps - 1);
+#pragma unroll
+                            for (int h = 0; h < MW; h++)
+#pragma unroll
+                                for (int i = 0; i < 2; i++) {
+                                    const float a = load_shared(from + h * 256 + i * 32);
+#pragma unroll
+                                    for (int j = 0; j < S::SPAN; j++) s[h][i][j] = MODE == BRCI_BLOCK ? a * b_next[j] : a;
+                                }
+                            if constexpr (MODE == BRCI_BLOCK) {
+#pragma unroll
+                                for (int j = 0; j < S::SPAN; j++) b_next[j] = __ldg(g.col_scale + b_block[j] + ahead);
+                            }
+                        }
+                    };
+                    prepare(0);
+                    for (int k = 0; k < g.k_steps; k++) {
+                        const uint32_t stage = at.stage;
+                        const uint64_t a = tile_descriptor(tile(ring, stage) + own_row * 128);
+                        const uint64_t b = tile_descriptor(tile(ring, stage) + S::A_BYTES);
+                        [[maybe_unused]] const uint32_t c_scale = scales(ring, stage) + S::A_SCALE_BYTES + lane % 4 * 8;
+                        at.next();
+                        float now[MW][2][S::SPAN];
+#pragma unroll
+                        for (int h = 0; h < MW; h++)
+#pragma unroll
+                            for (int j = 0; j < 2 * S::SPAN; j++) now[h][j / S::SPAN][j % S::SPAN] = S::SCALED ? s[h][j / S::SPAN][j % S::SPAN] : 1.0f;
 #pragma unroll
                         for (int h = 0; h < MW; h++) {
-                            [[maybe_unused]] float s[2][S::SPAN];   /* of rows thread_row and + 8 */
-                            if constexpr (S::SCALED) {
-                                const float low = a_scale[h * 64], high = a_scale[h * 64 + 8];
-#pragma unroll
-                                for (int j = 0; j < S::SPAN; j++) {
-                                    s[0][j] = MODE == BRCI_BLOCK ? low * b_now[j] : low;
-                                    s[1][j] = MODE == BRCI_BLOCK ? high * b_now[j] : high;
-                                }
-                            }
+                            if (ALTERNATE) named_barrier(3 + group, 2 * WARPGROUP);
                             wgmma_pin(acc[0]);
                             wgmma_fence();
 #pragma unroll
-                            for (int kk = 0; kk < 4; kk++)
+                            for (int kk = 0; kk < 4; kk++) {
                                 Wgmma<BN>::template mma<TA, TB>(acc[0], a + h * 512 + kk * 2, b + kk * 2, kk);
+                                if (ALTERNATE && kk == 2) wgmma_commit();
+                            }
                             wgmma_commit();
                             wgmma_pin(acc[0]);
+                            if (h == MW - 1 && k + 1 < g.k_steps) prepare(k + 1);
+                            if (ALTERNATE) {
+                                wgmma_wait<1>();
+                                named_barrier_arrive(4 - group, 2 * WARPGROUP);
+                            }
                             wgmma_wait<0>();
-                            if (h == MW - 1 && MODE != BRCI_BLOCK_ROWS) release(at.stage);
+                            wgmma_pin(acc[0]);
+                            if (h == MW - 1 && MODE != BRCI_BLOCK_ROWS) release(stage);
 #pragma unroll
                             for (int i = 0; i < BN / 8; i++) {
+                                float *to = sum[h] + 4 * i;
+                                const float *from = acc[0] + 4 * i;
                                 if constexpr (MODE == BRCI_PROMOTED) {
 #pragma unroll
-                                    for (int j = 0; j < 4; j++) sum[h][4 * i + j] += acc[0][4 * i + j];
+                                    for (int j = 0; j < 4; j++) to[j] += from[j];
                                 } else if constexpr (MODE == BRCI_BLOCK) {
-                                    constexpr int INSIDE = decltype(inside)::value;   /* where in its first block the tile starts */
-                                    const int j = (INSIDE + 8 * i) / 128;             /* eight columns never cross a block */
-                                    const float low = s[0][j], high = s[1][j];
-                                    sum[h][4 * i] += acc[0][4 * i] * low;
-                                    sum[h][4 * i + 1] += acc[0][4 * i + 1] * low;
-                                    sum[h][4 * i + 2] += acc[0][4 * i + 2] * high;
-                                    sum[h][4 * i + 3] += acc[0][4 * i + 3] * high;
+                                    const int j = (INSIDE + 8 * i) / 128;     /* eight columns never cross a block */
+                                    to[0] += from[0] * now[h][0][j];
+                                    to[1] += from[1] * now[h][0][j];
+                                    to[2] += from[2] * now[h][1][j];
+                                    to[3] += from[3] * now[h][1][j];
                                 } else {
-                                    const float2 c = *reinterpret_cast<const float2 *>(c_scale + 8 * i);
-                                    sum[h][4 * i] += acc[0][4 * i] * (s[0][0] * c.x);
-                                    sum[h][4 * i + 1] += acc[0][4 * i + 1] * (s[0][0] * c.y);
-                                    sum[h][4 * i + 2] += acc[0][4 * i + 2] * (s[1][0] * c.x);
-                                    sum[h][4 * i + 3] += acc[0][4 * i + 3] * (s[1][0] * c.y);
+                                    const float2 c = load_shared2(c_scale + 32 * i);
+                                    to[0] += from[0] * (now[h][0][0] * c.x);
+                                    to[1] += from[1] * (now[h][0][0] * c.y);
+                                    to[2] += from[2] * (now[h][1][0] * c.x);
+                                    to[3] += from[3] * (now[h][1][0] * c.y);
                                 }
                             }
-                            if (h == MW - 1 && MODE == BRCI_BLOCK_ROWS) { __syncwarp(); release(at.stage); }
+                            if (h == MW - 1 && MODE == BRCI_BLOCK_ROWS) { __syncwarp(); release(stage); }
                         }
                     }
                 };
@@ -288,15 +327,21 @@ __device__ __forceinline__ void gemm(const brci_gemm_args &g)
 
             /* ---- storing */
             const int row = tm * S::BM + own_row + (warp % 4) * 16, column = tn * BN;
+            float row_now[MW][2];
+            if constexpr (!S::SCALED) {
+#pragma unroll
+                for (int h = 0; h < MW; h++) { row_now[h][0] = row_next[h][0]; row_now[h][1] = row_next[h][1]; }
+            }
             approach(unit + stride);
-            const uint32_t staging = tiles_at + S::STAGING_AT + (group * 4 + warp % 4) * BRCI_STORE_BYTES;
+            const uint32_t staging = tiles_at + S::STAGING_AT + (group * 4 + warp % 4) * S::BUFFERS * BRCI_STORE_BYTES;
 #pragma unroll
             for (int h = 0; h < MW; h++) {
                 float (&d)[ACC] = reinterpret_cast<float (&)[ACC]>(CHAINED ? acc[CHAINED ? h : 0][0] : sum[CHAINED ? 0 : h][0]);
-                if (!S::SCALED) scale_fragment<BN>(g, d, row + h * 64, column, lane);
-                store_fragment<BN>(g, d, row + h * 64, column, lane, staging);
+                if constexpr (!S::SCALED) scale_fragment<BN>(g, d, row_now[h][0], row_now[h][1], column, lane);
+                store_fragment<BN, S::BUFFERS>(g, d, row + h * 64, column, lane, staging, turn);
             }
         }
+        if (lane == 0) tma_store_wait();
     }
     /* A block may not leave while its neighbour still writes to its memory or arrives on its barriers. */
     if (S::CLUSTER > 1) cluster_meet();

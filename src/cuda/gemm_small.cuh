@@ -28,7 +28,9 @@ __device__ __forceinline__ void gemm_small(const brci_gemm_args &g)
     constexpr int MINE = UNITS / 2;                     /* units of a warpgroup */
     constexpr int ACC = NB / 2;
     extern __shared__ __align__(1024) uint8_t shared[];
-    const uint32_t base = shared_address(shared);
+    uint32_t base;                                      /* opaque, or the compiler derives it anew at every stage */
+    asm volatile("mov.u32 %0, %1;" : "=r"(base) : "r"(shared_address(shared)));
+    base = __shfl_sync(~0u, base, 0);
     const int warp = __shfl_sync(~0u, threadIdx.x / 32, 0), group = warp / 4, lane = threadIdx.x % 32;
     const int place = cluster_rank(), size = cluster_size();
     const int share = g.share ? size : 1, split = g.share ? 1 : size, rank = g.share ? 0 : place;   /* rank: of the K parts */
@@ -174,32 +176,42 @@ __device__ __forceinline__ void gemm_small(const brci_gemm_args &g)
         }
     if (split > 1) cluster_sync(); else named_barrier(1, 256);
 
-    const int quads = height / 4, work = min(g.m, NB) * quads;
-    for (int c = rank * 256 + threadIdx.x; c < work; c += split * 256) {
-        const int token = c / quads, row = c % quads * 4, n = first_row + row;
-        if (n >= g.n) continue;
-        const uint32_t from = stages_at + (token * pitch + row) * 4;
-        float x[4] = {0.0f, 0.0f, 0.0f, 0.0f};
-        for (int q = 0; q < split; q++) {
-            const float4 v = load_from(from, q);
-            x[0] += v.x; x[1] += v.y; x[2] += v.z; x[3] += v.w;
-        }
-        const float r = g.scaled ? 1.0f : __ldg(g.row_scale + token * g.row_stride);
-        const int64_t to = token * g.ldd + n;
+    /* A thread keeps its four rows and walks over tokens, so that rows' scales are read once and the loads overlap. */
+    const int quads = height / 4, width = 32 - __clz(quads - 1), row = (threadIdx.x & ((1 << width) - 1)) * 4, n = first_row + row;
+    const int tokens = min(g.m, NB), step = (256 >> width) * split;
+    if (row < height && n < g.n) {
+        float c[4];
 #pragma unroll
-        for (int j = 0; j < 4; j++) {
-            const int at = min(n + j, g.n - 1);
-            if (!g.scaled) x[j] *= r * __ldg(g.col_scale + at * g.col_stride);
-            if (g.bias) x[j] += read_any(g.bias, at, g.bias_type);
-        }
-        if (g.wide) {
-            const int bf16 = g.out == BRCI_OUT_BF16;
-            *reinterpret_cast<uint2 *>(static_cast<uint16_t *>(g.d) + to) = make_uint2(pack16(x[0], x[1], bf16), pack16(x[2], x[3], bf16));
-            continue;
-        }
-        for (int j = 0; j < 4 && n + j < g.n; j++) {
-            if (g.accumulate) x[j] += read_any(g.d, to + j, g.out);
-            write_any(g.d, to + j, g.out, x[j]);
+        for (int j = 0; j < 4; j++) c[j] = g.scaled ? 1.0f : __ldg(g.col_scale + min(n + j, g.n - 1) * g.col_stride);
+#pragma unroll 4
+        for (int token = rank * (256 >> width) + (threadIdx.x >> width); token < tokens; token += step) {
+            const uint32_t from = stages_at + (token * pitch + row) * 4;
+            float x[4];
+            if (split == 1) {
+                asm volatile("ld.shared.v4.f32 {%0, %1, %2, %3}, [%4];" : "=f"(x[0]), "=f"(x[1]), "=f"(x[2]), "=f"(x[3]) : "r"(from));
+            } else {
+                x[0] = x[1] = x[2] = x[3] = 0.0f;
+                for (int q = 0; q < split; q++) {
+                    const float4 v = load_from(from, q);
+                    x[0] += v.x; x[1] += v.y; x[2] += v.z; x[3] += v.w;
+                }
+            }
+            const float r = g.scaled ? 1.0f : __ldg(g.row_scale + token * g.row_stride);
+            const int64_t to = token * g.ldd + n;
+#pragma unroll
+            for (int j = 0; j < 4; j++) {
+                if (!g.scaled) x[j] *= r * c[j];
+                if (g.bias) x[j] += read_any(g.bias, min(n + j, g.n - 1), g.bias_type);
+            }
+            if (g.wide) {
+                const int bf16 = g.out == BRCI_OUT_BF16;
+                *reinterpret_cast<uint2 *>(static_cast<uint16_t *>(g.d) + to) = make_uint2(pack16(x[0], x[1], bf16), pack16(x[2], x[3], bf16));
+                continue;
+            }
+            for (int j = 0; j < 4 && n + j < g.n; j++) {
+                if (g.accumulate) x[j] += read_any(g.d, to + j, g.out);
+                write_any(g.d, to + j, g.out, x[j]);
+            }
         }
     }
     if (split > 1) cluster_sync();

@@ -128,6 +128,7 @@ brc_status brc_cuda_matmul(const brc_cuda_product *p, void *stream, brc_error *e
         g.tiles_m = (int32_t)((p->m + um - 1) / um);
         g.tiles_n = (int32_t)((p->n + un - 1) / un);
         g.wide = g.wide && !g.bias;         /* the wide way of gemm.cuh adds no bias */
+        if (g.wide) TRY(view(p->d, p->n, p->m, d_pitch * 2, 64, 16, 2, &g.d_map, err));
     }
 
     brci_launch l = { plan.kernel, { (uint32_t)plan.grid, 1, 1 }, BRCI_THREADS, (uint32_t)plan.shared_bytes, (uint32_t)plan.cluster,

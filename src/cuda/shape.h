@@ -23,7 +23,7 @@ enum { BRCI_NONE, BRCI_A, BRCI_B };
 enum {
     BRCI_SHARED_BYTES = 232448,     /* of a block on compute capability 9.0 */
     BRCI_THREADS = 384,             /* two multiplying warpgroups and one that loads */
-    BRCI_STORE_BYTES = 2048,        /* staging of one warp: 16 rows of 64 columns of two bytes */
+    BRCI_STORE_BYTES = 2048,        /* one staging buffer of a warp: 16 rows of 64 columns of two bytes */
     BRCI_SMALL_HEAD = 1024,         /* small-M kernel: barriers */
     BRCI_SMALL_STAGES = 32          /* small-M kernel: at most */
 };
@@ -42,15 +42,27 @@ BRCI_SHAPE int brci_stage_bytes(int mode, int team, int mw, int bn)
     return brci_tile_bytes(team, mw, bn) + brci_a_scale_bytes(mode, team, mw) + brci_b_scale_bytes(mode, bn);
 }
 
-/* Stages of each ring: what fits beside the staging of eight warps and the barriers. */
+/* Stages of each ring: what fits beside the barriers and so many staging buffers for each of eight warps. */
+BRCI_SHAPE int brci_stages_with(int mode, int team, int mw, int bn, int buffers)
+{
+    return (BRCI_SHARED_BYTES - buffers * 8 * BRCI_STORE_BYTES - 256) / brci_stage_bytes(mode, team, mw, bn) / brci_rings(team);
+}
+
+/* Staging buffers of a warp: two, so that one is filled while the other is being stored, unless that costs a stage. */
+BRCI_SHAPE int brci_buffers(int mode, int team, int mw, int bn)
+{
+    return brci_stages_with(mode, team, mw, bn, 2) == brci_stages_with(mode, team, mw, bn, 1) ? 2 : 1;
+}
+
 BRCI_SHAPE int brci_stages(int mode, int team, int mw, int bn)
 {
-    return (BRCI_SHARED_BYTES - 8 * BRCI_STORE_BYTES - 256) / brci_stage_bytes(mode, team, mw, bn) / brci_rings(team);
+    return brci_stages_with(mode, team, mw, bn, brci_buffers(mode, team, mw, bn));
 }
 
 BRCI_SHAPE int brci_shared_bytes(int mode, int team, int mw, int bn)
 {
-    return brci_rings(team) * brci_stages(mode, team, mw, bn) * (brci_stage_bytes(mode, team, mw, bn) + 16) + 8 * BRCI_STORE_BYTES;
+    return brci_rings(team) * brci_stages(mode, team, mw, bn) * (brci_stage_bytes(mode, team, mw, bn) + 16) +
+           brci_buffers(mode, team, mw, bn) * 8 * BRCI_STORE_BYTES;
 }
 
 /* Small-M kernel: token scales of a stage; the copy engine writes to multiples of 128 bytes. */

@@ -80,7 +80,21 @@ __device__ __forceinline__ uint32_t cluster_size()
     return r;
 }
 
-/* A float in the shared memory of another block of the cluster. */
+__device__ __forceinline__ float load_shared(uint32_t address)
+{
+    float v;
+    asm volatile("ld.shared.f32 %0, [%1];" : "=f"(v) : "r"(address));
+    return v;
+}
+
+__device__ __forceinline__ float2 load_shared2(uint32_t address)
+{
+    float2 v;
+    asm volatile("ld.shared.v2.f32 {%0, %1}, [%2];" : "=f"(v.x), "=f"(v.y) : "r"(address));
+    return v;
+}
+
+/* Four floats in the shared memory of another block of the cluster. */
 __device__ __forceinline__ float4 load_from(uint32_t address, uint32_t rank)
 {
     float4 v;

@@ -7,7 +7,9 @@
 #include <cuda_fp16.h>
 
 #include "../arguments.h"
+#include "../shape.h"
 #include "barrier.cuh"
+#include "tma.cuh"
 
 namespace brc {
 
@@ -33,65 +35,90 @@ __device__ __forceinline__ void write_any(void *p, int64_t i, int type, float x)
     else static_cast<__nv_bfloat16 *>(p)[i] = __float2bfloat16_rn(x);
 }
 
-/* d *= row scale * column scale: per tensor (strides 0) or per row and column (strides 1). */
+/* d *= row scale * column scale: per tensor (strides 0) or per row and column (strides 1). low and high are the scales of
+ * the lane's two rows. */
 template <int BN>
-__device__ __forceinline__ void scale_fragment(const brci_gemm_args &g, float (&d)[BN / 2], int row, int column, int lane)
+__device__ __forceinline__ void scale_fragment(const brci_gemm_args &g, float (&d)[BN / 2], float low, float high, int column, int lane)
 {
-    const int low = min(row + lane / 4, g.m - 1), high = min(row + lane / 4 + 8, g.m - 1);
-    const float r0 = __ldg(g.row_scale + low * g.row_stride), r1 = __ldg(g.row_scale + high * g.row_stride);
     if (!g.col_stride) {
-        const float c = __ldg(g.col_scale), s0 = r0 * c, s1 = r1 * c;
+        const float c = __ldg(g.col_scale);
+        low *= c;
+        high *= c;
 #pragma unroll
         for (int i = 0; i < BN / 8; i++) {
-            d[4 * i] *= s0;
-            d[4 * i + 1] *= s0;
-            d[4 * i + 2] *= s1;
-            d[4 * i + 3] *= s1;
+            d[4 * i] *= low;
+            d[4 * i + 1] *= low;
+            d[4 * i + 2] *= high;
+            d[4 * i + 3] *= high;
         }
     } else {
 #pragma unroll
         for (int i = 0; i < BN / 8; i++) {
             const int at = column + 8 * i + lane % 4 * 2;
             const float c0 = __ldg(g.col_scale + min(at, g.n - 1)), c1 = __ldg(g.col_scale + min(at + 1, g.n - 1));
-            d[4 * i] *= r0 * c0;
-            d[4 * i + 1] *= r0 * c1;
-            d[4 * i + 2] *= r1 * c0;
-            d[4 * i + 3] *= r1 * c1;
+            d[4 * i] *= low * c0;
+            d[4 * i + 1] *= low * c1;
+            d[4 * i + 2] *= high * c0;
+            d[4 * i + 3] *= high * c1;
         }
     }
 }
 
-/* Rounds and writes, always through the warp's staging, so that neighbouring lanes write neighbouring addresses.
- * The usual way: sixteen-bit results, 64 columns at a time, 16 bytes a lane and 128 contiguous bytes a row; the 16-byte
- * chunks of a row are XORed with the row, so that neither stmatrix nor the reads back meet a bank twice.
- * The general way, for F32, bias, accumulation and any alignment: 32 columns at a time, one element a lane. */
-template <int BN>
-__device__ __forceinline__ void store_fragment(const brci_gemm_args &g, float (&d)[BN / 2], int row, int column, int lane, uint32_t staging)
+/* One piece of sixteen-bit results into staging: 16 rows of 128 bytes, whose 16-byte chunks are XORed with the row, as the
+ * copy engine's 128-byte swizzle has it; neither stmatrix nor the reads back meet a bank twice. */
+template <int WIDTH>
+__device__ __forceinline__ void stage_piece(const float *f, int bf16, int lane, uint32_t staging)
+{
+    const uint32_t row = staging + lane % 16 * 128, flip = lane & 7;
+#pragma unroll
+    for (int i = 0; i < WIDTH / 16; i++, f += 8)
+        asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};"
+                     :: "r"(row + ((2 * i + lane / 16) ^ flip) * 16), "r"(pack16(f[0], f[1], bf16)), "r"(pack16(f[2], f[3], bf16)),
+                        "r"(pack16(f[4], f[5], bf16)), "r"(pack16(f[6], f[7], bf16)) : "memory");
+    if (WIDTH % 16)
+        asm volatile("stmatrix.sync.aligned.m8n8.x2.shared.b16 [%0], {%1, %2};"
+                     :: "r"(row + ((WIDTH / 8 - 1) ^ flip) * 16), "r"(pack16(f[0], f[1], bf16)), "r"(pack16(f[2], f[3], bf16)) : "memory");
+}
+
+/* Rounds and writes 16 rows, always through the warp's staging, so that neighbouring lanes write neighbouring addresses.
+ * The usual way, sixteen-bit results: 64 columns at a time by the copy engine, which clips at the edges and works on while
+ * the warp multiplies again; a narrower last piece by 16-byte stores.
+ * The general way, for F32, bias, accumulation and any alignment: 32 columns at a time, one element a lane.
+ * BUFFERS pieces of 2048 bytes are in turn; `turn` counts them through the kernel. */
+template <int BN, int BUFFERS>
+__device__ __forceinline__ void store_fragment(const brci_gemm_args &g, float (&d)[BN / 2], int row, int column, int lane, uint32_t staging_at, uint32_t &turn)
 {
     if (g.wide) {
-        const int bf16 = g.out == BRCI_OUT_BF16, write_row = lane % 16, read_row = lane / 8, chunk = lane % 8;
+        const int bf16 = g.out == BRCI_OUT_BF16;
 #pragma unroll
-        for (int at = 0; at < BN; at += 64) {
-            const int width = BN - at < 64 ? BN - at : 64;
-#pragma unroll
-            for (int i = 0; i < width / 16; i++) {
-                const float *f = d + (at + 16 * i) / 2;
-                const uint32_t to = staging + write_row * 128 + ((2 * i + lane / 16) ^ (write_row & 7)) * 16;
-                asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};"
-                             :: "r"(to), "r"(pack16(f[0], f[1], bf16)), "r"(pack16(f[2], f[3], bf16)),
-                                "r"(pack16(f[4], f[5], bf16)), "r"(pack16(f[6], f[7], bf16)) : "memory");
-            }
+        for (int at = 0; at + 64 <= BN; at += 64) {
+            const uint32_t staging = staging_at + turn * BRCI_STORE_BYTES;
+            turn = BUFFERS > 1 ? (turn + 1) % BUFFERS : 0;
+            if (lane == 0) tma_store_wait_read<BUFFERS - 1>();
             __syncwarp();
-            const int here = column + at + chunk * 8;
-            uint16_t *to = static_cast<uint16_t *>(g.d) + here;
+            stage_piece<64>(d + at / 2, bf16, lane, staging);
+            async_fence();
+            __syncwarp();
+            if (lane == 0) tma_store(&g.d_map, staging, column + at, row);
+        }
+        if constexpr (BN % 64 != 0) {
+            constexpr int WIDTH = BN % 64, AT = BN - WIDTH;
+            const uint32_t staging = staging_at + turn * BRCI_STORE_BYTES;
+            const int read_row = lane / 8, chunk = lane % 8, here = column + AT + chunk * 8;
+            if (lane == 0) tma_store_wait_read<BUFFERS - 1>();
+            __syncwarp();
+            stage_piece<WIDTH>(d + AT / 2, bf16, lane, staging);
+            __syncwarp();
+            if (here < g.n && chunk * 8 < WIDTH) {
+                uint16_t *to = static_cast<uint16_t *>(g.d) + here + (row + read_row) * g.ldd;
+                uint4 v[4];
 #pragma unroll
-            for (int q = 0; q < 4; q++) {
-                const int r = q * 4 + read_row;
-                uint4 v;
-                asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
-                             : "r"(staging + r * 128 + (chunk ^ (r & 7)) * 16) : "memory");
-                if (row + r < g.m && here < g.n && chunk * 8 < width)
-                    *reinterpret_cast<uint4 *>(to + (row + r) * g.ldd) = v;
+                for (int q = 0; q < 4; q++)
+                    asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(v[q].x), "=r"(v[q].y), "=r"(v[q].z), "=r"(v[q].w)
+                                 : "r"(staging + (q * 4 + read_row) * 128 + (chunk ^ ((q * 4 + read_row) & 7)) * 16));
+#pragma unroll
+                for (int q = 0; q < 4; q++)
+                    if (row + q * 4 + read_row < g.m) *reinterpret_cast<uint4 *>(to + q * 4 * g.ldd) = v[q];
             }
             __syncwarp();
         }
@@ -100,7 +127,7 @@ __device__ __forceinline__ void store_fragment(const brci_gemm_args &g, float (&
 #pragma unroll
     for (int at = 0; at < BN; at += 32) {
         const int width = BN - at < 32 ? BN - at : 32;
-        const uint32_t to = staging + lane / 4 * 128 + lane % 4 * 8;
+        const uint32_t to = staging_at + lane / 4 * 128 + lane % 4 * 8;
 #pragma unroll
         for (int i = 0; i < width / 8; i++) {
             const float *f = d + (at + 8 * i) / 2;
@@ -114,7 +141,7 @@ __device__ __forceinline__ void store_fragment(const brci_gemm_args &g, float (&
 #pragma unroll 1
             for (int r = 0; r < 16 && row + r < g.m; r++) {
                 float x;
-                asm volatile("ld.shared.f32 %0, [%1];" : "=f"(x) : "r"(staging + r * 128 + lane * 4) : "memory");
+                asm volatile("ld.shared.f32 %0, [%1];" : "=f"(x) : "r"(staging_at + r * 128 + lane * 4) : "memory");
                 if (g.bias) x += bias;
                 const int64_t e = (row + r) * g.ldd + c;
                 if (g.accumulate) x += read_any(g.d, e, g.out);

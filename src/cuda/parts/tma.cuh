@@ -37,4 +37,18 @@ __device__ __forceinline__ void tma_load_shared(uint32_t to, const void *map, ui
                  :: "r"(to), "l"(map), "r"(x), "r"(y), "r"(bar), "h"(mask) : "memory");
 }
 
+/* A box from shared memory to the tensor; what lies outside it is not written. The writer fences with async_fence first. */
+__device__ __forceinline__ void tma_store(const void *map, uint32_t from, int x, int y)
+{
+    asm volatile("cp.async.bulk.tensor.2d.global.shared::cta.bulk_group [%0, {%1, %2}], [%3];\n"
+                 "cp.async.bulk.commit_group;" :: "l"(map), "r"(x), "r"(y), "r"(from) : "memory");
+}
+
+/* Until at most this many of the thread's stores have not yet been read out of shared memory. */
+template <int PENDING> __device__ __forceinline__ void tma_store_wait_read() { asm volatile("cp.async.bulk.wait_group.read %0;" :: "n"(PENDING) : "memory"); }
+__device__ __forceinline__ void tma_store_wait() { asm volatile("cp.async.bulk.wait_group 0;" ::: "memory"); }
+
+/* Ordinary writes to shared memory before, the copy engine's reads after. */
+__device__ __forceinline__ void async_fence() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
+
 }  // namespace brc

@@ -104,6 +104,30 @@ template <> struct Wgmma<32> {
 #undef BRC_P
 #undef BRC_REGISTERS
 
+#define BRC_N "56"
+#define BRC_D "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15," \
+    "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27"
+#define BRC_A "28"
+#define BRC_B "29"
+#define BRC_P "30"
+#define BRC_REGISTERS "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]), "+f"(d[7]), \
+    "+f"(d[8]), "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]), "+f"(d[14]), "+f"(d[15]), \
+    "+f"(d[16]), "+f"(d[17]), "+f"(d[18]), "+f"(d[19]), "+f"(d[20]), "+f"(d[21]), "+f"(d[22]), "+f"(d[23]), \
+    "+f"(d[24]), "+f"(d[25]), "+f"(d[26]), "+f"(d[27])
+template <> struct Wgmma<56> {
+    template <int TA, int TB>
+    static __device__ __forceinline__ void mma(float (&d)[28], uint64_t a, uint64_t b, int accumulate)
+    {
+        BRC_WGMMA_ANY;
+    }
+};
+#undef BRC_N
+#undef BRC_D
+#undef BRC_A
+#undef BRC_B
+#undef BRC_P
+#undef BRC_REGISTERS
+
 #define BRC_N "64"
 #define BRC_D "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15," \
     "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"

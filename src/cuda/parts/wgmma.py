@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Writes wgmma.cuh: one wrapper per accumulator width, because inline assembly must name every register."""
 
-WIDTHS = [8, 16, 32, 64, 96, 112, 128, 144, 160, 176, 192, 208, 224, 240, 256]
+WIDTHS = [8, 16, 32, 56, 64, 96, 112, 128, 144, 160, 176, 192, 208, 224, 240, 256]
 
 HEAD = """/* SPDX-License-Identifier: Apache-2.0
  *
