@@ -20,7 +20,9 @@ static const struct {
 };
 
 static int is_companion(const char *name, int dequantized) {
-    if (strcmp(name, "config.json") == 0 || brci_stem(name, ".safetensors.index.json") >= 0 || brci_stem(name, ".bin.index.json") >= 0) return 0;
+    if (strcmp(name, "config.json") == 0 || brci_stem(name, ".safetensors.index.json") >= 0 ||
+        brci_stem(name, ".bin.index.json") >= 0)
+        return 0;
     for (size_t i = 0; i < sizeof companions / sizeof *companions; i++)
         if (fnmatch(companions[i].glob, name, FNM_PERIOD) == 0) return !(dequantized && companions[i].describes);
     return 0;
@@ -41,7 +43,8 @@ static brc_status copy_all(brci_transfer *t, DIR *folder, const char *path, int 
 static const char *edited_config(brci_transfer *t, const char *quantization) {
     const char *text = brc_file_config(t->file);
     if (quantization == NULL || (text == NULL && quantization[0] == '\0')) return text;
-    if (quantization[0] != '\0') return brci_config_with(&t->pool, text == NULL ? "{\n}\n" : text, "quantization_config", quantization);
+    if (quantization[0] != '\0')
+        return brci_config_with(&t->pool, text == NULL ? "{\n}\n" : text, "quantization_config", quantization);
     text = brci_config_without(&t->pool, text, "quantization_config");
     return text == NULL ? NULL : brci_config_without(&t->pool, text, "compression_config");
 }
@@ -51,7 +54,9 @@ brc_status brci_transfer_companions(brci_transfer *t, const char *quantization, 
     if (!t->folder) return BRC_OK;
     config = edited_config(t, quantization);
     if (config == NULL && brc_file_config(t->file) != NULL)
-        return brci_fail(err, BRC_MALFORMED, 0, "config.json is not one JSON object, so its quantization_config cannot be set; correct it first");
+        return brci_fail(
+            err, BRC_MALFORMED, 0,
+            "config.json is not one JSON object, so its quantization_config cannot be set; correct it first");
     if (config != NULL) TRY(brc_writer_text(t->writer, "config.json", config, err));
     /* A lone file may lie among strangers: only a model's folder is taken along. */
     if (path == NULL || (brc_file_config(t->file) == NULL && brc_file_index(t->file) == NULL)) return BRC_OK;

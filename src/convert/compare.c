@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What two checkpoints differ by. Sums are in double, one tensor after the other and one element after the other, so that
- * the figures do not depend on the number of threads. */
+ * What two checkpoints differ by. Sums are in double, one tensor after the other and one element after the other, so
+ * that the figures do not depend on the number of threads. */
 #include "convert/measure.h"
 #include "convert/transfer.h"
 #include "dialect/order.h"
@@ -20,13 +20,14 @@ typedef struct sums {
 /* An array's values as F32, whatever stores them; plain arrays are decoded where they lie. */
 typedef struct values {
     const brc_entry *entry;
-    brc_owned owned;                   /* of a scaled tensor */
-    float *dequantized;                /* all of it */
+    brc_owned owned;    /* of a scaled tensor */
+    float *dequantized; /* all of it */
 } values;
 
 static int is_scaled(const brc_entry *entry) { return entry->tensor.format != BRC_NONE; }
 
-static brc_status values_begin(values *v, const brc_checkpoint *c, const brc_entry *entry, uint32_t threads, brc_error *err) {
+static brc_status values_begin(values *v, const brc_checkpoint *c, const brc_entry *entry, uint32_t threads,
+                               brc_error *err) {
     const brc_options options = {.size = sizeof options, .threads = threads};
     *v = (values){.entry = entry};
     if (!is_scaled(entry)) return BRC_OK;
@@ -49,7 +50,8 @@ static brc_status values_read(const values *v, int64_t first, int64_t n, double 
     if (is_scaled(v->entry)) {
         from = v->dequantized + first;
     } else {
-        const uint8_t *at = (const uint8_t *)array->array.data + first * (brc_format_get((brc_format)array->array.format)->bits / 8);
+        const uint8_t *at =
+            (const uint8_t *)array->array.data + first * (brc_format_get((brc_format)array->array.format)->bits / 8);
         if (array->array.format == BRC_F64) {
             memcpy(x, at, (size_t)n * sizeof *x);
             return BRC_OK;
@@ -128,8 +130,15 @@ static void add_sums(sums *total, const sums *s) {
 
 static brc_difference difference_of(const char *name, const sums *s, int quantized) {
     double norms = brci_sqrt(s->signal) * brci_sqrt(s->other);
-    brc_difference d = {.name = name, .elements = s->elements, .signal = s->signal, .noise = s->noise, .max_absolute = s->max_absolute,
-                        .max_relative = s->max_relative, .saturated = s->saturated, .flushed = s->flushed, .nonfinite = s->nonfinite,
+    brc_difference d = {.name = name,
+                        .elements = s->elements,
+                        .signal = s->signal,
+                        .noise = s->noise,
+                        .max_absolute = s->max_absolute,
+                        .max_relative = s->max_relative,
+                        .saturated = s->saturated,
+                        .flushed = s->flushed,
+                        .nonfinite = s->nonfinite,
                         .quantized = quantized};
     d.sqnr = s->noise > 0 ? 10 * (brci_log10(s->signal) - brci_log10(s->noise)) : (double)INFINITY;
     d.cosine = norms > 0 ? s->product / norms : s->noise > 0 ? 0 : 1;
@@ -144,7 +153,8 @@ static int is_number(const brc_entry *entry) {
 
 static int same_bytes(const brc_entry *a, const brc_entry *b) {
     const brc_named_array *x = a->parts[0].array, *y = b->parts[0].array;
-    return x->array.format == y->array.format && x->bytes == y->bytes && memcmp(x->array.data, y->array.data, (size_t)x->bytes) == 0;
+    return x->array.format == y->array.format && x->bytes == y->bytes &&
+           memcmp(x->array.data, y->array.data, (size_t)x->bytes) == 0;
 }
 
 static int same_shape(const brc_entry *a, const brc_entry *b) {

@@ -11,7 +11,8 @@ static brc_status declare_all(brci_transfer *t, brc_format format, brc_error *er
     TRY(brci_transfer_metadata(t, 1, err));
     for (size_t i = 0; i < brc_checkpoint_count(t->source); i++) {
         const brc_entry *entry = brc_checkpoint_at(t->source, i);
-        brc_status status = is_scaled(entry) ? brci_transfer_declare(t, entry, entry->name, format, entry->tensor.rank, entry->tensor.shape, err)
+        brc_status status = is_scaled(entry) ? brci_transfer_declare(t, entry, entry->name, format, entry->tensor.rank,
+                                                                     entry->tensor.shape, err)
                                              : brci_transfer_declare_plain(t, entry, err);
         TRY(brci_about(err, status, entry->name));
     }
@@ -32,8 +33,8 @@ static int64_t count_infinite(const void *buffer, brc_format format, int64_t n) 
 }
 
 /* Elements that are finite in F32 and infinite in the narrower format: counted only where infinities came out. */
-static brc_status count_overflowed(const brc_tensor *tensor, const brc_options *options, const void *out, brc_format format, int64_t n,
-                                   int64_t *overflowed, brc_error *err) {
+static brc_status count_overflowed(const brc_tensor *tensor, const brc_options *options, const void *out,
+                                   brc_format format, int64_t n, int64_t *overflowed, brc_error *err) {
     int64_t infinite = count_infinite(out, format, n);
     if (infinite == 0 || format == BRC_F32) return BRC_OK;
     float *wide = malloc((size_t)n * sizeof *wide);
@@ -45,8 +46,8 @@ static brc_status count_overflowed(const brc_tensor *tensor, const brc_options *
     return status;
 }
 
-static brc_status write_scaled(brci_transfer *t, const brc_entry *entry, size_t *next, brc_format format, const brc_options *options,
-                               int64_t *overflowed, brc_error *err) {
+static brc_status write_scaled(brci_transfer *t, const brc_entry *entry, size_t *next, brc_format format,
+                               const brc_options *options, int64_t *overflowed, brc_error *err) {
     int64_t n = brci_entry_elements(entry), bytes = n * brc_format_get(format)->bits / 8;
     brc_owned owned;
     void *out = malloc((size_t)bytes + 1);
@@ -63,14 +64,19 @@ static brc_status write_scaled(brci_transfer *t, const brc_entry *entry, size_t 
     return status;
 }
 
-static brc_status write_all(brci_transfer *t, brc_format format, const brc_dequantize_options *o, int64_t *overflowed, brc_error *err) {
+static brc_status write_all(brci_transfer *t, brc_format format, const brc_dequantize_options *o, int64_t *overflowed,
+                            brc_error *err) {
     const brc_options options = {.size = sizeof options, .threads = o->threads};
     size_t next = 0;
     for (size_t i = 0; i < brc_checkpoint_count(t->source); i++) {
         const brc_entry *entry = brc_checkpoint_at(t->source, i);
-        brc_outcome outcome = {.name = entry->name, .why = is_scaled(entry) ? NULL : "plain", .quantized = is_scaled(entry),
-                               .elements = brci_entry_elements(entry), .bytes_before = brci_entry_bytes(entry)};
-        outcome.bytes_after = is_scaled(entry) ? outcome.elements * brc_format_get(format)->bits / 8 : outcome.bytes_before;
+        brc_outcome outcome = {.name = entry->name,
+                               .why = is_scaled(entry) ? NULL : "plain",
+                               .quantized = is_scaled(entry),
+                               .elements = brci_entry_elements(entry),
+                               .bytes_before = brci_entry_bytes(entry)};
+        outcome.bytes_after =
+            is_scaled(entry) ? outcome.elements * brc_format_get(format)->bits / 8 : outcome.bytes_before;
         brc_status status = is_scaled(entry) ? write_scaled(t, entry, &next, format, &options, overflowed, err)
                                              : brci_transfer_write_plain(t, entry, &next, err);
         TRY(brci_about(err, status, entry->name));
@@ -82,13 +88,15 @@ static brc_status write_all(brci_transfer *t, brc_format format, const brc_dequa
     return brc_writer_finish(writer, err);
 }
 
-brc_status brc_dequantize_checkpoint(const brc_checkpoint *source, const char *destination, const brc_dequantize_options *options, brc_error *err) {
+brc_status brc_dequantize_checkpoint(const brc_checkpoint *source, const char *destination,
+                                     const brc_dequantize_options *options, brc_error *err) {
     const brc_dequantize_options defaults = {.size = sizeof defaults};
     const brc_dequantize_options *o = options == NULL ? &defaults : options;
     const brc_format format = o->format == BRC_NONE ? BRC_BF16 : o->format;
     int64_t overflowed = 0;
     brci_transfer t;
-    if (format != BRC_BF16 && format != BRC_F16 && format != BRC_F32) return brci_fail(err, BRC_ARGUMENT, 0, "the format must be bf16, f16 or f32");
+    if (format != BRC_BF16 && format != BRC_F16 && format != BRC_F32)
+        return brci_fail(err, BRC_ARGUMENT, 0, "the format must be bf16, f16 or f32");
     brc_status status = brci_transfer_begin(&t, source, destination, o->overwrite, o->progress, o->user, err);
     if (status == BRC_OK) status = declare_all(&t, format, err);
     if (status == BRC_OK) status = write_all(&t, format, o, &overflowed, err);

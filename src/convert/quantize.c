@@ -10,7 +10,7 @@ typedef struct quantizing {
     brci_transfer transfer;
     const brc_quantize_options *options;
     const brci_dialect *dialect;
-    const char **kept;                 /* 2-D weights that stay as they are */
+    const char **kept; /* 2-D weights that stay as they are */
     size_t n_kept, n_quantized;
 } quantizing;
 
@@ -18,7 +18,8 @@ typedef struct quantizing {
 static brc_recipe recipe_for(const brc_recipe *recipe, const brc_named_array *array) {
     brc_recipe r = *recipe;
     int64_t rows = array->shape[array->rank - 2], cols = array->shape[array->rank - 1];
-    if ((r.block.rows != 0 && rows % r.block.rows != 0) || (r.block.cols != 0 && cols % r.block.cols != 0)) r.partial = 1;
+    if ((r.block.rows != 0 && rows % r.block.rows != 0) || (r.block.cols != 0 && cols % r.block.cols != 0))
+        r.partial = 1;
     return r;
 }
 
@@ -39,7 +40,8 @@ static brc_status declare_quantized(quantizing *q, const brc_entry *entry, brc_e
 static brc_status declare(quantizing *q, const brc_entry *entry, brc_error *err) {
     const brc_named_array *array = entry->parts[0].array;
     if (entry->tensor.format != BRC_NONE)
-        return brci_fail(err, BRC_UNSUPPORTED, 0, "it is quantized already (%s); dequantize the checkpoint first", entry->recipe);
+        return brci_fail(err, BRC_UNSUPPORTED, 0, "it is quantized already (%s); dequantize the checkpoint first",
+                         entry->recipe);
     if (brci_kept_because(entry, q->options) == NULL) {
         q->n_quantized++;
         return declare_quantized(q, entry, err);
@@ -68,12 +70,20 @@ static brc_status declare_all(quantizing *q, brc_error *err) {
 }
 
 /* The bytes of one stored array. */
-static brc_status write_stored(quantizing *q, const brci_stored *s, const brc_tensor *tensor, const brc_sizes *sizes, size_t number, brc_error *err) {
-    const void *const buffers[] = {[BRCI_DATA] = tensor->data, [BRCI_SCALE] = tensor->scale.data, [BRCI_GLOBAL] = tensor->global.data,
-                                   [BRCI_ZERO] = tensor->zero.data, [BRCI_GROUP_INDEX] = tensor->group_index};
-    const int64_t bytes[] = {[BRCI_DATA] = sizes->data, [BRCI_SCALE] = sizes->scale, [BRCI_GLOBAL] = sizes->global, [BRCI_ZERO] = sizes->zero,
+static brc_status write_stored(quantizing *q, const brci_stored *s, const brc_tensor *tensor, const brc_sizes *sizes,
+                               size_t number, brc_error *err) {
+    const void *const buffers[] = {[BRCI_DATA] = tensor->data,
+                                   [BRCI_SCALE] = tensor->scale.data,
+                                   [BRCI_GLOBAL] = tensor->global.data,
+                                   [BRCI_ZERO] = tensor->zero.data,
+                                   [BRCI_GROUP_INDEX] = tensor->group_index};
+    const int64_t bytes[] = {[BRCI_DATA] = sizes->data,
+                             [BRCI_SCALE] = sizes->scale,
+                             [BRCI_GLOBAL] = sizes->global,
+                             [BRCI_ZERO] = sizes->zero,
                              [BRCI_GROUP_INDEX] = tensor->shape[tensor->rank - 1] * (int64_t)sizeof(int32_t)};
-    if (s->pack == NULL) return brc_writer_write(q->transfer.writer, number, 0, buffers[s->part], bytes[s->part], err);
+    if (s->pack == NULL)
+        return brc_writer_write(q->transfer.writer, number, 0, buffers[s->buffer], bytes[s->buffer], err);
     int64_t size = brci_stored_bytes(s);
     void *packed = malloc((size_t)size + 1);
     if (packed == NULL) return brci_fail(err, BRC_MEMORY, 0, "out of memory");
@@ -85,11 +95,13 @@ static brc_status write_stored(quantizing *q, const brci_stored *s, const brc_te
 
 static brc_status check_report(const quantizing *q, const brc_report *report, brc_error *err) {
     if (q->options->saturate_nonfinite || (report->nan == 0 && report->infinite == 0)) return BRC_OK;
-    return brci_fail(err, BRC_NONFINITE, 0, "%lld NaN and %lld infinite values; allow non-finite values to cast them by their rules",
+    return brci_fail(err, BRC_NONFINITE, 0,
+                     "%lld NaN and %lld infinite values; allow non-finite values to cast them by their rules",
                      (long long)report->nan, (long long)report->infinite);
 }
 
-static brc_status write_tensor(quantizing *q, const brc_entry *entry, const brc_tensor *tensor, size_t *next, int64_t *after, brc_error *err) {
+static brc_status write_tensor(quantizing *q, const brc_entry *entry, const brc_tensor *tensor, size_t *next,
+                               int64_t *after, brc_error *err) {
     brci_pool pool = {0};
     brci_store store = {.pool = &pool};
     brc_sizes sizes;
@@ -121,7 +133,9 @@ static brc_status write_all(quantizing *q, brc_error *err) {
     size_t next = 0;
     for (size_t i = 0; i < brc_checkpoint_count(t->source); i++) {
         const brc_entry *entry = brc_checkpoint_at(t->source, i);
-        brc_outcome outcome = {.name = entry->name, .why = brci_kept_because(entry, q->options), .elements = brci_entry_elements(entry),
+        brc_outcome outcome = {.name = entry->name,
+                               .why = brci_kept_because(entry, q->options),
+                               .elements = brci_entry_elements(entry),
                                .bytes_before = brci_entry_bytes(entry)};
         outcome.quantized = outcome.why == NULL;
         brc_status status = outcome.quantized ? write_quantized(q, entry, &next, &outcome.bytes_after, err)
@@ -136,7 +150,8 @@ static brc_status write_all(quantizing *q, brc_error *err) {
     return brc_writer_finish(writer, err);
 }
 
-brc_status brc_quantize_checkpoint(const brc_checkpoint *source, const char *destination, const brc_quantize_options *options, brc_error *err) {
+brc_status brc_quantize_checkpoint(const brc_checkpoint *source, const char *destination,
+                                   const brc_quantize_options *options, brc_error *err) {
     quantizing q = {.options = options};
     if (options == NULL || options->recipe == NULL) return brci_fail(err, BRC_ARGUMENT, 0, "a recipe must be given");
     brc_dialect dialect = options->dialect == BRC_DIALECT_PLAIN ? BRC_DIALECT_BRECCIA : options->dialect;
@@ -145,7 +160,8 @@ brc_status brc_quantize_checkpoint(const brc_checkpoint *source, const char *des
         return brci_fail(err, BRC_UNSUPPORTED, 0, "the dialect %s is not written yet",
                          brc_dialect_get(dialect) == NULL ? "asked for" : brc_dialect_get(dialect)->name);
     TRY(brc_recipe_check(options->recipe, err));
-    brc_status status = brci_transfer_begin(&q.transfer, source, destination, options->overwrite, options->progress, options->user, err);
+    brc_status status = brci_transfer_begin(&q.transfer, source, destination, options->overwrite, options->progress,
+                                            options->user, err);
     if (status == BRC_OK) status = declare_all(&q, err);
     if (status == BRC_OK) status = write_all(&q, err);
     brci_transfer_end(&q.transfer);

@@ -27,14 +27,16 @@ brc_status brci_about(brc_error *err, brc_status status, const char *name) {
     return status;
 }
 
-brc_status brci_transfer_begin(brci_transfer *t, const brc_checkpoint *source, const char *destination, uint32_t overwrite,
-                               brc_progress progress, void *user, brc_error *err) {
+brc_status brci_transfer_begin(brci_transfer *t, const brc_checkpoint *source, const char *destination,
+                               uint32_t overwrite, brc_progress progress, void *user, brc_error *err) {
     const brc_write_options options = {.size = sizeof options, .overwrite = overwrite};
     *t = (brci_transfer){.source = source, .destination = destination, .progress = progress, .user = user};
-    if (source == NULL || destination == NULL) return brci_fail(err, BRC_ARGUMENT, 0, "source and destination must be given");
+    if (source == NULL || destination == NULL)
+        return brci_fail(err, BRC_ARGUMENT, 0, "source and destination must be given");
     t->file = brc_checkpoint_file(source);
     t->folder = brci_stem(destination, ".safetensors") < 0;
-    for (size_t i = 0; i < brc_checkpoint_count(source); i++) t->total += brci_entry_bytes(brc_checkpoint_at(source, i));
+    for (size_t i = 0; i < brc_checkpoint_count(source); i++)
+        t->total += brci_entry_bytes(brc_checkpoint_at(source, i));
     TRY(brc_checkpoint_usable(source, err));
     return brc_writer_new(destination, &options, &t->writer, err);
 }
@@ -52,7 +54,8 @@ brc_status brci_transfer_shards(brci_transfer *t, brc_error *err) {
     t->shards = calloc(n + 1, sizeof *t->shards);
     if (t->shards == NULL) return brci_fail(err, BRC_MEMORY, 0, "out of memory");
     if (!t->folder) return BRC_OK; /* one file takes all */
-    for (size_t i = 0; i < brc_checkpoint_count(t->source); i++) t->shards[brc_checkpoint_at(t->source, i)->parts[0].array->shard] = 1;
+    for (size_t i = 0; i < brc_checkpoint_count(t->source); i++)
+        t->shards[brc_checkpoint_at(t->source, i)->parts[0].array->shard] = 1;
     for (size_t i = 0; i < n; i++) t->shards[i] = t->shards[i] ? next++ : 0;
     return BRC_OK;
 }
@@ -66,7 +69,8 @@ static brc_status declare(brci_transfer *t, const brc_named_array *beside, const
         t->numbers = grown;
         t->numbers_room = room;
     }
-    return brc_writer_add(t->writer, name, (brc_format)format, rank, shape, t->shards[beside->shard], &t->numbers[t->n_numbers++], err);
+    return brc_writer_add(t->writer, name, (brc_format)format, rank, shape, t->shards[beside->shard],
+                          &t->numbers[t->n_numbers++], err);
 }
 
 brc_status brci_transfer_declare(brci_transfer *t, const brc_entry *entry, const char *name, unsigned format, int rank,
@@ -95,7 +99,8 @@ static int describes_any(brci_transfer *t, const char *key) {
     for (unsigned i = 0; i < BRC_DIALECT_COUNT; i++) {
         const brci_dialect *dialect = brci_dialect_of((brc_dialect)i);
         int64_t length = dialect == NULL || dialect->describes == NULL ? -1 : dialect->describes(key);
-        const brc_entry *entry = length < 0 ? NULL : brc_checkpoint_find(t->source, brci_pool_copy(&t->pool, key, (size_t)length));
+        const brc_entry *entry =
+            length < 0 ? NULL : brc_checkpoint_find(t->source, brci_pool_copy(&t->pool, key, (size_t)length));
         if (entry != NULL && entry->dialect == (brc_dialect)i) return 1;
     }
     return 0;

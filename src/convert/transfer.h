@@ -13,17 +13,17 @@ typedef struct brci_transfer {
     brc_writer *writer;
     brci_pool pool;
     const char *destination;
-    int folder;                        /* the destination is a folder, not one file */
-    uint32_t *shards;                  /* [brc_file_shards] shard of the source -> of the destination */
-    size_t *numbers;                   /* of the arrays declared, in order */
+    int folder;       /* the destination is a folder, not one file */
+    uint32_t *shards; /* [brc_file_shards] shard of the source -> of the destination */
+    size_t *numbers;  /* of the arrays declared, in order */
     size_t n_numbers, numbers_room;
     brc_progress progress;
     void *user;
-    int64_t done, total;               /* bytes of the source's tensors */
+    int64_t done, total; /* bytes of the source's tensors */
 } brci_transfer;
 
-brc_status brci_transfer_begin(brci_transfer *t, const brc_checkpoint *source, const char *destination, uint32_t overwrite,
-                               brc_progress progress, void *user, brc_error *err);
+brc_status brci_transfer_begin(brci_transfer *t, const brc_checkpoint *source, const char *destination,
+                               uint32_t overwrite, brc_progress progress, void *user, brc_error *err);
 /* Frees everything; the writer is discarded if it is still there. */
 void brci_transfer_end(brci_transfer *t);
 

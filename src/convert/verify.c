@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Reads every scale and the magnitudes of the data. What opening found (missing, orphan, misshapen scales) comes first. */
+ * Reads every scale and the magnitudes of the data. What opening found (missing, orphan, misshapen scales) comes first.
+ */
 #include "convert/transfer.h"
 
 #include <stdlib.h>
@@ -17,13 +18,15 @@ typedef struct verifying {
     void *user;
 } verifying;
 
-__attribute__((format(printf, 4, 5))) static void report(const verifying *v, const brc_entry *entry, brc_severity severity, const char *format, ...) {
+__attribute__((format(printf, 4, 5))) static void report(const verifying *v, const brc_entry *entry,
+                                                         brc_severity severity, const char *format, ...) {
     char text[240];
     va_list arguments;
     va_start(arguments, format);
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
-    const brc_finding finding = {severity, brc_file_shard_path(v->file, entry->parts[0].array->shard), entry->name, text};
+    const brc_finding finding = {severity, brc_file_shard_path(v->file, entry->parts[0].array->shard), entry->name,
+                                 text};
     if (v->each != NULL) v->each(v->user, &finding);
 }
 
@@ -53,18 +56,23 @@ static brc_status count_table(const brc_tensor *t, const brc_table *table, censu
     return BRC_OK;
 }
 
-static brc_status check_scales(const verifying *v, const brc_entry *entry, const brc_tensor *t, const brc_table *table, const char *what, brc_error *err) {
+static brc_status check_scales(const verifying *v, const brc_entry *entry, const brc_tensor *t, const brc_table *table,
+                               const char *what, brc_error *err) {
     const brci_dialect *dialect = brci_dialect_of(entry->dialect);
     census c = {0};
     if (table->data == NULL) return BRC_OK;
     TRY(count_table(t, table, &c, err));
-    if (c.nonfinite > 0) report(v, entry, BRC_ERROR, "%lld of %lld %s are NaN or infinite", (long long)c.nonfinite, (long long)c.n, what);
+    if (c.nonfinite > 0)
+        report(v, entry, BRC_ERROR, "%lld of %lld %s are NaN or infinite", (long long)c.nonfinite, (long long)c.n,
+               what);
     if (c.negative > 0 && !dialect->signed_scales)
         report(v, entry, BRC_ERROR, "%lld of %lld %s are negative", (long long)c.negative, (long long)c.n, what);
     if (c.zero > 0)
-        report(v, entry, table->kind == BRC_KIND_DIVISOR ? BRC_ERROR : BRC_WARNING, "%lld of %lld %s are zero", (long long)c.zero, (long long)c.n, what);
+        report(v, entry, table->kind == BRC_KIND_DIVISOR ? BRC_ERROR : BRC_WARNING, "%lld of %lld %s are zero",
+               (long long)c.zero, (long long)c.n, what);
     if (c.uneven > 0 && table == &t->scale && t->recipe.pow2)
-        report(v, entry, BRC_WARNING, "%lld of %lld %s are no powers of two, though they are said to be", (long long)c.uneven, (long long)c.n, what);
+        report(v, entry, BRC_WARNING, "%lld of %lld %s are no powers of two, though they are said to be",
+               (long long)c.uneven, (long long)c.n, what);
     return BRC_OK;
 }
 
@@ -78,7 +86,9 @@ static brc_status check_zeros(const verifying *v, const brc_entry *entry, const 
         double x = brc_table_number(&t->zero, i);
         outside += t->zero.kind == BRC_KIND_REAL ? !(x - x == 0) : !(x >= f->min && x <= f->max);
     }
-    if (outside > 0) report(v, entry, BRC_WARNING, "%lld of %lld zero points are outside the codes' range", (long long)outside, (long long)n);
+    if (outside > 0)
+        report(v, entry, BRC_WARNING, "%lld of %lld zero points are outside the codes' range", (long long)outside,
+               (long long)n);
     return BRC_OK;
 }
 
@@ -90,11 +100,16 @@ static void check_magnitudes(const verifying *v, const brc_entry *entry, const f
         if (!(size - size == 0)) nonfinite++;
         else if (size > largest) largest = size;
     }
-    if (nonfinite > 0) report(v, entry, BRC_WARNING, "%lld of %lld values are NaN or infinite", (long long)nonfinite, (long long)n);
+    if (nonfinite > 0)
+        report(v, entry, BRC_WARNING, "%lld of %lld values are NaN or infinite", (long long)nonfinite, (long long)n);
     if (largest > LARGE)
-        report(v, entry, BRC_WARNING, "the largest value is %.3g: weights are rarely over %g; is the scale read the right way?", largest, LARGE);
+        report(v, entry, BRC_WARNING,
+               "the largest value is %.3g: weights are rarely over %g; is the scale read the right way?", largest,
+               LARGE);
     else if (n > nonfinite && largest < SMALL)
-        report(v, entry, BRC_WARNING, "the largest value is %.3g: weights are rarely under %g; is the scale read the right way?", largest, SMALL);
+        report(v, entry, BRC_WARNING,
+               "the largest value is %.3g: weights are rarely under %g; is the scale read the right way?", largest,
+               SMALL);
 }
 
 static brc_status check_tensor(const verifying *v, const brc_entry *entry, const brc_tensor *t, brc_error *err) {
@@ -117,7 +132,8 @@ static brc_status check_entry(const verifying *v, const brc_entry *entry, brc_er
     brc_error why;
     if (entry->tensor.format == BRC_NONE) return BRC_OK;
     brc_status status = brc_checkpoint_load(v->checkpoint, entry, &owned, &why);
-    if (status != BRC_OK && status != BRC_MEMORY) { /* its numbers forbid reading it: a finding, not a failure to look */
+    if (status != BRC_OK &&
+        status != BRC_MEMORY) { /* its numbers forbid reading it: a finding, not a failure to look */
         report(v, entry, BRC_ERROR, "%s", why.text);
         return BRC_OK;
     }
@@ -125,18 +141,22 @@ static brc_status check_entry(const verifying *v, const brc_entry *entry, brc_er
         status = check_tensor(v, entry, &owned.tensor, &why);
         brc_release(&owned);
     }
-    return status == BRC_OK ? BRC_OK : brci_fail(err, status, why.where, "%.100s: %.130s", brci_clip(entry->name).text, why.text);
+    return status == BRC_OK
+               ? BRC_OK
+               : brci_fail(err, status, why.where, "%.100s: %.130s", brci_clip(entry->name).text, why.text);
 }
 
-brc_status brc_verify_checkpoint(const brc_checkpoint *checkpoint, uint32_t threads, void (*each)(void *user, const brc_finding *finding),
-                                 void *user, brc_error *err) {
+brc_status brc_verify_checkpoint(const brc_checkpoint *checkpoint, uint32_t threads,
+                                 void (*each)(void *user, const brc_finding *finding), void *user, brc_error *err) {
     if (checkpoint == NULL) return brci_fail(err, BRC_ARGUMENT, 0, "a checkpoint must be given");
     const verifying v = {checkpoint, brc_checkpoint_file(checkpoint), threads, each, user};
     for (size_t i = 0; each != NULL && i < brc_file_note_count(v.file); i++) {
         const brc_file_note *note = brc_file_note_at(v.file, i);
         each(user, &(brc_finding){BRC_ERROR, note->file, note->name, note->text});
     }
-    for (size_t i = 0; each != NULL && i < brc_checkpoint_findings(checkpoint); i++) each(user, brc_checkpoint_finding(checkpoint, i));
-    for (size_t i = 0; i < brc_checkpoint_count(checkpoint); i++) TRY(check_entry(&v, brc_checkpoint_at(checkpoint, i), err));
+    for (size_t i = 0; each != NULL && i < brc_checkpoint_findings(checkpoint); i++)
+        each(user, brc_checkpoint_finding(checkpoint, i));
+    for (size_t i = 0; i < brc_checkpoint_count(checkpoint); i++)
+        TRY(check_entry(&v, brc_checkpoint_at(checkpoint, i), err));
     return BRC_OK;
 }

@@ -20,7 +20,8 @@ static brc_format stored_format(unsigned format) {
 static int stored_as(const brc_named_array *array, unsigned format) {
     const brc_format_info *f = brc_format_get((brc_format)format);
     unsigned found = array->array.format;
-    return found == (unsigned)stored_format(format) || found == format || (f->bits <= 8 && f->family != BRC_INT && found == BRC_UINT8);
+    return found == (unsigned)stored_format(format) || found == format ||
+           (f->bits <= 8 && f->family != BRC_INT && found == BRC_UINT8);
 }
 
 /* Shape of the data array: whole-byte elements keep the logical one, others have the bytes of a row as last axis. */
@@ -43,11 +44,13 @@ static int bind_table(brci_reader *reader, brci_reading *reading, const char *ro
     brc_error err;
     int rank, fits;
     if (table->format == BRC_NONE) {
-        if (array != NULL) malformed(reader, reading, brci_pool_print(reader->pool, "%s has no place in its recipe", array->name));
+        if (array != NULL)
+            malformed(reader, reading, brci_pool_print(reader->pool, "%s has no place in its recipe", array->name));
         return array == NULL;
     }
     if (array == NULL) {
-        malformed(reader, reading, brci_pool_print(reader->pool, "its %s is missing: without it the data means nothing", role));
+        malformed(reader, reading,
+                  brci_pool_print(reader->pool, "its %s is missing: without it the data means nothing", role));
         return 0;
     }
     if (brci_table_shape(t, table->block, &rank, shape, &err) != BRC_OK) {
@@ -57,17 +60,20 @@ static int bind_table(brci_reader *reader, brci_reading *reading, const char *ro
     fits = brci_same_shape(rank, shape, array->rank, array->shape);
     /* one number may be a scalar or [1], one a row may lack the axis of 1 (PerChannel of the Python package) */
     if (!fits && rank == 0) fits = array->rank == 1 && array->shape[0] == 1;
-    if (!fits && rank > 1 && t->scale.block.cols == 0) fits = brci_same_shape(rank - 1, shape, array->rank, array->shape);
+    if (!fits && rank > 1 && t->scale.block.cols == 0)
+        fits = brci_same_shape(rank - 1, shape, array->rank, array->shape);
     if (!fits) {
         malformed(reader, reading,
                   brci_pool_print(reader->pool, "%s is %s, but %s of shape %s with its recipe needs %s", array->name,
-                                   brci_array_text(reader->pool, array), reading->entry.name,
-                                   brci_pool_shape(reader->pool, t->rank, t->shape), brci_pool_shape(reader->pool, rank, shape)));
+                                  brci_array_text(reader->pool, array), reading->entry.name,
+                                  brci_pool_shape(reader->pool, t->rank, t->shape),
+                                  brci_pool_shape(reader->pool, rank, shape)));
         return 0;
     }
     if (!stored_as(array, table->format)) {
-        malformed(reader, reading, brci_pool_print(reader->pool, "%s is %s, but its recipe says %s", array->name, array->dtype,
-                                                    brc_format_get((brc_format)table->format)->name));
+        malformed(reader, reading,
+                  brci_pool_print(reader->pool, "%s is %s, but its recipe says %s", array->name, array->dtype,
+                                  brc_format_get((brc_format)table->format)->name));
         return 0;
     }
     table->data = array->array.data;
@@ -83,9 +89,10 @@ static int bind_data(brci_reader *reader, brci_reading *reading, int one_a_byte)
     if (!brci_same_shape(t->rank, shape, data->rank, data->shape) || !stored_as(data, t->format)) {
         malformed(reader, reading,
                   brci_pool_print(reader->pool, "%s is %s, but %s of shape %s is stored as %s %s", data->name,
-                                   brci_array_text(reader->pool, data), brc_format_get((brc_format)t->format)->name,
-                                   brci_pool_shape(reader->pool, t->rank, t->shape),
-                                   brc_format_get(stored_format(t->format))->name, brci_pool_shape(reader->pool, t->rank, shape)));
+                                  brci_array_text(reader->pool, data), brc_format_get((brc_format)t->format)->name,
+                                  brci_pool_shape(reader->pool, t->rank, t->shape),
+                                  brc_format_get(stored_format(t->format))->name,
+                                  brci_pool_shape(reader->pool, t->rank, shape)));
         return 0;
     }
     t->data = one_a_byte ? NULL : data->array.data;
@@ -97,8 +104,9 @@ static int bind_group_index(brci_reader *reader, brci_reading *reading) {
     const brc_named_array *array = brci_part(&reading->entry, "group_index");
     if (array == NULL) return 1;
     if (array->array.format != BRC_INT32 || !brci_same_shape(1, &t->shape[t->rank - 1], array->rank, array->shape)) {
-        malformed(reader, reading, brci_pool_print(reader->pool, "%s is %s; it must be I32 with one number for each column",
-                                                    array->name, brci_array_text(reader->pool, array)));
+        malformed(reader, reading,
+                  brci_pool_print(reader->pool, "%s is %s; it must be I32 with one number for each column", array->name,
+                                  brci_array_text(reader->pool, array)));
         return 0;
     }
     if ((uintptr_t)array->array.data % _Alignof(int32_t) != 0) t->data = NULL; /* loading moves it */
@@ -109,7 +117,8 @@ static int bind_group_index(brci_reader *reader, brci_reading *reading) {
 /* Version 1 keeps zero points as real numbers in code units, and may keep BF16 scales in F32: as stored. */
 static void adopt_old_tables(brc_tensor *t, const brc_entry *entry) {
     const brc_named_array *scale = brci_part(entry, "scale");
-    if (t->zero.format != BRC_NONE) t->zero = (brc_table){.format = BRC_F32, .kind = BRC_KIND_FLOAT_CODE, .block = t->scale.block};
+    if (t->zero.format != BRC_NONE)
+        t->zero = (brc_table){.format = BRC_F32, .kind = BRC_KIND_FLOAT_CODE, .block = t->scale.block};
     if (scale != NULL && scale->array.format == BRC_F32) t->scale.format = BRC_F32;
 }
 
@@ -124,7 +133,9 @@ static void read_tensor(brci_reader *reader, brci_reading *reading, const char *
         return;
     }
     if (data == NULL) {
-        malformed(reader, reading, brci_pool_print(reader->pool, "%s.data is missing, though the metadata describe it", reading->entry.name));
+        malformed(
+            reader, reading,
+            brci_pool_print(reader->pool, "%s.data is missing, though the metadata describe it", reading->entry.name));
         return;
     }
     old = config.version == 1;
@@ -140,12 +151,14 @@ static void read_tensor(brci_reader *reader, brci_reading *reading, const char *
     if (old) adopt_old_tables(&reading->entry.tensor, &reading->entry);
     brc_tensor *t = &reading->entry.tensor;
     if (!bind_data(reader, reading, one_a_byte) || !bind_table(reader, reading, "scale", &t->scale) ||
-        !bind_table(reader, reading, "global_scale", &t->global) || !bind_table(reader, reading, "zero_point", &t->zero) ||
-        !bind_group_index(reader, reading))
+        !bind_table(reader, reading, "global_scale", &t->global) ||
+        !bind_table(reader, reading, "zero_point", &t->zero) || !bind_group_index(reader, reading))
         return;
     reading->entry.evidence =
         brci_pool_print(reader->pool, "metadata \"%s%s\" (%s)", reading->entry.name, config_suffix,
-                         one_a_byte ? "Python package 0.1: one code a byte" : old ? "Python package 0.1" : "version 2");
+                        one_a_byte ? "Python package 0.1: one code a byte"
+                        : old      ? "Python package 0.1"
+                                   : "version 2");
     brci_describe(reader->pool, &reading->entry);
 }
 
@@ -173,10 +186,13 @@ static void report_undescribed(brci_reader *reader) {
         brci_reading *reading;
         if (length < 0 || f == NULL || f->role != BRC_ELEMENT) continue;
         const char *key = brci_pool_print(reader->pool, "%.*s%s", (int)length, data->name, config_suffix);
-        if (brc_file_metadata(reader->file, key) != NULL || brci_sibling(reader, data->name, (size_t)length, ".scale") == NULL) continue;
+        if (brc_file_metadata(reader->file, key) != NULL ||
+            brci_sibling(reader, data->name, (size_t)length, ".scale") == NULL)
+            continue;
         reading = propose(reader, data->name, (size_t)length);
         if (reading == NULL) return;
-        malformed(reader, reading, brci_pool_print(reader->pool, "its description (the metadata pair \"%s\") is missing", key));
+        malformed(reader, reading,
+                  brci_pool_print(reader->pool, "its description (the metadata pair \"%s\") is missing", key));
     }
 }
 
@@ -207,8 +223,9 @@ static brc_status pack_codes(const brc_entry *entry, const brc_named_array *data
             unsigned code = codes[row * cols + col];
             int64_t bit = col * bits;
             if (code > mask && !(data->array.format == BRC_INT8 && (code | mask >> 1) == 0xFF))
-                return brci_fail(err, BRC_MALFORMED, (uint64_t)(row * cols + col), "%s: byte %lld is %u, which is no %u-bit code",
-                                 data->name, (long long)(row * cols + col), code, bits);
+                return brci_fail(err, BRC_MALFORMED, (uint64_t)(row * cols + col),
+                                 "%s: byte %lld is %u, which is no %u-bit code", data->name,
+                                 (long long)(row * cols + col), code, bits);
             packed[row * t->row_pitch + bit / 8] |= (uint8_t)((code & mask) << bit % 8);
         }
     return BRC_OK;
@@ -227,7 +244,9 @@ static brc_status load(const brc_entry *entry, brc_owned *owned, brc_error *err)
     owned->tensor.scale = t->scale;
     owned->tensor.global = t->global;
     owned->tensor.zero = t->zero;
-    if (index != NULL) owned->tensor.group_index = memcpy((uint8_t *)owned->memory + sizes.total - sizes.scale, index->array.data, (size_t)cols * sizeof(int32_t));
+    if (index != NULL)
+        owned->tensor.group_index = memcpy((uint8_t *)owned->memory + sizes.total - sizes.scale, index->array.data,
+                                           (size_t)cols * sizeof(int32_t));
     if (!one_a_byte) {
         if (sizes.data > 0) memcpy(owned->tensor.data, data->array.data, (size_t)sizes.data);
         return BRC_OK;
@@ -242,22 +261,23 @@ static brc_status load(const brc_entry *entry, brc_owned *owned, brc_error *err)
 
 static brci_stored *add_stored(brci_store *store, const char *name, const char *suffix, unsigned format) {
     brci_stored *made = &store->arrays[store->n++];
-    *made = (brci_stored){.name = brci_pool_print(store->pool, "%s%s", name, suffix), .format = (uint8_t)stored_format(format)};
+    *made = (brci_stored){.name = brci_pool_print(store->pool, "%s%s", name, suffix),
+                          .format = (uint8_t)stored_format(format)};
     return made;
 }
 
-static brc_status store_table(brci_store *store, const char *name, const char *suffix, const brc_tensor *t, const brc_table *table,
-                              int part, brc_error *err) {
+static brc_status store_table(brci_store *store, const char *name, const char *suffix, const brc_tensor *t,
+                              const brc_table *table, brci_buffer buffer, brc_error *err) {
     if (table->format == BRC_NONE) return BRC_OK;
     brci_stored *made = add_stored(store, name, suffix, table->format);
-    made->part = part;
+    made->buffer = buffer;
     return brci_table_shape(t, table->block, &made->rank, made->shape, err);
 }
 
 static brc_status store(const char *name, const brc_tensor *t, brci_store *store, brc_error *err) {
     brci_stored *data = add_stored(store, name, ".data", t->format);
     TRY(brc_recipe_check(&t->recipe, err));
-    data->part = BRCI_DATA;
+    data->buffer = BRCI_DATA;
     data->rank = t->rank;
     data_shape(t, data->shape);
     TRY(store_table(store, name, ".scale", t, &t->scale, BRCI_SCALE, err));
@@ -265,7 +285,7 @@ static brc_status store(const char *name, const brc_tensor *t, brci_store *store
     TRY(store_table(store, name, ".zero_point", t, &t->zero, BRCI_ZERO, err));
     if (t->group_index != NULL) {
         brci_stored *index = add_stored(store, name, ".group_index", BRC_INT32);
-        index->part = BRCI_GROUP_INDEX;
+        index->buffer = BRCI_GROUP_INDEX;
         index->rank = 1;
         index->shape[0] = t->shape[t->rank - 1];
     }

@@ -17,7 +17,8 @@
 #define RECIPE_ROOM 512 /* "row:key=value,.." with every key */
 
 int brci_is_breccia_config(const char *text) {
-    return text[strspn(text, " \t\r\n")] == '{' && strstr(text, "\"recipe\"") != NULL && strstr(text, "\"layout\"") != NULL;
+    return text[strspn(text, " \t\r\n")] == '{' && strstr(text, "\"recipe\"") != NULL &&
+           strstr(text, "\"layout\"") != NULL;
 }
 
 /* ------------------------------------------------------------------------------------------------- reading */
@@ -34,7 +35,8 @@ static brc_status add(draft *d, const char *key, const char *value, brc_error *e
         if (!isalnum((unsigned char)*c) && strchr("_.+-", *c) == NULL)
             return brci_fail(err, BRC_MALFORMED, 0, "its config has a strange value for %s", key);
     int wrote = snprintf(d->text + d->length, sizeof d->text - d->length, "%c%s=%s", separator, key, value);
-    if (wrote < 0 || (size_t)wrote >= sizeof d->text - d->length) return brci_fail(err, BRC_LIMIT, 0, "its config is too long");
+    if (wrote < 0 || (size_t)wrote >= sizeof d->text - d->length)
+        return brci_fail(err, BRC_LIMIT, 0, "its config is too long");
     d->length += (size_t)wrote;
     return BRC_OK;
 }
@@ -63,7 +65,8 @@ static brc_status add_fields(draft *d, const json_t *fields, brc_error *err) {
     json_t *value;
     json_object_foreach((json_t *)fields, name, value) {
         if (strcmp(name, "row") == 0 || strcmp(name, "epsilon") == 0) continue;
-        if (!is_key(name)) return brci_fail(err, BRC_UNSUPPORTED, 0, "its config has the recipe field '%.40s', unknown here", name);
+        if (!is_key(name))
+            return brci_fail(err, BRC_UNSUPPORTED, 0, "its config has the recipe field '%.40s', unknown here", name);
         TRY(add_json(d, name, value, err));
     }
     return BRC_OK;
@@ -73,9 +76,10 @@ static brc_status add_fields(draft *d, const json_t *fields, brc_error *err) {
 static const struct {
     const char *field, *key;
 } old_fields[] = {
-    {"fp8_format", "format"}, {"fp4_format", "format"},  {"amax_history_len", "length"}, {"margin", "margin"},
-    {"scale_format", "scale"}, {"scale_dtype", "scale"}, {"block_k", NULL},             {"block_size", NULL},
-    {"group_size", NULL},      {"signed", NULL},         {"symmetric", NULL},
+    {"fp8_format", "format"}, {"fp4_format", "format"},  {"amax_history_len", "length"},
+    {"margin", "margin"},     {"scale_format", "scale"}, {"scale_dtype", "scale"},
+    {"block_k", NULL},        {"block_size", NULL},      {"group_size", NULL},
+    {"signed", NULL},         {"symmetric", NULL},
 };
 
 static brc_status add_old_fields(draft *d, const char *recipe, const json_t *fields, brc_error *err) {
@@ -108,7 +112,9 @@ static brc_status read_layout(const json_t *root, brc_recipe *recipe, brc_error 
     const char *name = json_string_value(json_object_get(object, "name"));
     brc_layout layout = name == NULL ? BRC_LAYOUT_COUNT : brc_layout_find(name);
     const brc_layout_info *row = brc_layout_get(layout);
-    if (row == NULL) return brci_fail(err, BRC_UNSUPPORTED, 0, "its config names the layout '%.40s', unknown here", name == NULL ? "" : name);
+    if (row == NULL)
+        return brci_fail(err, BRC_UNSUPPORTED, 0, "its config names the layout '%.40s', unknown here",
+                         name == NULL ? "" : name);
     recipe->layout = (uint8_t)layout;
     recipe->block = row->block;
     if (row->block.rows == BRC_FREE) {
@@ -140,7 +146,8 @@ static brc_status read_recipe(const json_t *root, brci_breccia_config *config, b
     const char *row_name = json_string_value(json_object_get(fields, "row"));
     draft d = {.length = 0};
     brc_recipe layout = {0};
-    if (name == NULL || !json_is_object(fields)) return brci_fail(err, BRC_MALFORMED, 0, "its config has no recipe name and fields");
+    if (name == NULL || !json_is_object(fields))
+        return brci_fail(err, BRC_MALFORMED, 0, "its config has no recipe name and fields");
     TRY(read_layout(root, &layout, err));
     if (row_name == NULL) {
         const brc_recipe_info *row = row_of(name, (brc_layout)layout.layout);
@@ -179,7 +186,8 @@ static brc_status read_root(const json_t *root, brci_breccia_config *config, brc
     json_t *value;
     *config = (brci_breccia_config){.version = version == NULL ? 1 : 2};
     if (version != NULL && json_integer_value(version) != 2)
-        return brci_fail(err, BRC_UNSUPPORTED, 0, "its config is of a version that this breccia does not know (2 is the newest)");
+        return brci_fail(err, BRC_UNSUPPORTED, 0,
+                         "its config is of a version that this breccia does not know (2 is the newest)");
     json_object_foreach((json_t *)root, name, value) {
         size_t i = 0;
         while (i < 4 && strcmp(members[i], name) != 0) i++;
@@ -205,17 +213,18 @@ brc_status brci_breccia_config_read(const char *text, brci_breccia_config *confi
 
 static json_t *fields_of(const brc_recipe *r, const char *row) {
     return json_pack("{s:s, s:s, s:s, s:s, s:s, s:i, s:i, s:i, s:i, s:s, s:I, s:f}", "row", row, "format",
-                     brc_format_get((brc_format)r->element)->name, "scale", brc_format_get((brc_format)r->scale)->name, "rule",
-                     brc_rule_name((brc_rule)r->rule), "arith", brc_arith_name((brc_arith)r->arith), "levels", (int)r->levels,
-                     "pow2", (int)r->pow2, "partial", (int)r->partial, "margin", (int)r->margin, "history",
-                     r->history == BRC_HISTORY_MOST_RECENT ? "most_recent" : "max", "length", (json_int_t)r->history_length,
-                     "epsilon", (double)r->epsilon);
+                     brc_format_get((brc_format)r->element)->name, "scale", brc_format_get((brc_format)r->scale)->name,
+                     "rule", brc_rule_name((brc_rule)r->rule), "arith", brc_arith_name((brc_arith)r->arith), "levels",
+                     (int)r->levels, "pow2", (int)r->pow2, "partial", (int)r->partial, "margin", (int)r->margin,
+                     "history", r->history == BRC_HISTORY_MOST_RECENT ? "most_recent" : "max", "length",
+                     (json_int_t)r->history_length, "epsilon", (double)r->epsilon);
 }
 
 /* The sides that the layout's row leaves free. */
 static json_t *sides_of(const brc_recipe *r) {
     const brc_block free_sides = brc_layout_get((brc_layout)r->layout)->block;
-    if (free_sides.rows == BRC_FREE) return json_pack("{s:I, s:I}", "block_m", (json_int_t)r->block.rows, "block_n", (json_int_t)r->block.cols);
+    if (free_sides.rows == BRC_FREE)
+        return json_pack("{s:I, s:I}", "block_m", (json_int_t)r->block.rows, "block_n", (json_int_t)r->block.cols);
     if (free_sides.cols == BRC_FREE) return json_pack("{s:I}", "block_size", (json_int_t)r->block.cols);
     return r->block.batch != free_sides.batch ? json_pack("{s:b}", "expert", 1) : json_object();
 }
@@ -226,8 +235,9 @@ const char *brci_breccia_config_write(brci_pool *pool, const brc_recipe *r, int 
     const char *made;
     char *text;
     for (int i = 0; i < rank; i++) json_array_append_new(dimensions, json_integer(shape[i]));
-    root = json_pack("{s:i, s:{s:s, s:o}, s:{s:s, s:o}, s:o}", "version", 2, "recipe", "name", row == NULL ? "custom" : row->file_name,
-                     "fields", fields_of(r, row == NULL ? "custom" : row->name), "layout", "name",
+    root = json_pack("{s:i, s:{s:s, s:o}, s:{s:s, s:o}, s:o}", "version", 2, "recipe", "name",
+                     row == NULL ? "custom" : row->file_name, "fields",
+                     fields_of(r, row == NULL ? "custom" : row->name), "layout", "name",
                      brc_layout_get((brc_layout)r->layout)->name, "fields", sides_of(r), "shape", dimensions);
     text = root == NULL ? NULL : json_dumps(root, JSON_COMPACT);
     made = text == NULL ? NULL : brci_pool_copy(pool, text, strlen(text));

@@ -7,9 +7,9 @@
 #include "dialect/pool.h"
 
 typedef struct brci_breccia_config {
-    int version;                       /* 2, or 1 = written by the Python package 0.1 */
+    int version; /* 2, or 1 = written by the Python package 0.1 */
     brc_recipe recipe;
-    int rank;                          /* version 2; of version 1 the data tells */
+    int rank; /* version 2; of version 1 the data tells */
     int64_t shape[BRC_MAX_RANK];
 } brci_breccia_config;
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A checkpoint: the arrays of a file, read as tensors. Opening runs the dialects over the names, settles who holds which
- * array, and lists entries and findings; tensor data is not touched.
- * Limits: quantization_config of config.json may have 8 MiB (lists of module names). */
+ * A checkpoint: the arrays of a file, read as tensors. Opening runs the dialects over the names, settles who holds
+ * which array, and lists entries and findings; tensor data is not touched. Limits: quantization_config of config.json
+ * may have 8 MiB (lists of module names). */
 #include "container/file.h"
 #include "dialect/config_text.h"
 #include "dialect/dialect.h"
@@ -16,7 +16,7 @@
 struct brc_checkpoint {
     brc_file *file;
     brci_pool pool;
-    const brc_entry **entries;         /* [n], in natural order of their names */
+    const brc_entry **entries; /* [n], in natural order of their names */
     size_t n;
     const brci_finding **findings;
     size_t n_findings;
@@ -29,13 +29,16 @@ static void read_quantization(brci_reader *reader, const char *text, const char 
     const char *value;
     size_t length;
     if (!brci_config_member(text, key, &value, &length)) {
-        brci_report(reader, BRC_WARNING, BRC_OK, "", "config.json is not one JSON object; what it says of quantization is not known");
+        brci_report(reader, BRC_WARNING, BRC_OK, "",
+                    "config.json is not one JSON object; what it says of quantization is not known");
         return;
     }
     if (value == NULL) return;
-    reader->quantization = length > QUANTIZATION_LIMIT ? NULL : json_loadb(value, length, JSON_REJECT_DUPLICATES, &where);
+    reader->quantization =
+        length > QUANTIZATION_LIMIT ? NULL : json_loadb(value, length, JSON_REJECT_DUPLICATES, &where);
     if (!json_is_object(reader->quantization))
-        brci_report(reader, BRC_WARNING, BRC_OK, "", brci_pool_print(reader->pool, "config.json's %s cannot be read; it is not used", key));
+        brci_report(reader, BRC_WARNING, BRC_OK, "",
+                    brci_pool_print(reader->pool, "config.json's %s cannot be read; it is not used", key));
 }
 
 /* quantization_config; compressed-tensors called it compression_config; ModelOpt has a file of its own. */
@@ -47,7 +50,8 @@ static void read_config(brci_reader *reader) {
         const char *method = json_string_value(json_object_get(reader->quantization, "quant_method"));
         if (method != NULL) reader->method = brci_pool_copy(reader->pool, method, strlen(method));
     }
-    if (reader->method == NULL && folder != NULL && access(brci_pool_print(reader->pool, "%s/hf_quant_config.json", folder), R_OK) == 0)
+    if (reader->method == NULL && folder != NULL &&
+        access(brci_pool_print(reader->pool, "%s/hf_quant_config.json", folder), R_OK) == 0)
         reader->method = "modelopt";
 }
 
@@ -56,12 +60,14 @@ static void read_config(brci_reader *reader) {
 /* Two dialects claim the same array: the first keeps it, and the parts of both, as something ambiguous. */
 static void merge(brci_reader *reader, brci_reading *kept, brci_reading *other) {
     const brc_entry *a = &kept->entry, *b = &other->entry;
-    const char *text = brci_pool_print(reader->pool, "two readings fit: %s (%s), or %s as %s (%s); say which with --from",
-                                       brc_dialect_get(a->dialect)->name, a->evidence, b->name, brc_dialect_get(b->dialect)->name, b->evidence);
+    const char *text = brci_pool_print(
+        reader->pool, "two readings fit: %s (%s), or %s as %s (%s); say which with --from",
+        brc_dialect_get(a->dialect)->name, a->evidence, b->name, brc_dialect_get(b->dialect)->name, b->evidence);
     for (size_t i = 0; i < b->n_parts; i++) {
         const brc_part part = b->parts[i];
         if (*brci_owner(reader, part.array) == kept) continue;
-        if (brci_take(reader, kept, part.role, part.array->name, strlen(part.array->name), "") != NULL) *brci_owner(reader, part.array) = kept;
+        if (brci_take(reader, kept, part.role, part.array->name, strlen(part.array->name), "") != NULL)
+            *brci_owner(reader, part.array) = kept;
     }
     other->dropped = 1;
     brci_refuse(reader, kept, BRC_AMBIGUITY, BRC_AMBIGUOUS, text);
@@ -123,8 +129,14 @@ static brc_status list_entries(brci_reader *reader, brc_checkpoint *c, brc_error
     for (size_t i = 0; i < reader->n; i++) {
         if (reader->owner[i] != NULL) continue;
         const brc_named_array *array = brc_file_at(reader->file, i);
-        *plain = (plain_entry){{.name = array->name, .dialect = BRC_DIALECT_PLAIN, .parts = &plain->part, .n_parts = 1,
-                                .tensor = {.size = sizeof(brc_tensor)}, .evidence = "", .meaning = "", .recipe = ""},
+        *plain = (plain_entry){{.name = array->name,
+                                .dialect = BRC_DIALECT_PLAIN,
+                                .parts = &plain->part,
+                                .n_parts = 1,
+                                .tensor = {.size = sizeof(brc_tensor)},
+                                .evidence = "",
+                                .meaning = "",
+                                .recipe = ""},
                                {"data", array}};
         c->entries[c->n++] = &plain++->entry;
     }
@@ -141,7 +153,11 @@ static brc_status list_findings(const brci_reader *reader, brc_checkpoint *c, br
 }
 
 static brc_status read_structure(const char *path, brc_dialect forced, brc_checkpoint *c, brc_error *err) {
-    brci_reader reader = {.file = c->file, .path = brci_pool_copy(&c->pool, path, strlen(path)), .pool = &c->pool, .n = brc_file_count(c->file), .forced = forced};
+    brci_reader reader = {.file = c->file,
+                          .path = brci_pool_copy(&c->pool, path, strlen(path)),
+                          .pool = &c->pool,
+                          .n = brc_file_count(c->file),
+                          .forced = forced};
     reader.owner = calloc(reader.n + 1, sizeof *reader.owner);
     brc_status status = reader.owner == NULL ? brci_fail(err, BRC_MEMORY, 0, "out of memory") : BRC_OK;
     if (status == BRC_OK) {
@@ -158,7 +174,8 @@ static brc_status read_structure(const char *path, brc_dialect forced, brc_check
 
 /* --------------------------------------------------------------------------------------------- the interface */
 
-brc_status brc_checkpoint_open(const char *path, const brc_checkpoint_options *options, brc_checkpoint **checkpoint, brc_error *err) {
+brc_status brc_checkpoint_open(const char *path, const brc_checkpoint_options *options, brc_checkpoint **checkpoint,
+                               brc_error *err) {
     brc_open_options open = {.size = sizeof open, .copy = options == NULL ? 0 : options->copy};
     uint32_t dialect = options == NULL ? 0 : options->dialect;
     brc_dialect forced = dialect == 0 ? BRC_DIALECT_COUNT : (brc_dialect)(dialect - 1);
@@ -193,12 +210,17 @@ const brc_file *brc_checkpoint_file(const brc_checkpoint *c) { return c->file; }
 size_t brc_checkpoint_count(const brc_checkpoint *c) { return c->n; }
 const brc_entry *brc_checkpoint_at(const brc_checkpoint *c, size_t i) { return i < c->n ? c->entries[i] : NULL; }
 size_t brc_checkpoint_findings(const brc_checkpoint *c) { return c->n_findings; }
-const brc_finding *brc_checkpoint_finding(const brc_checkpoint *c, size_t i) { return i < c->n_findings ? &c->findings[i]->finding : NULL; }
+const brc_finding *brc_checkpoint_finding(const brc_checkpoint *c, size_t i) {
+    return i < c->n_findings ? &c->findings[i]->finding : NULL;
+}
 
-static int key_order(const void *key, const void *row) { return brci_natural_order(key, (*(const brc_entry *const *)row)->name); }
+static int key_order(const void *key, const void *row) {
+    return brci_natural_order(key, (*(const brc_entry *const *)row)->name);
+}
 
 const brc_entry *brc_checkpoint_find(const brc_checkpoint *c, const char *name) {
-    const brc_entry **found = name == NULL || c->n == 0 ? NULL : bsearch(name, c->entries, c->n, sizeof *c->entries, key_order);
+    const brc_entry **found =
+        name == NULL || c->n == 0 ? NULL : bsearch(name, c->entries, c->n, sizeof *c->entries, key_order);
     return found == NULL ? NULL : *found;
 }
 
@@ -206,17 +228,20 @@ brc_status brc_checkpoint_usable(const brc_checkpoint *c, brc_error *err) {
     for (size_t i = 0; i < c->n_findings; i++) {
         const brci_finding *f = c->findings[i];
         if (f->finding.severity >= BRC_AMBIGUITY)
-            return brci_fail(err, f->status, 0, "%s%s%s", f->finding.tensor, f->finding.tensor[0] == '\0' ? "" : ": ", f->finding.text);
+            return brci_fail(err, f->status, 0, "%s%s%s", f->finding.tensor, f->finding.tensor[0] == '\0' ? "" : ": ",
+                             f->finding.text);
     }
     return BRC_OK;
 }
 
 brc_status brc_checkpoint_load(const brc_checkpoint *c, const brc_entry *entry, brc_owned *tensor, brc_error *err) {
-    if (c == NULL || entry == NULL || tensor == NULL) return brci_fail(err, BRC_ARGUMENT, 0, "checkpoint, entry and tensor must be given");
+    if (c == NULL || entry == NULL || tensor == NULL)
+        return brci_fail(err, BRC_ARGUMENT, 0, "checkpoint, entry and tensor must be given");
     const brci_dialect *dialect = brci_dialect_of(entry->dialect);
     *tensor = (brc_owned){.tensor = entry->tensor};
     if (entry->tensor.format == BRC_NONE)
-        return brci_fail(err, BRC_UNSUPPORTED, 0, "%s: no scaled tensor%s%s", brci_clip(entry->name).text, entry->meaning[0] == '\0' ? "" : ": ", entry->meaning);
+        return brci_fail(err, BRC_UNSUPPORTED, 0, "%s: no scaled tensor%s%s", brci_clip(entry->name).text,
+                         entry->meaning[0] == '\0' ? "" : ": ", entry->meaning);
     if (entry->tensor.data == NULL && dialect->load != NULL) TRY(dialect->load(entry, tensor, err));
     brc_status status = brc_tensor_check(&tensor->tensor, err);
     if (status != BRC_OK) brc_release(tensor);

@@ -8,9 +8,9 @@
 
 /* Where a member stands among its neighbours, as positions in the text; NULL = there is none. */
 typedef struct place {
-    const char *before;                /* end of the value before it; of the last value, where it is not found */
-    const char *key, *value, *end;     /* its key, its value and the value's end */
-    const char *after;                 /* the key behind it */
+    const char *before;            /* end of the value before it; of the last value, where it is not found */
+    const char *key, *value, *end; /* its key, its value and the value's end */
+    const char *after;             /* the key behind it */
 } place;
 
 static const char *value_end(const brci_json *value) {
@@ -74,5 +74,7 @@ const char *brci_config_with(brci_pool *pool, const char *text, const char *key,
     if (!find(text, key, &p)) return NULL;
     if (p.key != NULL) return replaced(pool, text, p.value, p.end, value);
     const char *at = p.before != NULL ? p.before : strchr(text, '{') + 1;
-    return replaced(pool, text, at, at, brci_pool_print(pool, "%s\n  \"%s\": %s%s", p.before != NULL ? "," : "", key, value, p.before != NULL ? "" : "\n"));
+    return replaced(pool, text, at, at,
+                    brci_pool_print(pool, "%s\n  \"%s\": %s%s", p.before != NULL ? "," : "", key, value,
+                                    p.before != NULL ? "" : "\n"));
 }

@@ -6,8 +6,8 @@
 
 #include "dialect/pool.h"
 
-/* The text of a member's value; *value = NULL where the member is not there. 0 = the text is not one JSON object, or has
- * the member twice. Values are delimited, not read. */
+/* The text of a member's value; *value = NULL where the member is not there. 0 = the text is not one JSON object, or
+ * has the member twice. Values are delimited, not read. */
 int brci_config_member(const char *text, const char *key, const char **value, size_t *length);
 /* The text without a member (the same text if it is not there); NULL if it cannot be edited. */
 const char *brci_config_without(brci_pool *pool, const char *text, const char *key);

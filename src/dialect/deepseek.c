@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
- * DeepSeek's FP8 checkpoints (V3, V3.1 and those that transformers' FineGrainedFP8Config makes): X.weight F8_E4M3 [N,K] and
- * X.weight_scale_inv, which despite its name multiplies, one for each 128x128 block; edge blocks are partial. Scales are
- * F32 (BF16 in some), or exponents: F8_E8M0, or uint8 where the writer lacked the type. config.json's quantization_config
- * names the block; the shapes must agree with it. */
+ * DeepSeek's FP8 checkpoints (V3, V3.1 and those that transformers' FineGrainedFP8Config makes): X.weight F8_E4M3 [N,K]
+ * and X.weight_scale_inv, which despite its name multiplies, one for each 128x128 block; edge blocks are partial.
+ * Scales are F32 (BF16 in some), or exponents: F8_E8M0, or uint8 where the writer lacked the type. config.json's
+ * quantization_config names the block; the shapes must agree with it. */
 #include "dialect/dialect.h"
 
 #include <stdlib.h>
@@ -14,7 +14,8 @@ static const char scale_suffix[] = "_scale_inv";
 
 /* ------------------------------------------------------------------------------------------------- reading */
 
-/* weight_block_size of config.json: 1 = given, 0 = not given, -1 = something else stands there. null = per tensor = {0,0}. */
+/* weight_block_size of config.json: 1 = given, 0 = not given, -1 = something else stands there. null = per tensor =
+ * {0,0}. */
 static int config_block(const brci_reader *reader, uint32_t block[2]) {
     const json_t *size = json_object_get(reader->quantization, "weight_block_size");
     block[0] = block[1] = 0;
@@ -22,7 +23,8 @@ static int config_block(const brci_reader *reader, uint32_t block[2]) {
     if (json_is_null(size)) return 1;
     for (size_t i = 0; i < 2; i++) {
         const json_t *side = json_array_get(size, i);
-        if (json_array_size(size) != 2 || !json_is_integer(side) || json_integer_value(side) < 1 || json_integer_value(side) > INT32_MAX)
+        if (json_array_size(size) != 2 || !json_is_integer(side) || json_integer_value(side) < 1 ||
+            json_integer_value(side) > INT32_MAX)
             return -1;
         block[i] = (uint32_t)json_integer_value(side);
     }
@@ -40,7 +42,8 @@ static int fits(const brc_named_array *weight, const brc_named_array *scale, con
     uint32_t r = weight->rank;
     if (block[0] == 0) return is_scalar(scale);
     return scale->rank == r && (r == 2 || memcmp(weight->shape, scale->shape, (r - 2) * sizeof *weight->shape) == 0) &&
-           scale->shape[r - 2] == blocks(weight->shape[r - 2], block[0]) && scale->shape[r - 1] == blocks(weight->shape[r - 1], block[1]);
+           scale->shape[r - 2] == blocks(weight->shape[r - 2], block[0]) &&
+           scale->shape[r - 1] == blocks(weight->shape[r - 1], block[1]);
 }
 
 /* The same with rows and columns exchanged. */
@@ -57,40 +60,53 @@ static int possible(int64_t n, int64_t count) {
     return (n + side - 1) / side == count;
 }
 
-static const char *shape_of(brci_reader *reader, const brc_named_array *a) { return brci_pool_shape(reader->pool, a->rank, a->shape); }
+static const char *shape_of(brci_reader *reader, const brc_named_array *a) {
+    return brci_pool_shape(reader->pool, a->rank, a->shape);
+}
 
 /* Neither the config's block nor 128 gives the scale's shape, or they contradict each other. */
-static void refuse_shape(brci_reader *reader, brci_reading *reading, const brc_named_array *weight, const brc_named_array *scale,
-                         int given, const uint32_t block[2]) {
+static void refuse_shape(brci_reader *reader, brci_reading *reading, const brc_named_array *weight,
+                         const brc_named_array *scale, int given, const uint32_t block[2]) {
     const uint32_t usual[2] = {BLOCK, BLOCK};
     const char *w = shape_of(reader, weight), *s = shape_of(reader, scale);
-    const char *says = given ? brci_pool_print(reader->pool, "config.json's weight_block_size [%u,%u]", block[0], block[1]) : "128x128 blocks";
+    const char *says =
+        given ? brci_pool_print(reader->pool, "config.json's weight_block_size [%u,%u]", block[0], block[1])
+              : "128x128 blocks";
     const uint32_t *tried = given ? block : usual;
     if (given && block[0] == 0) says = "config.json's weight_block_size null (one scale a tensor)";
     if (given && (fits(weight, scale, usual) || is_scalar(scale)))
         brci_refuse(reader, reading, BRC_AMBIGUITY, BRC_AMBIGUOUS,
-                    brci_pool_print(reader->pool, "the scale %s of the weight %s fits %s, but %s contradicts it; correct one of them", s, w,
-                                     is_scalar(scale) ? "one scale for the tensor" : "128x128 blocks", says));
+                    brci_pool_print(reader->pool,
+                                    "the scale %s of the weight %s fits %s, but %s contradicts it; correct one of them",
+                                    s, w, is_scalar(scale) ? "one scale for the tensor" : "128x128 blocks", says));
     else if (fits_transposed(weight, scale, tried))
         brci_refuse(reader, reading, BRC_ERROR, BRC_SHAPE,
-                    brci_pool_print(reader->pool, "%s is transposed: %s of the weight %s give [%lld,%lld], the scale is %s", scale->name, says, w,
-                                     (long long)blocks(weight->shape[0], tried[0]), (long long)blocks(weight->shape[1], tried[1]), s));
+                    brci_pool_print(reader->pool,
+                                    "%s is transposed: %s of the weight %s give [%lld,%lld], the scale is %s",
+                                    scale->name, says, w, (long long)blocks(weight->shape[0], tried[0]),
+                                    (long long)blocks(weight->shape[1], tried[1]), s));
     else if (!given && weight->rank == 2 && scale->rank == 2 && possible(weight->shape[0], scale->shape[0]) &&
              possible(weight->shape[1], scale->shape[1]))
-        brci_refuse(reader, reading, BRC_AMBIGUITY, BRC_AMBIGUOUS,
-                    brci_pool_print(reader->pool, "the scale %s of the weight %s fits no 128x128 blocks, and several other sizes; put "
-                                                    "weight_block_size into config.json's quantization_config", s, w));
+        brci_refuse(
+            reader, reading, BRC_AMBIGUITY, BRC_AMBIGUOUS,
+            brci_pool_print(reader->pool,
+                            "the scale %s of the weight %s fits no 128x128 blocks, and several other sizes; put "
+                            "weight_block_size into config.json's quantization_config",
+                            s, w));
     else
         brci_refuse(reader, reading, BRC_ERROR, BRC_SHAPE,
-                    brci_pool_print(reader->pool, "the scale %s does not belong to the weight %s: it does not fit %s", s, w, says));
+                    brci_pool_print(reader->pool, "the scale %s does not belong to the weight %s: it does not fit %s",
+                                    s, w, says));
 }
 
 /* The block of a weight and its scale; 0 = refused. */
-static int find_block(brci_reader *reader, brci_reading *reading, const brc_named_array *weight, const brc_named_array *scale, uint32_t block[2]) {
+static int find_block(brci_reader *reader, brci_reading *reading, const brc_named_array *weight,
+                      const brc_named_array *scale, uint32_t block[2]) {
     static const uint32_t usual[2] = {BLOCK, BLOCK}, whole[2] = {0, 0};
     int given = config_block(reader, block);
     if (given < 0) {
-        brci_refuse(reader, reading, BRC_ERROR, BRC_MALFORMED, "config.json's weight_block_size is neither two positive numbers nor null");
+        brci_refuse(reader, reading, BRC_ERROR, BRC_MALFORMED,
+                    "config.json's weight_block_size is neither two positive numbers nor null");
         return 0;
     }
     if (given && fits(weight, scale, block)) return 1;
@@ -118,38 +134,47 @@ static brc_format find_scale_format(brci_reader *reader, brci_reading *reading, 
     case BRC_UINT8:
         if (!says_exponents(reader))
             brci_report(reader, BRC_WARNING, BRC_OK, reading->entry.name,
-                        brci_pool_print(reader->pool, "%s is U8 and read as exponents, 2^(byte - 127); config.json does not say so "
-                                                        "(scale_fmt \"ue8m0\")", scale->name));
+                        brci_pool_print(reader->pool,
+                                        "%s is U8 and read as exponents, 2^(byte - 127); config.json does not say so "
+                                        "(scale_fmt \"ue8m0\")",
+                                        scale->name));
         return BRC_E8M0;
     default:
         brci_refuse(reader, reading, BRC_ERROR, BRC_FORMAT,
-                    brci_pool_print(reader->pool, "%s is %s; a scale is F32, BF16, F16, F8_E8M0 or U8 (exponents)", scale->name, scale->dtype));
+                    brci_pool_print(reader->pool, "%s is %s; a scale is F32, BF16, F16, F8_E8M0 or U8 (exponents)",
+                                    scale->name, scale->dtype));
         return BRC_NONE;
     }
 }
 
 /* The weight's own format; 0 = refused. */
-static int check_weight(brci_reader *reader, brci_reading *reading, const brc_named_array *weight, const brc_named_array *scale) {
+static int check_weight(brci_reader *reader, brci_reading *reading, const brc_named_array *weight,
+                        const brc_named_array *scale) {
     const char *text = NULL;
     brc_status status = BRC_FORMAT;
     if (weight == NULL) {
-        text = brci_pool_print(reader->pool, "%s is a scale without its weight: %s is missing", scale->name, reading->entry.name);
+        text = brci_pool_print(reader->pool, "%s is a scale without its weight: %s is missing", scale->name,
+                               reading->entry.name);
         status = BRC_MALFORMED;
     } else if (weight->array.format == BRC_INT8 || weight->array.format == BRC_UINT8) {
-        text = brci_pool_print(reader->pool, "%s with %s: not read yet: deepseek's packed FP4 experts, or FP8 codes stored as bytes",
-                                brci_array_text(reader->pool, weight), brci_array_text(reader->pool, scale));
+        text = brci_pool_print(reader->pool,
+                               "%s with %s: not read yet: deepseek's packed FP4 experts, or FP8 codes stored as bytes",
+                               brci_array_text(reader->pool, weight), brci_array_text(reader->pool, scale));
         status = BRC_UNSUPPORTED;
     } else if (weight->array.format != BRC_E4M3) {
-        text = brci_pool_print(reader->pool, "%s is %s, yet %s is a scale for F8_E4M3 codes", weight->name, weight->dtype, scale->name);
+        text = brci_pool_print(reader->pool, "%s is %s, yet %s is a scale for F8_E4M3 codes", weight->name,
+                               weight->dtype, scale->name);
     } else if (weight->rank < 2 || weight->rank > BRC_MAX_RANK) {
-        text = brci_pool_print(reader->pool, "%s is %s; blocks need two dimensions", weight->name, brci_array_text(reader->pool, weight));
+        text = brci_pool_print(reader->pool, "%s is %s; blocks need two dimensions", weight->name,
+                               brci_array_text(reader->pool, weight));
         status = BRC_SHAPE;
     }
     if (text != NULL) brci_refuse(reader, reading, BRC_ERROR, status, text);
     return text == NULL;
 }
 
-static void read_tensor(brci_reader *reader, brci_reading *reading, const brc_named_array *weight, const brc_named_array *scale) {
+static void read_tensor(brci_reader *reader, brci_reading *reading, const brc_named_array *weight,
+                        const brc_named_array *scale) {
     brc_tensor *t = &reading->entry.tensor;
     brc_format scale_format;
     uint32_t block[2];
@@ -158,18 +183,31 @@ static void read_tensor(brci_reader *reader, brci_reading *reading, const brc_na
     if (scale_format == BRC_NONE) return;
     const brc_block sides = {block[0] != 0, block[0], block[1]};
     const brc_layout layout = block[0] == 0 ? BRC_PER_TENSOR : BRC_PER_BLOCK_MN;
-    *t = (brc_tensor){.size = sizeof *t, .format = BRC_E4M3, .rank = (uint8_t)weight->rank, .layout = (uint8_t)layout, .data = weight->array.data};
+    *t = (brc_tensor){.size = sizeof *t,
+                      .format = BRC_E4M3,
+                      .rank = (uint8_t)weight->rank,
+                      .layout = (uint8_t)layout,
+                      .data = weight->array.data};
     memcpy(t->shape, weight->shape, weight->rank * sizeof *t->shape);
     t->row_pitch = t->shape[t->rank - 1];
     t->scale = (brc_table){scale->array.data, (uint8_t)scale_format, BRC_KIND_MULTIPLIER, 0, sides};
-    t->recipe = (brc_recipe){.size = sizeof t->recipe, .id = BRC_RECIPE_UNKNOWN, .element = BRC_E4M3, .scale = (uint8_t)scale_format,
-                             .levels = 1, .layout = (uint8_t)layout, .pow2 = scale_format == BRC_F32 && says_exponents(reader),
-                             .partial = 1, .block = sides};
+    t->recipe = (brc_recipe){.size = sizeof t->recipe,
+                             .id = BRC_RECIPE_UNKNOWN,
+                             .element = BRC_E4M3,
+                             .scale = (uint8_t)scale_format,
+                             .levels = 1,
+                             .layout = (uint8_t)layout,
+                             .pow2 = scale_format == BRC_F32 && says_exponents(reader),
+                             .partial = 1,
+                             .block = sides};
     reading->entry.evidence =
-        block[0] == 0 ? brci_pool_print(reader->pool, "%s %s: one number", scale->name, brci_array_text(reader->pool, scale))
-                      : brci_pool_print(reader->pool, "%s %s = ceil(%s / [%u,%u])%s", scale->name, brci_array_text(reader->pool, scale),
-                                         shape_of(reader, weight), block[0], block[1],
-                                         json_object_get(reader->quantization, "weight_block_size") != NULL ? ", as config.json's weight_block_size says" : "");
+        block[0] == 0
+            ? brci_pool_print(reader->pool, "%s %s: one number", scale->name, brci_array_text(reader->pool, scale))
+            : brci_pool_print(reader->pool, "%s %s = ceil(%s / [%u,%u])%s", scale->name,
+                              brci_array_text(reader->pool, scale), shape_of(reader, weight), block[0], block[1],
+                              json_object_get(reader->quantization, "weight_block_size") != NULL
+                                  ? ", as config.json's weight_block_size says"
+                                  : "");
     brci_describe(reader->pool, &reading->entry);
 }
 
@@ -193,14 +231,18 @@ static brc_status read_all(brci_reader *reader, brc_error *err) {
 
 static brc_status store(const char *name, const brc_tensor *t, brci_store *store, brc_error *err) {
     const brc_block b = t->scale.block;
-    if (t->format != BRC_E4M3 || b.batch != 1 || b.rows != BLOCK || b.cols != BLOCK || t->scale.kind != BRC_KIND_MULTIPLIER ||
-        (t->scale.format != BRC_F32 && t->scale.format != BRC_E8M0) || t->global.format != BRC_NONE || t->zero.format != BRC_NONE)
+    if (t->format != BRC_E4M3 || b.batch != 1 || b.rows != BLOCK || b.cols != BLOCK ||
+        t->scale.kind != BRC_KIND_MULTIPLIER || (t->scale.format != BRC_F32 && t->scale.format != BRC_E8M0) ||
+        t->global.format != BRC_NONE || t->zero.format != BRC_NONE)
         return brci_fail(err, BRC_UNSUPPORTED, 0,
-                         "deepseek stores e4m3 in 128x128 blocks with f32 or e8m0 scales and nothing else; use the recipe fp8-block128");
+                         "deepseek stores e4m3 in 128x128 blocks with f32 or e8m0 scales and nothing else; use the "
+                         "recipe fp8-block128");
     brci_stored *data = &store->arrays[store->n++], *scale = &store->arrays[store->n++];
-    *data = (brci_stored){.name = name, .format = t->format, .rank = t->rank, .part = BRCI_DATA};
+    *data = (brci_stored){.name = name, .format = t->format, .rank = t->rank, .buffer = BRCI_DATA};
     memcpy(data->shape, t->shape, sizeof data->shape);
-    *scale = (brci_stored){.name = brci_pool_print(store->pool, "%s%s", name, scale_suffix), .format = t->scale.format, .part = BRCI_SCALE};
+    *scale = (brci_stored){.name = brci_pool_print(store->pool, "%s%s", name, scale_suffix),
+                           .format = t->scale.format,
+                           .buffer = BRCI_SCALE};
     return brci_table_shape(t, b, &scale->rank, scale->shape, err);
 }
 
@@ -215,10 +257,11 @@ static json_t *kept_modules(const brci_summary *summary) {
 }
 
 static const char *config(brci_pool *pool, const brci_summary *summary) {
-    json_t *object = json_pack("{s:s, s:s, s:s, s:[i,i]}", "quant_method", "fp8", "fmt", "e4m3", "activation_scheme", "dynamic",
-                               "weight_block_size", (int)BLOCK, (int)BLOCK);
+    json_t *object = json_pack("{s:s, s:s, s:s, s:[i,i]}", "quant_method", "fp8", "fmt", "e4m3", "activation_scheme",
+                               "dynamic", "weight_block_size", (int)BLOCK, (int)BLOCK);
     json_t *modules = kept_modules(summary);
-    if (summary->recipe->pow2 || summary->recipe->scale == BRC_E8M0) json_object_set_new(object, "scale_fmt", json_string("ue8m0"));
+    if (summary->recipe->pow2 || summary->recipe->scale == BRC_E8M0)
+        json_object_set_new(object, "scale_fmt", json_string("ue8m0"));
     if (json_array_size(modules) > 0) json_object_set(object, "modules_to_not_convert", modules);
     json_decref(modules);
     char *text = object == NULL ? NULL : json_dumps(object, JSON_INDENT(2));
@@ -228,4 +271,5 @@ static const char *config(brci_pool *pool, const brci_summary *summary) {
     return made;
 }
 
-const brci_dialect brci_dialect_DEEPSEEK = {.scale_suffix = scale_suffix, .read = read_all, .store = store, .config = config};
+const brci_dialect brci_dialect_DEEPSEEK = {
+    .scale_suffix = scale_suffix, .read = read_all, .store = store, .config = config};

@@ -5,7 +5,8 @@
  * and a scaled tensor into arrays to be written. It never sees files.
  *
  * Reading: every dialect proposes; nothing is taken. What two dialects claim becomes an ambiguity, what none claims is
- * compared with recognise.def, and the rest is plain. So a dialect states what it sees, whole or broken, and no more. */
+ * compared with recognise.def, and the rest is plain. So a dialect states what it sees, whole or broken, and no more.
+ */
 #ifndef BRCI_DIALECT_H
 #define BRCI_DIALECT_H
 
@@ -22,15 +23,15 @@
 
 /* Arrays that are one tensor, as a dialect proposes. */
 typedef struct brci_reading {
-    brc_entry entry;                       /* tensor.format NONE = seen, but it cannot be read */
+    brc_entry entry; /* tensor.format NONE = seen, but it cannot be read */
     brc_part parts[BRCI_MAX_PARTS];
-    int dropped;                           /* merged into another reading */
+    int dropped; /* merged into another reading */
     struct brci_reading *next;
 } brci_reading;
 
 typedef struct brci_finding {
     brc_finding finding;
-    brc_status status;                     /* what a command that must stop returns */
+    brc_status status; /* what a command that must stop returns */
     struct brci_finding *next;
 } brci_finding;
 
@@ -39,16 +40,16 @@ typedef struct brci_reader {
     const brc_file *file;
     const char *path;
     brci_pool *pool;
-    size_t n;                              /* arrays */
-    brci_reading **owner;                  /* [n] the reading that holds an array; NULL = none yet */
+    size_t n;             /* arrays */
+    brci_reading **owner; /* [n] the reading that holds an array; NULL = none yet */
     brci_reading *first, *last;
     size_t readings;
     brci_finding *first_finding, *last_finding;
     size_t findings;
-    const char *method;                    /* quant_method of config.json; NULL = none */
-    json_t *quantization;                  /* its quantization_config; NULL = none */
-    brc_dialect forced;                    /* BRC_DIALECT_COUNT = by evidence */
-    char *scratch;                         /* for composed names */
+    const char *method;   /* quant_method of config.json; NULL = none */
+    json_t *quantization; /* its quantization_config; NULL = none */
+    brc_dialect forced;   /* BRC_DIALECT_COUNT = by evidence */
+    char *scratch;        /* for composed names */
     size_t scratch_room;
 } brci_reader;
 
@@ -61,14 +62,15 @@ brci_reading **brci_owner(brci_reader *reader, const brc_named_array *array);
 /* A new reading; NULL when out of memory (which the reader's pool remembers). */
 brci_reading *brci_propose(brci_reader *reader, brc_dialect dialect, const char *name, size_t length);
 /* Adds the array called stem + suffix as a part; NULL if there is none. */
-const brc_named_array *brci_take(brci_reader *reader, brci_reading *reading, const char *role, const char *stem, size_t length,
-                                 const char *suffix);
+const brc_named_array *brci_take(brci_reader *reader, brci_reading *reading, const char *role, const char *stem,
+                                 size_t length, const char *suffix);
 /* The part with a role; NULL if there is none. */
 const brc_named_array *brci_part(const brc_entry *entry, const char *role);
 /* Reports something about a tensor ("" = the file). */
 void brci_report(brci_reader *reader, brc_severity severity, brc_status status, const char *tensor, const char *text);
 /* The same, and the reading cannot be used. */
-void brci_refuse(brci_reader *reader, brci_reading *reading, brc_severity severity, brc_status status, const char *text);
+void brci_refuse(brci_reader *reader, brci_reading *reading, brc_severity severity, brc_status status,
+                 const char *text);
 /* Fills in the entry's meaning (and its recipe where the dialect gave none) from the tensor. */
 void brci_describe(brci_pool *pool, brc_entry *entry);
 /* "F8_E4M3 [140,264]" */
@@ -77,28 +79,32 @@ const char *brci_array_text(brci_pool *pool, const brc_named_array *array);
 /* ------------------------------------------------------------------------------------------------- geometry */
 
 /* Shape of a table beside its tensor: [] for one number, else the leading dimensions and the blocks of each axis. */
-brc_status brci_table_shape(const brc_tensor *tensor, brc_block block, int *rank, int64_t shape[BRC_MAX_RANK], brc_error *err);
+brc_status brci_table_shape(const brc_tensor *tensor, brc_block block, int *rank, int64_t shape[BRC_MAX_RANK],
+                            brc_error *err);
 /* Whether two shapes are the same. */
 int brci_same_shape(int64_t rank_a, const int64_t *a, int64_t rank_b, const int64_t *b);
 
 /* ------------------------------------------------------------------------------------------------- writing */
 
-/* An array as a dialect stores it. Without `pack` its bytes are those of `part` of the tensor. */
+/* A buffer of a scaled tensor. */
+typedef enum brci_buffer { BRCI_DATA, BRCI_SCALE, BRCI_GLOBAL, BRCI_ZERO, BRCI_GROUP_INDEX } brci_buffer;
+
+/* An array as a dialect stores it. Without `pack` its bytes are those of one buffer of the tensor. */
 typedef struct brci_stored {
     const char *name;
-    uint8_t format;                        /* brc_format */
+    uint8_t format; /* brc_format */
     int rank;
     int64_t shape[BRC_MAX_RANK];
-    enum { BRCI_DATA, BRCI_SCALE, BRCI_GLOBAL, BRCI_ZERO, BRCI_GROUP_INDEX } part;
+    brci_buffer buffer;
     brc_status (*pack)(const brc_tensor *tensor, void *bytes, brc_error *err);
 } brci_stored;
 
 /* How one tensor is stored. */
 typedef struct brci_store {
-    brci_pool *pool;                     /* for names and texts */
+    brci_pool *pool; /* for names and texts */
     brci_stored arrays[BRCI_MAX_PARTS];
     size_t n;
-    const char *key, *value;               /* a pair of __metadata__; NULL = none */
+    const char *key, *value; /* a pair of __metadata__; NULL = none */
 } brci_store;
 
 /* Bytes of a stored array: its formats are of whole bytes. */
@@ -107,13 +113,13 @@ int64_t brci_stored_bytes(const brci_stored *stored);
 /* What a dialect may need to say in config.json. */
 typedef struct brci_summary {
     const brc_recipe *recipe;
-    const char *const *kept;               /* 2-D weights that stayed in high precision */
+    const char *const *kept; /* 2-D weights that stayed in high precision */
     size_t n_kept;
 } brci_summary;
 
 typedef struct brci_dialect {
-    const char *scale_suffix;              /* codes without an array of this suffix are a fault; NULL = no such rule */
-    uint8_t signed_scales;                 /* 1 = negative scales are normal */
+    const char *scale_suffix; /* codes without an array of this suffix are a fault; NULL = no such rule */
+    uint8_t signed_scales;    /* 1 = negative scales are normal */
     brc_status (*read)(brci_reader *reader, brc_error *err);
     /* The tensor of an entry whose `tensor.data` is NULL, rearranged into memory; NULL = never needed. */
     brc_status (*load)(const brc_entry *entry, brc_owned *tensor, brc_error *err);
@@ -121,8 +127,8 @@ typedef struct brci_dialect {
     brc_status (*store)(const char *name, const brc_tensor *tensor, brci_store *store, brc_error *err);
     /* Text of config.json's quantization_config, in the pool; NULL = the dialect has none. */
     const char *(*config)(brci_pool *pool, const brci_summary *summary);
-    /* Bytes at the start of a key of __metadata__ that are the name of the tensor it describes, so that it goes when the
-     * tensor is dequantized; -1 = it describes none. NULL = this dialect describes nothing there. */
+    /* Bytes at the start of a key of __metadata__ that are the name of the tensor it describes, so that it goes when
+     * the tensor is dequantized; -1 = it describes none. NULL = this dialect describes nothing there. */
     int64_t (*describes)(const char *key);
 } brci_dialect;
 

@@ -5,7 +5,8 @@
 #include <string.h>
 
 static const brc_dialect_info infos[BRC_DIALECT_COUNT] = {
-#define DIALECT(id, name, text, reads, writes) [BRC_DIALECT_##id] = {sizeof(brc_dialect_info), name, text, reads, writes},
+#define DIALECT(id, name, text, reads, writes)                                                                         \
+    [BRC_DIALECT_##id] = {sizeof(brc_dialect_info), name, text, reads, writes},
 #include "breccia/dialects.def"
 #undef DIALECT
 };
@@ -37,4 +38,6 @@ brc_dialect brc_dialect_find(const char *name) {
     return (brc_dialect)i;
 }
 
-const brci_dialect *brci_dialect_of(brc_dialect dialect) { return (unsigned)dialect < BRC_DIALECT_COUNT ? dialects[dialect] : NULL; }
+const brci_dialect *brci_dialect_of(brc_dialect dialect) {
+    return (unsigned)dialect < BRC_DIALECT_COUNT ? dialects[dialect] : NULL;
+}

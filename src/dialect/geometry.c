@@ -5,7 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-brc_status brci_table_shape(const brc_tensor *tensor, brc_block block, int *rank, int64_t shape[BRC_MAX_RANK], brc_error *err) {
+brc_status brci_table_shape(const brc_tensor *tensor, brc_block block, int *rank, int64_t shape[BRC_MAX_RANK],
+                            brc_error *err) {
     int64_t counts[3];
     int leading = tensor->rank > 2 ? tensor->rank - 2 : 0, n = 0;
     TRY(brc_block_counts(tensor->rank, tensor->shape, block, counts, err));

@@ -22,8 +22,8 @@ static const char *global_text(brci_pool *pool, const brc_table *global, const c
 /* Tables are told apart by format: their pointers may still be missing. */
 static const char *value_text(brci_pool *pool, const brc_tensor *t) {
     const char *sign = t->scale.kind == BRC_KIND_DIVISOR ? "/" : "*";
-    const char *scale = t->global.format != BRC_NONE ? global_text(pool, &t->global, sign)
-                                                     : brci_pool_print(pool, "%s scale", sign);
+    const char *scale =
+        t->global.format != BRC_NONE ? global_text(pool, &t->global, sign) : brci_pool_print(pool, "%s scale", sign);
     if (t->zero.format == BRC_NONE) return brci_pool_print(pool, "value = element %s", scale);
     if (t->zero.kind == BRC_KIND_REAL) return brci_pool_print(pool, "value = element %s + zero_point", scale);
     return brci_pool_print(pool, "value = (element - zero_point) %s", scale);
@@ -36,13 +36,15 @@ static const char *recipe_text(brci_pool *pool, const brc_tensor *t) {
         return brci_pool_print(pool, "%s", text);
     }
     return brci_pool_print(pool, "%s, %s per %s", brc_format_get((brc_format)t->format)->name,
-                            brc_format_get((brc_format)t->scale.format)->name, block_text(pool, t->scale.block, t->rank));
+                           brc_format_get((brc_format)t->scale.format)->name,
+                           block_text(pool, t->scale.block, t->rank));
 }
 
 void brci_describe(brci_pool *pool, brc_entry *entry) {
     const brc_tensor *t = &entry->tensor;
     const char *block = block_text(pool, t->scale.block, t->rank);
-    entry->meaning = brci_pool_print(pool, "%s; one scale for %s %s%s", value_text(pool, t), strcmp(block, "tensor") == 0 ? "the" : "each", block,
-                                      t->scale.format == BRC_E8M0 ? "; a scale byte b is 2^(b - 127)" : "");
+    entry->meaning = brci_pool_print(pool, "%s; one scale for %s %s%s", value_text(pool, t),
+                                     strcmp(block, "tensor") == 0 ? "the" : "each", block,
+                                     t->scale.format == BRC_E8M0 ? "; a scale byte b is 2^(b - 127)" : "");
     if (entry->recipe[0] == '\0') entry->recipe = recipe_text(pool, t);
 }

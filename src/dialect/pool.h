@@ -8,7 +8,7 @@
 
 typedef struct brci_pool {
     brci_arena arena;
-    int failed;                         /* 1 = out of memory at least once */
+    int failed; /* 1 = out of memory at least once */
 } brci_pool;
 
 /* Zeroed; NULL when out of memory. */

@@ -52,10 +52,11 @@ brci_reading *brci_propose(brci_reader *reader, brc_dialect dialect, const char 
     return reading;
 }
 
-const brc_named_array *brci_take(brci_reader *reader, brci_reading *reading, const char *role, const char *stem, size_t length,
-                                 const char *suffix) {
+const brc_named_array *brci_take(brci_reader *reader, brci_reading *reading, const char *role, const char *stem,
+                                 size_t length, const char *suffix) {
     const brc_named_array *array = brci_sibling(reader, stem, length, suffix);
-    if (array != NULL && reading->entry.n_parts < BRCI_MAX_PARTS) reading->parts[reading->entry.n_parts++] = (brc_part){role, array};
+    if (array != NULL && reading->entry.n_parts < BRCI_MAX_PARTS)
+        reading->parts[reading->entry.n_parts++] = (brc_part){role, array};
     return array;
 }
 
@@ -71,8 +72,8 @@ static const char *file_of(brci_reader *reader, const char *tensor) {
     return array == NULL ? reader->path : brc_file_shard_path(reader->file, array->shard);
 }
 
-static void report_in(brci_reader *reader, const char *file, brc_severity severity, brc_status status, const char *tensor,
-                      const char *text) {
+static void report_in(brci_reader *reader, const char *file, brc_severity severity, brc_status status,
+                      const char *tensor, const char *text) {
     brci_finding *made = brci_pool_alloc(reader->pool, sizeof *made);
     if (made == NULL) return;
     *made = (brci_finding){{severity, file, tensor, text}, status, NULL};
@@ -86,9 +87,11 @@ void brci_report(brci_reader *reader, brc_severity severity, brc_status status, 
     report_in(reader, file_of(reader, tensor), severity, status, tensor, text);
 }
 
-void brci_refuse(brci_reader *reader, brci_reading *reading, brc_severity severity, brc_status status, const char *text) {
+void brci_refuse(brci_reader *reader, brci_reading *reading, brc_severity severity, brc_status status,
+                 const char *text) {
     const brc_entry *entry = &reading->entry;
-    const char *file = entry->n_parts == 0 ? reader->path : brc_file_shard_path(reader->file, entry->parts[0].array->shard);
+    const char *file =
+        entry->n_parts == 0 ? reader->path : brc_file_shard_path(reader->file, entry->parts[0].array->shard);
     reading->entry.tensor = (brc_tensor){.size = sizeof(brc_tensor)};
     reading->entry.meaning = text;
     report_in(reader, file, severity, status, entry->name, text);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Tensors of dialects that are not read yet: found by recognise.def and named, never passed over. Also codes without any
- * scale, and a config that contradicts the names. */
+ * Tensors of dialects that are not read yet: found by recognise.def and named, never passed over. Also codes without
+ * any scale, and a config that contradicts the names. */
 #include "dialect/dialect.h"
 
 #include <stdlib.h>
@@ -17,7 +17,8 @@ typedef struct pattern {
 } pattern;
 
 static const pattern patterns[] = {
-#define PATTERN(suffix, entry, role, needs, kind, numbers, dialects) {suffix, entry, role, needs, kind, numbers, dialects},
+#define PATTERN(suffix, entry, role, needs, kind, numbers, dialects)                                                   \
+    {suffix, entry, role, needs, kind, numbers, dialects},
 #define METHOD(word, dialect)
 #include "dialect/recognise.def"
 };
@@ -41,7 +42,7 @@ typedef struct match {
 typedef struct group {
     const match *matches;
     size_t n;
-    const brc_named_array *data;       /* the array called as the entry, or the one with the codes */
+    const brc_named_array *data; /* the array called as the entry, or the one with the codes */
     int codes, decides, companion_only, shared_only;
     uint32_t dialects;
 } group;
@@ -70,7 +71,10 @@ static const char *dialect_names(brci_pool *pool, uint32_t dialects) {
     for (unsigned i = 0; i < BRC_DIALECT_COUNT; i++) {
         if (!(dialects >> i & 1)) continue;
         uint32_t rest = dialects & ~((2u << i) - 1);
-        text = brci_pool_print(pool, "%s%s%s", text, brc_dialect_get((brc_dialect)i)->name, rest == 0 ? "" : (rest & (rest - 1)) == 0 ? " or " : ", ");
+        text = brci_pool_print(pool, "%s%s%s", text, brc_dialect_get((brc_dialect)i)->name,
+                               rest == 0                  ? ""
+                               : (rest & (rest - 1)) == 0 ? " or "
+                                                          : ", ");
     }
     return text;
 }
@@ -112,10 +116,12 @@ static void absorb(brci_reader *reader, brci_reading *reading, const group *g) {
 }
 
 static void take_group(brci_reader *reader, const group *g) {
-    const char *entry = g->matches[0].entry, *names = dialect_names(reader->pool, g->dialects), *arrays = array_names(reader->pool, g);
+    const char *entry = g->matches[0].entry, *names = dialect_names(reader->pool, g->dialects),
+               *arrays = array_names(reader->pool, g);
     unsigned first = 0;
     while (first < BRC_DIALECT_COUNT && !(g->dialects >> first & 1)) first++;
-    brci_reading *reading = brci_propose(reader, first < BRC_DIALECT_COUNT ? (brc_dialect)first : BRC_DIALECT_PLAIN, entry, strlen(entry));
+    brci_reading *reading =
+        brci_propose(reader, first < BRC_DIALECT_COUNT ? (brc_dialect)first : BRC_DIALECT_PLAIN, entry, strlen(entry));
     if (reading == NULL) return;
     if (g->data != NULL && !g->codes && brci_take(reader, reading, "data", entry, strlen(entry), "") != NULL)
         *brci_owner(reader, g->data) = reading;
@@ -125,7 +131,8 @@ static void take_group(brci_reader *reader, const group *g) {
         brci_refuse(reader, reading, BRC_ERROR, BRC_MALFORMED,
                     brci_pool_print(reader->pool, "%s: a scale (%s) whose weight is missing", arrays, names));
     else
-        brci_refuse(reader, reading, BRC_ERROR, BRC_UNSUPPORTED, brci_pool_print(reader->pool, "not read yet: %s (%s)", names, arrays));
+        brci_refuse(reader, reading, BRC_ERROR, BRC_UNSUPPORTED,
+                    brci_pool_print(reader->pool, "not read yet: %s (%s)", names, arrays));
 }
 
 /* What to say of a group that makes no tensor: its arrays travel as plain ones. */
@@ -137,10 +144,11 @@ static void report_loose(brci_reader *reader, const group *g) {
             brci_report(reader, BRC_NOTE, BRC_OK, array->name, "scale of a key/value cache: kept as it is");
         else if (g->decides)
             brci_report(reader, BRC_WARNING, BRC_OK, array->name,
-                        brci_pool_print(reader->pool, "looks like a scale (%s), but %s is %s, not codes", dialect_names(reader->pool, g->dialects),
-                                        g->data->name, g->data->dtype));
+                        brci_pool_print(reader->pool, "looks like a scale (%s), but %s is %s, not codes",
+                                        dialect_names(reader->pool, g->dialects), g->data->name, g->data->dtype));
         else
-            brci_report(reader, BRC_WARNING, BRC_OK, array->name, "belongs to a quantization of activations, but its weight is not quantized");
+            brci_report(reader, BRC_WARNING, BRC_OK, array->name,
+                        "belongs to a quantization of activations, but its weight is not quantized");
     }
 }
 
@@ -152,7 +160,8 @@ static void judge(brci_reader *reader, const group *g) {
         if (!g->decides || owner->entry.tensor.format == BRC_NONE) return;
         if (reader->forced != BRC_DIALECT_COUNT)
             brci_report(reader, BRC_NOTE, BRC_OK, owner->entry.name,
-                        brci_pool_print(reader->pool, "%s is not used: read as %s, as asked", arrays, brc_dialect_get(owner->entry.dialect)->name));
+                        brci_pool_print(reader->pool, "%s is not used: read as %s, as asked", arrays,
+                                        brc_dialect_get(owner->entry.dialect)->name));
         else
             brci_refuse(reader, owner, BRC_AMBIGUITY, BRC_AMBIGUOUS,
                         brci_pool_print(reader->pool, "two readings fit: %s (%s), or %s (%s); say which with --from",
@@ -164,10 +173,9 @@ static void judge(brci_reader *reader, const group *g) {
         (g->data != NULL && !g->codes && !holds_codes(g->data))) {
         if (reader->forced == BRC_DIALECT_PLAIN && g->decides)
             brci_report(reader, BRC_WARNING, BRC_OK, g->matches[0].entry,
-                        brci_pool_print(reader->pool, "read as plain, as asked, though %s looks like %s", array_names(reader->pool, g),
-                                        dialect_names(reader->pool, g->dialects)));
-        else
-            report_loose(reader, g);
+                        brci_pool_print(reader->pool, "read as plain, as asked, though %s looks like %s",
+                                        array_names(reader->pool, g), dialect_names(reader->pool, g->dialects)));
+        else report_loose(reader, g);
         return;
     }
     take_group(reader, g);
@@ -195,13 +203,19 @@ static void report_method(brci_reader *reader) {
     brc_dialect method = method_dialect(reader);
     if (reader->method == NULL || reader->forced != BRC_DIALECT_COUNT) return;
     for (brci_reading *r = reader->first; r != NULL; r = r->next)
-        if (!r->dropped && r->entry.dialect == BRC_DIALECT_DEEPSEEK && r->entry.tensor.format != BRC_NONE && method != BRC_DIALECT_DEEPSEEK)
-            brci_refuse(reader, r, BRC_AMBIGUITY, BRC_AMBIGUOUS,
-                        brci_pool_print(reader->pool, "its names are deepseek's (%s), but config.json's quant_method is \"%s\"; say which with --from",
-                                        r->entry.evidence, reader->method));
+        if (!r->dropped && r->entry.dialect == BRC_DIALECT_DEEPSEEK && r->entry.tensor.format != BRC_NONE &&
+            method != BRC_DIALECT_DEEPSEEK)
+            brci_refuse(
+                reader, r, BRC_AMBIGUITY, BRC_AMBIGUOUS,
+                brci_pool_print(
+                    reader->pool,
+                    "its names are deepseek's (%s), but config.json's quant_method is \"%s\"; say which with --from",
+                    r->entry.evidence, reader->method));
     if (reader->readings == 0)
         brci_report(reader, BRC_WARNING, BRC_OK, "",
-                    brci_pool_print(reader->pool, "config.json's quant_method is \"%s\", but no tensor of that kind was found", reader->method));
+                    brci_pool_print(reader->pool,
+                                    "config.json's quant_method is \"%s\", but no tensor of that kind was found",
+                                    reader->method));
 }
 
 brc_status brci_recognise(brci_reader *reader, brc_error *err) {
@@ -211,7 +225,8 @@ brc_status brci_recognise(brci_reader *reader, brc_error *err) {
     for (size_t i = 0; i < reader->n; i++) {
         const brc_named_array *array = brc_file_at(reader->file, i);
         const pattern *p = reader->owner[i] != NULL ? NULL : find_pattern(reader, array, &stem);
-        if (p != NULL) matches[n++] = (match){brci_pool_print(reader->pool, "%.*s%s", (int)stem, array->name, p->entry), array, p};
+        if (p != NULL)
+            matches[n++] = (match){brci_pool_print(reader->pool, "%.*s%s", (int)stem, array->name, p->entry), array, p};
     }
     qsort(matches, n, sizeof *matches, by_entry);
     for (size_t i = 0, end; i < n; i = end) {
@@ -238,7 +253,8 @@ static const char *expected_suffix(const brci_reader *reader) {
 static void report_codes(brci_reader *reader, const brc_named_array *array, const char *suffix) {
     brci_reading *reading;
     if (reader->forced == BRC_DIALECT_PLAIN) {
-        brci_report(reader, BRC_NOTE, BRC_OK, array->name, brci_pool_print(reader->pool, "%s without a scale, read as plain numbers, as asked", array->dtype));
+        brci_report(reader, BRC_NOTE, BRC_OK, array->name,
+                    brci_pool_print(reader->pool, "%s without a scale, read as plain numbers, as asked", array->dtype));
         return;
     }
     reading = brci_propose(reader, BRC_DIALECT_PLAIN, array->name, strlen(array->name));
@@ -247,11 +263,15 @@ static void report_codes(brci_reader *reader, const brc_named_array *array, cons
     *brci_owner(reader, array) = reading;
     if (suffix != NULL)
         brci_refuse(reader, reading, BRC_ERROR, BRC_MALFORMED,
-                    brci_pool_print(reader->pool, "%s, but its scale %s%s is missing: without it the data means nothing", array->dtype, array->name, suffix));
+                    brci_pool_print(reader->pool,
+                                    "%s, but its scale %s%s is missing: without it the data means nothing",
+                                    array->dtype, array->name, suffix));
     else
         brci_refuse(reader, reading, BRC_AMBIGUITY, BRC_AMBIGUOUS,
-                    brci_pool_print(reader->pool, "%s without a scale: either a plain cast (value = element), or the scale was lost; "
-                                                  "--from plain reads it as it is", array->dtype));
+                    brci_pool_print(reader->pool,
+                                    "%s without a scale: either a plain cast (value = element), or the scale was lost; "
+                                    "--from plain reads it as it is",
+                                    array->dtype));
 }
 
 void brci_report_bare(brci_reader *reader) {
@@ -260,9 +280,11 @@ void brci_report_bare(brci_reader *reader) {
         const brc_named_array *array = brc_file_at(reader->file, i);
         const brc_format_info *f = brc_format_get((brc_format)array->array.format);
         if (reader->owner[i] != NULL || f == NULL) continue;
-        if (f->role == BRC_ELEMENT && (f->family == BRC_FLOAT || f->family == BRC_EXPONENT)) report_codes(reader, array, suffix);
+        if (f->role == BRC_ELEMENT && (f->family == BRC_FLOAT || f->family == BRC_EXPONENT))
+            report_codes(reader, array, suffix);
         else if (array->rank >= 2 && holds_codes(array) && brci_stem(array->name, "weight") >= 0)
             brci_report(reader, BRC_WARNING, BRC_OK, array->name,
-                        brci_pool_print(reader->pool, "%s without a scale that is known here: carried as it is", brci_array_text(reader->pool, array)));
+                        brci_pool_print(reader->pool, "%s without a scale that is known here: carried as it is",
+                                        brci_array_text(reader->pool, array)));
     }
 }

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  * A checkpoint of one tensor through every recipe and back, for memory checkers; the numbers are tested in Python. */
+#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <cmocka.h>
 
 #include "breccia/breccia_file.h"
 
@@ -49,8 +49,10 @@ static brc_checkpoint *opened(int which) {
     return c;
 }
 
-static brc_status quantize(const brc_recipe *recipe, brc_dialect dialect, brc_progress progress, uint32_t overwrite, brc_error *err) {
-    const brc_quantize_options options = {.size = sizeof options, .recipe = recipe, .dialect = dialect, .overwrite = overwrite, .progress = progress};
+static brc_status quantize(const brc_recipe *recipe, brc_dialect dialect, brc_progress progress, uint32_t overwrite,
+                           brc_error *err) {
+    const brc_quantize_options options = {
+        .size = sizeof options, .recipe = recipe, .dialect = dialect, .overwrite = overwrite, .progress = progress};
     brc_checkpoint *c = opened(PLAIN);
     brc_status status = brc_quantize_checkpoint(c, paths[LOW], &options, err);
     brc_checkpoint_close(c);
@@ -133,6 +135,7 @@ static int end(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_every_recipe), cmocka_unit_test(test_failures_leave_nothing)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_every_recipe),
+                                       cmocka_unit_test(test_failures_leave_nothing)};
     return cmocka_run_group_tests(tests, begin, end);
 }

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Opening, loading and closing, for memory checkers; what the numbers mean is tested in Python. */
+#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <cmocka.h>
 
 #include "breccia/breccia_file.h"
 
@@ -62,11 +62,17 @@ static void test_faults_are_findings(void **state) {
         size_t bytes;
         brc_status status;
     } cases[] = {
-        {"{\"w.data\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[0,4]},\"__metadata__\":{\"w.config\":\"{\\\"recipe\\\": \\\"layout\\\"\"}}", 4, BRC_MALFORMED},
-        {"{\"w\":{\"dtype\":\"F8_E4M3\",\"shape\":[2,2],\"data_offsets\":[0,4]},\"w_scale_inv\":{\"dtype\":\"F32\",\"shape\":[3],\"data_offsets\":[4,16]}}", 16, BRC_SHAPE},
+        {"{\"w.data\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[0,4]},\"__metadata__\":{\"w.config\":\"{"
+         "\\\"recipe\\\": \\\"layout\\\"\"}}",
+         4, BRC_MALFORMED},
+        {"{\"w\":{\"dtype\":\"F8_E4M3\",\"shape\":[2,2],\"data_offsets\":[0,4]},\"w_scale_inv\":{\"dtype\":\"F32\","
+         "\"shape\":[3],\"data_offsets\":[4,16]}}",
+         16, BRC_SHAPE},
         {"{\"w.qweight\":{\"dtype\":\"I32\",\"shape\":[1,1],\"data_offsets\":[0,4]}}", 4, BRC_UNSUPPORTED},
-        {"{\"w.weight\":{\"dtype\":\"F8_E4M3\",\"shape\":[1,1],\"data_offsets\":[0,1]},\"w.weight_scale\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[1,2]},"
-         "\"w.weight_scale_inv\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[2,3]}}", 3, BRC_AMBIGUOUS},
+        {"{\"w.weight\":{\"dtype\":\"F8_E4M3\",\"shape\":[1,1],\"data_offsets\":[0,1]},\"w.weight_scale\":{\"dtype\":"
+         "\"U8\",\"shape\":[1],\"data_offsets\":[1,2]},"
+         "\"w.weight_scale_inv\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[2,3]}}",
+         3, BRC_AMBIGUOUS},
     };
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -85,7 +91,8 @@ static void test_faults_are_findings(void **state) {
 }
 
 static void test_arguments(void **state) {
-    const brc_checkpoint_options unknown = {.size = sizeof unknown, .dialect = 1 + BRC_DIALECT_COUNT}, unread = {.size = sizeof unread, .dialect = 1 + BRC_DIALECT_GPTQ};
+    const brc_checkpoint_options unknown = {.size = sizeof unknown, .dialect = 1 + BRC_DIALECT_COUNT},
+                                 unread = {.size = sizeof unread, .dialect = 1 + BRC_DIALECT_GPTQ};
     brc_checkpoint *c = (brc_checkpoint *)&c;
     (void)state;
     assert_int_equal(brc_checkpoint_open(NULL, NULL, &c, NULL), BRC_ARGUMENT);

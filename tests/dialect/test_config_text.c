@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  * One member of config.json comes or goes, every other byte stays. */
+#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <cmocka.h>
 
 #include "dialect/config_text.h"
 
@@ -22,7 +22,8 @@ static const struct {
     {"{\"a\": 2, \"q\": 1 }", "{\"a\": 2 }", "{\"a\": 2, \"q\": 7 }"},
     {"{\"a\": 2, \"q\": null, \"b\": 3}", "{\"a\": 2, \"b\": 3}", "{\"a\": 2, \"q\": 7, \"b\": 3}"},
     {"{\"a\": Infinity, \"b\": 1e-12, \"q\": 12345678901234567890123, \"c\": \"\\\"q\\\": 1\"}",
-     "{\"a\": Infinity, \"b\": 1e-12, \"c\": \"\\\"q\\\": 1\"}", "{\"a\": Infinity, \"b\": 1e-12, \"q\": 7, \"c\": \"\\\"q\\\": 1\"}"},
+     "{\"a\": Infinity, \"b\": 1e-12, \"c\": \"\\\"q\\\": 1\"}",
+     "{\"a\": Infinity, \"b\": 1e-12, \"q\": 7, \"c\": \"\\\"q\\\": 1\"}"},
     {"{\"a\": {\"q\": 1}, \"qq\": 2}", "{\"a\": {\"q\": 1}, \"qq\": 2}", "{\"a\": {\"q\": 1}, \"qq\": 2,\n  \"q\": 7}"},
 };
 
@@ -37,7 +38,9 @@ static void test_one_member(void **state) {
 }
 
 static void test_what_cannot_be_edited(void **state) {
-    static const char *const texts[] = {"", "[]", "{", "{\"q\"", "{\"q\": ", "{\"q\": 1", "{\"q\": 1} x", "{\"q\": 1, \"q\": 2}", "{q: 1}", "{\"q\": \"1}"};
+    static const char *const texts[] = {
+        "",       "[]",          "{", "{\"q\"", "{\"q\": ", "{\"q\": 1", "{\"q\": 1} x", "{\"q\": 1, \"q\": 2}",
+        "{q: 1}", "{\"q\": \"1}"};
     const char *value;
     size_t length;
     (void)state;

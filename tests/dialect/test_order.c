@@ -1,14 +1,36 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <cmocka.h>
 
 #include "dialect/order.h"
 
-static const char *const rising[] = {"", "0", "1", "2", "10", "99999999999999999999", "100000000000000000000", "a", "a1", "a1.b", "a2", "a10", "a10b", "b",
-                                     "layers.1.w", "layers.02.w", "layers.2.w", "layers.2.x", "layers.10.w", "x0", "x00", "x00y", "x1", "\xC3\xBC"};
+static const char *const rising[] = {"",
+                                     "0",
+                                     "1",
+                                     "2",
+                                     "10",
+                                     "99999999999999999999",
+                                     "100000000000000000000",
+                                     "a",
+                                     "a1",
+                                     "a1.b",
+                                     "a2",
+                                     "a10",
+                                     "a10b",
+                                     "b",
+                                     "layers.1.w",
+                                     "layers.02.w",
+                                     "layers.2.w",
+                                     "layers.2.x",
+                                     "layers.10.w",
+                                     "x0",
+                                     "x00",
+                                     "x00y",
+                                     "x1",
+                                     "\xC3\xBC"};
 
 static int sign(int n) { return (n > 0) - (n < 0); }
 
