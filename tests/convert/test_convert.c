@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  * A checkpoint of one tensor through every recipe and back, for memory checkers; the numbers are tested in Python. */
-#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#include <cmocka.h>
 
 #include "breccia/breccia_file.h"
 

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The logarithm and the square root against libm's. */
-#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#include <cmocka.h>
 
 #include "convert/measure.h"
 

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Opening, loading and closing, for memory checkers; what the numbers mean is tested in Python. */
-#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#include <cmocka.h>
 
 #include "breccia/breccia_file.h"
 

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  * One member of config.json comes or goes, every other byte stays. */
-#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#include <cmocka.h>
 
 #include "dialect/config_text.h"
 
