@@ -98,6 +98,8 @@ static brc_status check_table(const brc_tensor *t, const brc_table *table, const
 static brc_status check_group_index(const brc_tensor *t, brc_error *err) {
     int64_t cols = t->shape[t->rank - 1];
     int64_t groups = brci_block_counts(brci_tensor_view(t), t->scale.block).cols;
+    if (t->zero.data != NULL && brci_block_counts(brci_tensor_view(t), t->zero.block).cols != groups)
+        return brci_fail(err, BRC_SHAPE, 0, "zero point: a group_index needs as many columns as the scale has");
     for (int64_t i = 0; i < cols; i++)
         if (t->group_index[i] < 0 || t->group_index[i] >= groups)
             return brci_fail(err, BRC_SHAPE, (uint64_t)i, "group_index[%lld] is %d; there are %lld groups", (long long)i,

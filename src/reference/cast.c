@@ -49,6 +49,7 @@ static void encode(const brci_casting *c, const brci_source *source, const range
 
 /* Sub-byte codes are put into zeroed rows; padding bits stay 0. */
 static void clear_rows(const brc_tensor *dst, brci_view v, const range *r) {
+    if (v.cols == 0) return; /* there may be no data at all */
     for (int64_t b = r->batch; b < r->batch_end; b++)
         for (int64_t n = r->row; n < r->row_end; n++)
             memset(row_of(dst, v, b, n), 0, (size_t)brc_row_bytes((brc_format)dst->format, v.cols));

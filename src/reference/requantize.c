@@ -82,7 +82,7 @@ int brci_reference_translate(const brc_tensor *src, const brc_recipe *recipe, br
         brci_table_put(&dst->global, 0, brci_bits(s.global));
     }
     if (!each_block(src, dst, put_scale, &s)) return 0;
-    for (int64_t r = 0; r < v.batch * v.rows; r++) {
+    for (int64_t r = 0; r < v.batch * v.rows && v.cols > 0; r++) {
         const uint8_t *in = (const uint8_t *)src->data + r * src->row_pitch;
         uint8_t *out = (uint8_t *)dst->data + r * dst->row_pitch;
         unsigned bits_in = brci_format(src->format)->bits, bits_out = brci_format(dst->format)->bits;
