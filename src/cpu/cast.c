@@ -104,7 +104,10 @@ static void choose_ratios(batch *b, const brci_casting *c, brc_tensor *dst, int6
     }
     uint16_t codes[BLOCKS];
     (dst->scale.format == BRC_F16 ? b->kernels->narrow_f16 : b->kernels->narrow_bf16)(b->factor, n, codes);
-    for (int64_t i = 0; i < n; i++) codes[i] = codes[i] > f->max_code ? (uint16_t)f->max_code : codes[i] == 0 ? (uint16_t)(1u << f->mantissa_bits) : codes[i];
+    for (int64_t i = 0; i < n; i++) {
+        if (codes[i] > f->max_code) codes[i] = (uint16_t)f->max_code;
+        else if (codes[i] == 0) codes[i] = (uint16_t)(1u << f->mantissa_bits);
+    }
     memcpy((uint8_t *)dst->scale.data + at * 2, codes, (size_t)n * sizeof *codes);
     (dst->scale.format == BRC_F16 ? b->kernels->widen_f16 : b->kernels->widen_bf16)(codes, n, b->factor);
 }
