@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""JAX: CPU arrays by DLPack. Under jit the same calls happen in a callback, one for each call of the compiled function."""
+import sys
+from functools import partial
+from types import ModuleType
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from breccia import _c, _ops
+from breccia._core import ScaledTensor, _flatten, _unflatten
+
+TYPES = ()                     # the type of arrays is not public: found by isinstance
+_NUMPY: ModuleType = _ops.frameworks.numpy
+_THIS: ModuleType = sys.modules[__name__]
+_DTYPES = {"f64": jnp.float64, "f32": jnp.float32, "f16": jnp.float16, "bf16": jnp.bfloat16, "int8": jnp.int8,
+           "int8q6": jnp.int8, "uint8": jnp.uint8, "e4m3": jnp.float8_e4m3fn, "e5m2": jnp.float8_e5m2,
+           "e4m3fnuz": jnp.float8_e4m3fnuz, "e5m2fnuz": jnp.float8_e5m2fnuz}
+_STORED = {"int8q6": "int8"}   # formats that are exchanged as another one
+
+
+def read(x: Any) -> Any:
+    if isinstance(x, jax.core.Tracer):
+        raise TypeError("a traced JAX array has no numbers yet; this works on concrete arrays only")
+    return x.__dlpack__()
+
+
+def empty(shape: Any, format: str) -> Any:
+    return _c.Buffer(shape, _STORED.get(format, format))
+
+
+def write(memory: Any, format: str) -> Any:
+    return memory
+
+
+def finish(memory: Any, format: str) -> Any:
+    return jax.dlpack.from_dlpack(memory)
+
+
+finish_scale = finish
+
+
+def dtype_format(dtype: Any) -> str | None:
+    return _NUMPY.dtype_format(dtype)
+
+
+def traced(x: Any) -> bool:
+    return isinstance(x, jax.core.Tracer)
+
+
+def export(x: Any) -> Any:
+    """For another library: FP8 as uint8, which all of them know."""
+    format = _c.format_of(read(x))
+    return _c.Buffer(x.shape, "uint8", x.__dlpack__()) if format.startswith("e") else x
+
+
+def capsule(x: Any) -> Any:
+    return export(x).__dlpack__()
+
+
+def adopt(x: Any, format: str | None) -> Any:
+    """An array of another library as a JAX array over its memory; uint8 codes as the FP8 type of `format`."""
+    if format in ("e4m3", "e5m2"):
+        return jax.dlpack.from_dlpack(_c.Buffer(tuple(x.shape), format, x))
+    return jax.dlpack.from_dlpack(x)
+
+
+def register_pytree() -> None:
+    jax.tree_util.register_pytree_node(ScaledTensor, _flatten, _unflatten)
+
+
+# ------------------------------------------------------------------------------------------------- while tracing
+
+def _call(function: Any, shapes: Any, *arrays: Any) -> Any:
+    """`function` of NumPy arrays when the compiled function runs; under vmap once for each element."""
+    return jax.pure_callback(function, shapes, *arrays, vmap_method="sequential")
+
+
+def _struct(shape: Any, format: str) -> Any:
+    return jax.ShapeDtypeStruct(tuple(shape), _DTYPES[format])
+
+
+def _as(array: Any, format: str) -> np.ndarray:
+    """What a callback returns: NumPy's bytes under the type that JAX expects."""
+    dtype = np.dtype(_DTYPES[format])
+    return array if array.dtype == dtype else array.view(dtype)
+
+
+def _host(arrays: Any) -> list[Any]:
+    return [np.asarray(array) for array in arrays]
+
+
+def _lists(recipe: Any, shape: Any, run: Any, arrays: Any) -> ScaledTensor:
+    plan = _ops._planned(recipe, shape)
+
+    def callback(*arrays: Any) -> list[Any]:
+        outputs = run(*_host(arrays))
+        left = [memory for memory in outputs if memory is not None]
+        return [_as(memory, format) for memory, (_, format) in zip(left, plan)]
+
+    return _ops._from_list(_call(callback, [_struct(*row) for row in plan], *arrays), recipe, shape)
+
+
+def cast(x: Any, recipe: Any, threads: int) -> ScaledTensor:
+    return _lists(recipe, x.shape, lambda x: _ops._cast_into(_NUMPY, x, recipe, None, threads), [x])
+
+
+def requantize(st: ScaledTensor, recipe: Any, threads: int) -> ScaledTensor:
+    leaves, rest = _flatten(st)
+    return _lists(recipe, st.shape, lambda *parts: _ops._requantize_into(_NUMPY, _unflatten(rest, parts), recipe, threads), leaves)
+
+
+def dequantize(st: ScaledTensor, format: str, threads: int) -> Any:
+    leaves, rest = _flatten(st)
+
+    def callback(*parts: Any) -> Any:
+        return _as(_ops._dequantize_now(_NUMPY, _unflatten(rest, _host(parts)), format, threads), format)
+
+    return _call(callback, _struct(st.shape, format), *leaves)
+
+
+def matmul(a: Any, b: Any, shape: Any, format: str, transpose_a: bool, transpose_b: bool, bias: Any, threads: int) -> Any:
+    sides, tree = jax.tree_util.tree_flatten((a, b, bias))
+
+    def callback(*parts: Any) -> Any:
+        a, b, bias = jax.tree_util.tree_unflatten(tree, _host(parts))
+        return _as(_ops._matmul_now(_NUMPY, a, b, shape, format, transpose_a, transpose_b, bias, threads), format)
+
+    return _call(callback, _struct(shape, format), *sides)
+
+
+# ------------------------------------------------------------------------------------------ straight-through estimator
+
+@partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
+def _estimate(x: Any, recipe: Any, low: float | None, high: float | None) -> Any:
+    return _ops.dequantize(_ops.cast(x, recipe), x.dtype)
+
+
+def _forward(x: Any, recipe: Any, low: float | None, high: float | None) -> Any:
+    return _estimate(x, recipe, low, high), None if low is None else x
+
+
+def _backward(recipe: Any, low: float | None, high: float | None, x: Any, gradient: Any) -> Any:
+    return (gradient if low is None else jnp.where((x >= low) & (x <= high), gradient, 0),)
+
+
+_estimate.defvjp(_forward, _backward)
+
+
+def cast_ste(x: Any, recipe: Any, low: float | None, high: float | None) -> Any:
+    return _estimate(x, recipe, low, high)

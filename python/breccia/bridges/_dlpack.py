@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ScaledTensors between array libraries, through DLPack."""
+from typing import Any
+
+from breccia import _frameworks as frameworks
+from breccia._core import ScaledTensor, _make
+
+__all__ = ["to_dlpack", "from_dlpack"]
+
+
+def to_dlpack(scaled: ScaledTensor) -> tuple[Any, Any]:
+    """DLPack capsules of data and scale; FP8 as uint8 codes where the array library has no such type.
+
+    Each capsule is for one consumer. TypeError for what is no ScaledTensor.
+    """
+    if not isinstance(scaled, ScaledTensor):
+        raise TypeError(f"a ScaledTensor is needed, got {type(scaled).__name__}")
+    return tuple(frameworks.of(part).capsule(part) for part in (scaled.data, scaled.scale))         # type: ignore[return-value]
+
+
+def from_dlpack(scaled: ScaledTensor, framework: str) -> ScaledTensor:
+    """The same ScaledTensor over the arrays of another library: "numpy", "torch", "jax" or "mlx".
+
+    Memory is shared, but for MLX, which takes one copy, and for what NumPy has no type for (BF16 scales become float32).
+    FP8 data gets the library's own type where it has one. ValueError for another name, TypeError for device arrays.
+    """
+    if not isinstance(scaled, ScaledTensor):
+        raise TypeError(f"a ScaledTensor is needed, got {type(scaled).__name__}")
+    library = frameworks.named(framework)
+
+    def move(part: Any, format: str | None) -> Any:
+        source = frameworks.of(part) if part is not None else library
+        return part if source is library else library.adopt(source.export(part), format)
+
+    native = scaled.recipe._native if hasattr(scaled.recipe, "_native") else None
+    own = native.element if native is not None and native.bits == 8 else None
+    parts = [move(scaled.data, own)] + [move(part, None) for part in (scaled.scale, scaled.zero_point, scaled.global_scale,
+                                                                       scaled.group_index)]
+    data, scale, zero_point, global_scale, group_index = parts
+    return _make(data, scale, scaled.recipe, scaled.layout, zero_point, global_scale, group_index, scaled.shape, scaled.origin)

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Kernels by where they run. All are libbreccia's; ``breccia.cast`` and the others choose by themselves."""

@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Layouts: how many neighbouring elements share one scale.
+
+A layout is geometry alone, frozen and hashable. ``validate(data, scale)`` says whether the two arrays fit it.
+
+>>> from breccia import PerBlockK
+>>> import numpy as np
+>>> PerBlockK(128).validate(np.zeros((4, 256), np.uint8), np.ones((4, 2), np.float32))
+"""
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from breccia import _c
+
+__all__ = ["Layout", "PerTensor", "PerBlockK", "PerChannel", "PerBlockMN"]
+
+
+class Layout:
+    """Base of the four layouts. Own layouts need ``name`` and may have ``validate(data, scale)``."""
+
+    name: ClassVar[str] = "layout"
+
+    def validate(self, data: Any, scale: Any, shape: Any = None) -> None:
+        """Raises ValueError unless ``scale`` fits ``data``.
+
+        ``shape`` is the logical shape, given only where storage and logical shape differ (packed 4-bit data).
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no validate")
+
+    @property
+    def _number(self) -> int:
+        return _NUMBERS[type(self).__name__]
+
+    def _expect(self, shape: Any, scale: Any) -> None:
+        wanted = self._scale_shape(shape)
+        if tuple(scale.shape) != wanted:
+            raise ValueError(f"{type(self).__name__}: scale.shape must be {wanted}, got {tuple(scale.shape)}")
+
+
+def _matrix(layout: Layout, shape: Any) -> None:
+    if len(shape) < 2:
+        raise ValueError(f"{type(layout).__name__} requires data.ndim >= 2, got ndim={len(shape)}")
+
+
+def _along(layout: Any, shape: Any, axis: int, field: str) -> int:
+    """Blocks along an axis."""
+    n, block = shape[axis], getattr(layout, field)
+    if not layout.partial and n % block != 0:
+        raise ValueError(f"{type(layout).__name__}: data.shape[{axis}]={n} is not divisible by {field}={block}; "
+                         "partial=True allows partial edge blocks")
+    return (n + block - 1) // block
+
+
+@dataclass(frozen=True)
+class PerTensor(Layout):
+    """One scale for the whole tensor: ``scale`` is a scalar, shape ``()``.
+
+    >>> import numpy as np
+    >>> PerTensor().validate(np.zeros((4, 8), np.uint8), np.ones(3, np.float32))
+    Traceback (most recent call last):
+    ValueError: PerTensor requires a scalar scale (ndim=0), got ndim=1 with scale.shape=(3,)
+    """
+
+    name: ClassVar[str] = "per_tensor"
+    _block: ClassVar[tuple[int, int, int]] = (0, 0, 0)
+
+    def validate(self, data: Any, scale: Any, shape: Any = None) -> None:
+        """Raises ValueError unless ``scale`` has no dimensions."""
+        if len(scale.shape) != 0:
+            raise ValueError(f"PerTensor requires a scalar scale (ndim=0), got ndim={len(scale.shape)} "
+                             f"with scale.shape={tuple(scale.shape)}")
+
+    def _scale_shape(self, shape: Any) -> tuple[int, ...]:
+        return ()
+
+
+@dataclass(frozen=True)
+class PerChannel(Layout):
+    """One scale for each row of K elements: ``scale`` has shape ``(M,)`` or ``(..., M, 1)`` for data ``(..., M, K)``."""
+
+    name: ClassVar[str] = "per_channel"
+    _block: ClassVar[tuple[int, int, int]] = (1, 1, 0)
+
+    def validate(self, data: Any, scale: Any, shape: Any = None) -> None:
+        """Raises ValueError unless ``scale`` has one number for each row."""
+        shape = tuple(data.shape) if shape is None else tuple(shape)
+        _matrix(self, shape)
+        allowed = [self._scale_shape(shape)] + ([shape[-2:-1]] if len(shape) == 2 else [])
+        if tuple(scale.shape) not in allowed:
+            raise ValueError(f"PerChannel: scale.shape must be {' or '.join(map(str, allowed))}, got {tuple(scale.shape)}")
+
+    def _scale_shape(self, shape: Any) -> tuple[int, ...]:
+        _matrix(self, shape)
+        return (*shape[:-1], 1)
+
+
+@dataclass(frozen=True)
+class PerBlockK(Layout):
+    """One scale for each run of ``block_size`` elements of the last axis: ``scale`` has shape ``(..., K / block_size)``.
+
+    ``partial=True`` allows a shorter last block (the count is ceil-divided); otherwise K must be divisible.
+    """
+
+    block_size: int = 128
+    partial: bool = False
+    name: ClassVar[str] = "per_block_k"
+
+    def __post_init__(self) -> None:
+        if self.block_size < 1:
+            raise ValueError(f"block_size must be > 0, got {self.block_size}")
+
+    def validate(self, data: Any, scale: Any, shape: Any = None) -> None:
+        """Raises ValueError unless K is divisible and ``scale`` has one number for each block."""
+        self._expect(data.shape if shape is None else shape, scale)
+
+    def _scale_shape(self, shape: Any) -> tuple[int, ...]:
+        _matrix(self, shape)
+        return (*shape[:-1], _along(self, shape, -1, "block_size"))
+
+    @property
+    def _block(self) -> tuple[int, int, int]:
+        return 1, 1, self.block_size
+
+
+@dataclass(frozen=True)
+class PerBlockMN(Layout):
+    """One scale for each tile of ``block_m`` rows and ``block_n`` columns: ``scale`` has shape ``(..., M/block_m, N/block_n)``.
+
+    ``partial=True`` allows partial edge tiles (the counts are ceil-divided); otherwise both axes must be divisible.
+    """
+
+    block_m: int = 1
+    block_n: int = 32
+    partial: bool = False
+    name: ClassVar[str] = "per_block_mn"
+
+    def __post_init__(self) -> None:
+        if self.block_m < 1 or self.block_n < 1:
+            raise ValueError(f"block_m and block_n must be > 0, got ({self.block_m}, {self.block_n})")
+
+    def validate(self, data: Any, scale: Any, shape: Any = None) -> None:
+        """Raises ValueError unless both axes are divisible and ``scale`` has one number for each tile."""
+        self._expect(data.shape if shape is None else shape, scale)
+
+    def _scale_shape(self, shape: Any) -> tuple[int, ...]:
+        _matrix(self, shape)
+        return (*shape[:-2], _along(self, shape, -2, "block_m"), _along(self, shape, -1, "block_n"))
+
+    @property
+    def _block(self) -> tuple[int, int, int]:
+        return 1, self.block_m, self.block_n
+
+
+_NUMBERS = {name: row["number"] for name, row in _c.LAYOUTS.items()}
+
+
+def _of_number(number: int, block: tuple[int, int, int], partial: bool) -> Layout:
+    """The layout of a number of the C table and a block."""
+    if number == _NUMBERS["PerBlockK"]:
+        return PerBlockK(block[2], partial)
+    if number == _NUMBERS["PerBlockMN"]:
+        return PerBlockMN(block[1], block[2], partial)
+    return PerTensor() if number == _NUMBERS["PerTensor"] else PerChannel()

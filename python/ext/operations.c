@@ -1,0 +1,380 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * cast, dequantize, requantize, matmul. The caller allocates every output; the interpreter lock is released around every
+ * kernel. */
+#include "view.h"
+
+#include <string.h>
+
+/* The buffers of one scaled tensor for the time of one call. */
+typedef struct ext_tensor {
+    brc_tensor tensor;
+    ext_view data, scale, global, zero, group_index;
+} ext_tensor;
+
+static void release(ext_tensor *t) {
+    ext_view_release(&t->data);
+    ext_view_release(&t->scale);
+    ext_view_release(&t->global);
+    ext_view_release(&t->zero);
+    ext_view_release(&t->group_index);
+}
+
+static int wants(PyObject *const *args, Py_ssize_t count, Py_ssize_t least, const char *name) {
+    (void)args;
+    if (count == least) return 0;
+    PyErr_Format(PyExc_TypeError, "%s takes %zd arguments, not %zd", name, least, count);
+    return -1;
+}
+
+static int threads_of(PyObject *object, brc_options *options) {
+    long n = PyLong_AsLong(object);
+    if (n == -1 && PyErr_Occurred()) return -1;
+    if (n < 0 || n > 65535) {
+        PyErr_SetString(PyExc_ValueError, "threads must be 0 (all processors) or a small positive number");
+        return -1;
+    }
+    *options = (brc_options){sizeof *options, (uint32_t)n};
+    return 0;
+}
+
+/* A view of exactly `bytes` dense bytes; None where none are wanted. */
+static int part(ext_view *v, PyObject *object, const char *name, int access, int64_t bytes, void **data) {
+    if (object == Py_None || bytes < 0) {
+        if (object == Py_None && bytes <= 0) return 0;
+        PyErr_Format(PyExc_ValueError, bytes < 0 ? "%s is not part of this recipe" : "%s is missing", name);
+        return -1;
+    }
+    if (ext_view_get(v, object, name, access) != 0) return -1;
+    if (access == EXT_READ && ext_view_dense(v, name) != 0) return -1;
+    if (!ext_view_is_dense(v)) {
+        PyErr_Format(PyExc_ValueError, "%s: what is written must be dense", name);
+        return -1;
+    }
+    if (ext_view_bytes(v) != bytes) {
+        PyErr_Format(PyExc_ValueError, "%s has %lld bytes; the recipe and the layout need %lld", name, (long long)ext_view_bytes(v),
+                     (long long)bytes);
+        return -1;
+    }
+    *data = v->array.data;
+    return 0;
+}
+
+/* Buffers of the tensor that a cast writes. */
+static int destination(ext_tensor *t, const brc_recipe *recipe, int rank, const int64_t *shape, PyObject *const *args) {
+    brc_sizes sizes;
+    brc_error err = {0};
+    brc_status status = brc_tensor_plan(recipe, rank, shape, &t->tensor, &sizes, &err);
+    if (status != BRC_OK) {
+        ext_raise(status, &err);
+        return -1;
+    }
+    return part(&t->data, args[0], "data", EXT_WRITE, sizes.data, &t->tensor.data) ||
+                   part(&t->scale, args[1], "scale", EXT_WRITE, sizes.scale, &t->tensor.scale.data) ||
+                   part(&t->global, args[2], "global_scale", EXT_WRITE, recipe->levels == 2 ? sizes.global : -1, &t->tensor.global.data) ||
+                   part(&t->zero, args[3], "zero_point", EXT_WRITE, recipe->zero != BRC_NONE ? sizes.zero : -1, &t->tensor.zero.data)
+               ? -1
+               : 0;
+}
+
+/* ------------------------------------------------------------------------------- a scaled tensor as it comes */
+
+/* Format of a table: its own type; bytes are the recipe's codes where the recipe has 8-bit ones. */
+static brc_format table_format(const ext_view *v, uint8_t of_recipe) {
+    const brc_format_info *f = brc_format_get((brc_format)of_recipe);
+    return v->array.format == BRC_UINT8 && f != NULL && f->bits == 8 ? (brc_format)of_recipe : (brc_format)v->array.format;
+}
+
+/* A table of any number format; its length must be that of the tensor's blocks. */
+static int table(ext_view *v, PyObject *object, const char *name, uint8_t format, const brc_tensor *t, brc_table *out) {
+    int64_t counts[3];
+    brc_error err = {0};
+    brc_status status;
+    if (ext_view_get(v, object, name, EXT_READ) != 0 || ext_view_dense(v, name) != 0) return -1;
+    out->format = (uint8_t)table_format(v, format);
+    if ((status = brc_block_counts(t->rank, t->shape, out->block, counts, &err)) != BRC_OK) {
+        ext_raise(status, &err);
+        return -1;
+    }
+    int64_t have = v->item == 0 ? 0 : ext_view_bytes(v) / v->item, want = counts[0] * counts[1] * counts[2];
+    if (have != want) {
+        PyErr_Format(PyExc_ValueError, "%s has %lld numbers; the layout needs %lld", name, (long long)have, (long long)want);
+        return -1;
+    }
+    out->data = v->array.data;
+    return 0;
+}
+
+static int item_block(PyObject *tuple, brc_block *block) {
+    unsigned long sides[3];
+    for (int i = 0; i < 3; i++) {
+        PyObject *n = PyTuple_Check(tuple) && PyTuple_Size(tuple) == 3 ? PyTuple_GetItem(tuple, i) : NULL;
+        sides[i] = n == NULL ? 0 : PyLong_AsUnsignedLong(n);
+        if (n == NULL && !PyErr_Occurred()) PyErr_SetString(PyExc_TypeError, "block: (batch, rows, cols) is needed");
+        if (PyErr_Occurred()) return -1;
+    }
+    *block = (brc_block){(uint32_t)sides[0], (uint32_t)sides[1], (uint32_t)sides[2]};
+    return 0;
+}
+
+static int item_shape(PyObject *tuple, brc_tensor *t) {
+    Py_ssize_t rank = PyTuple_Check(tuple) ? PyTuple_Size(tuple) : 0;
+    if (rank < 1 || rank > BRC_MAX_RANK) {
+        PyErr_Format(PyExc_ValueError, "shape: a tuple of 1 to %d numbers is needed", BRC_MAX_RANK);
+        return -1;
+    }
+    t->rank = (uint8_t)rank;
+    for (Py_ssize_t i = 0; i < rank; i++) {
+        t->shape[i] = PyLong_AsLongLong(PyTuple_GetItem(tuple, i));
+        if (PyErr_Occurred()) return -1;
+    }
+    return 0;
+}
+
+/* The kinds and formats that the recipe gives: those of its plan, which no shape can refuse when blocks may be partial. */
+static int by_recipe(const brc_recipe *recipe, brc_tensor *t) {
+    brc_recipe loose = *recipe;
+    brc_tensor plan;
+    brc_error err = {0};
+    loose.partial = 1;
+    brc_status status = brc_tensor_plan(&loose, t->rank, t->shape, &plan, NULL, &err);
+    if (status != BRC_OK) {
+        ext_raise(status, &err);
+        return -1;
+    }
+    *t = plan;
+    t->recipe = *recipe;
+    return 0;
+}
+
+static int data_bytes(const brc_tensor *t, int64_t *bytes) {
+    int64_t n = t->row_pitch;
+    for (int i = 0; i + 1 < t->rank; i++) n *= t->shape[i];
+    *bytes = n;
+    return 0;
+}
+
+/* (recipe, shape, layout, block, data, scale, global_scale, zero_point, group_index) */
+static int source(ext_tensor *t, const ext_state *state, PyObject *tuple) {
+    PyObject *item[9];
+    if (!PyTuple_Check(tuple) || PyTuple_Size(tuple) != 9) {
+        PyErr_SetString(PyExc_TypeError, "a scaled tensor is a tuple of 9");
+        return -1;
+    }
+    for (int i = 0; i < 9; i++) item[i] = PyTuple_GetItem(tuple, i);
+    const brc_recipe *recipe = ext_recipe_of(state, item[0]);
+    int64_t bytes;
+    brc_block block;
+    if (recipe == NULL || item_shape(item[1], &t->tensor) != 0 || by_recipe(recipe, &t->tensor) != 0) return -1;
+    long layout = PyLong_AsLong(item[2]);
+    if (PyErr_Occurred() || item_block(item[3], &block) != 0) return -1;
+    t->tensor.layout = (uint8_t)layout;
+    t->tensor.scale.block = block;
+    if (data_bytes(&t->tensor, &bytes) != 0 || part(&t->data, item[4], "data", EXT_READ, bytes, &t->tensor.data) != 0) return -1;
+    if (table(&t->scale, item[5], "scale", recipe->scale, &t->tensor, &t->tensor.scale) != 0) return -1;
+    if (item[6] != Py_None && table(&t->global, item[6], "global_scale", BRC_F32, &t->tensor, &t->tensor.global) != 0) return -1;
+    if (item[7] != Py_None) {
+        t->tensor.zero.block = block;
+        if (table(&t->zero, item[7], "zero_point", recipe->zero, &t->tensor, &t->tensor.zero) != 0) return -1;
+        const brc_format_info *f = brc_format_get((brc_format)t->tensor.zero.format);
+        t->tensor.zero.kind = f->family == BRC_FLOAT ? BRC_KIND_FLOAT_CODE : BRC_KIND_CODE;
+    }
+    if (item[8] != Py_None) {
+        int64_t columns = t->tensor.shape[t->tensor.rank - 1];
+        if (ext_view_get(&t->group_index, item[8], "group_index", EXT_READ) != 0 || ext_view_dense(&t->group_index, "group_index") != 0)
+            return -1;
+        if (t->group_index.array.format != BRC_INT32 || ext_view_bytes(&t->group_index) != columns * 4) {
+            PyErr_Format(PyExc_ValueError, "group_index: %lld numbers of int32 are needed", (long long)columns);
+            return -1;
+        }
+        t->tensor.group_index = t->group_index.array.data;
+    }
+    return 0;
+}
+
+/* ----------------------------------------------------------------------------------------------- delayed state */
+
+/* (numbers, history): float32 {scale, amax} and float32 [length]. */
+typedef struct ext_delayed {
+    brc_delayed_state state;
+    ext_view numbers, history;
+} ext_delayed;
+
+static int delayed(ext_delayed *d, PyObject *tuple) {
+    if (!PyTuple_Check(tuple) || PyTuple_Size(tuple) != 2) {
+        PyErr_SetString(PyExc_TypeError, "state: (numbers, history) is needed");
+        return -1;
+    }
+    if (ext_view_get(&d->numbers, PyTuple_GetItem(tuple, 0), "state", EXT_WRITE) != 0 ||
+        ext_view_get(&d->history, PyTuple_GetItem(tuple, 1), "history", EXT_WRITE) != 0)
+        return -1;
+    if (d->numbers.array.format != BRC_F32 || ext_view_bytes(&d->numbers) != 8 || d->history.array.format != BRC_F32) {
+        PyErr_SetString(PyExc_TypeError, "state: float32 arrays of 2 and of the history's length are needed");
+        return -1;
+    }
+    const float *numbers = d->numbers.array.data;
+    d->state = (brc_delayed_state){.size = sizeof d->state, .scale = numbers[0], .amax = numbers[1],
+                                   .history = d->history.array.data, .length = (uint32_t)(ext_view_bytes(&d->history) / 4)};
+    return 0;
+}
+
+static void delayed_end(ext_delayed *d, int keep) {
+    if (keep) {
+        float *numbers = d->numbers.array.data;
+        numbers[0] = d->state.scale;
+        numbers[1] = d->state.amax;
+    }
+    ext_view_release(&d->numbers);
+    ext_view_release(&d->history);
+}
+
+/* update(recipe, state) */
+static PyObject *update(PyObject *module, PyObject *const *args, Py_ssize_t count) {
+    ext_delayed d = {0};
+    brc_error err = {0};
+    if (wants(args, count, 2, "update") != 0) return NULL;
+    const brc_recipe *recipe = ext_recipe_of(ext_state_of(module), args[0]);
+    if (recipe == NULL) return NULL;
+    int failed = delayed(&d, args[1]) != 0;
+    if (!failed) {
+        brc_status status = brc_delayed_update(&d.state, recipe, &err);
+        failed = status != BRC_OK;
+        if (failed) ext_raise(status, &err);
+    }
+    delayed_end(&d, !failed);
+    if (failed) return NULL;
+    Py_RETURN_NONE;
+}
+
+/* -------------------------------------------------------------------------------------------------- operations */
+
+/* cast(recipe, x, data, scale, global_scale, zero_point, state, threads) */
+static PyObject *cast(PyObject *module, PyObject *const *args, Py_ssize_t count) {
+    ext_view x = {0};
+    ext_tensor t = {0};
+    ext_delayed d = {0};
+    brc_options options;
+    brc_error err = {0};
+    brc_status status;
+    int failed = 1, with_state;
+    if (wants(args, count, 8, "cast") != 0) return NULL;
+    const brc_recipe *recipe = ext_recipe_of(ext_state_of(module), args[0]);
+    if (recipe == NULL || threads_of(args[7], &options) != 0) return NULL;
+    with_state = args[6] != Py_None;
+    if (ext_view_get(&x, args[1], "x", EXT_READ) == 0 && destination(&t, recipe, x.array.rank, x.array.shape, args + 2) == 0 &&
+        (!with_state || delayed(&d, args[6]) == 0)) {
+        Py_BEGIN_ALLOW_THREADS
+        status = brc_cast(&x.array, recipe, &options, with_state ? &d.state : NULL, &t.tensor, NULL, &err);
+        Py_END_ALLOW_THREADS
+        failed = status != BRC_OK;
+        if (failed) ext_raise(status, &err);
+    }
+    if (with_state) delayed_end(&d, !failed);
+    ext_view_release(&x);
+    release(&t);
+    if (failed) return NULL;
+    Py_RETURN_NONE;
+}
+
+/* dequantize(tensor, out, threads) */
+static PyObject *dequantize(PyObject *module, PyObject *const *args, Py_ssize_t count) {
+    ext_view out = {0};
+    ext_tensor t = {0};
+    brc_options options;
+    brc_error err = {0};
+    brc_status status;
+    int failed = 1;
+    if (wants(args, count, 3, "dequantize") != 0 || threads_of(args[2], &options) != 0) return NULL;
+    if (source(&t, ext_state_of(module), args[0]) == 0 && ext_view_get(&out, args[1], "out", EXT_WRITE) == 0) {
+        Py_BEGIN_ALLOW_THREADS
+        status = brc_dequantize(&t.tensor, &options, &out.array, &err);
+        Py_END_ALLOW_THREADS
+        failed = status != BRC_OK;
+        if (failed) ext_raise(status, &err);
+    }
+    ext_view_release(&out);
+    release(&t);
+    if (failed) return NULL;
+    Py_RETURN_NONE;
+}
+
+/* requantize(tensor, recipe, data, scale, global_scale, zero_point, threads) -> "same", "exact" or "float32" */
+static PyObject *requantize(PyObject *module, PyObject *const *args, Py_ssize_t count) {
+    static const char *const paths[] = {"same", "exact", "float32"};
+    ext_tensor from = {0}, to = {0};
+    brc_options options;
+    brc_error err = {0};
+    brc_status status;
+    brc_path path = BRC_PATH_FLOAT32;
+    int failed = 1;
+    if (wants(args, count, 7, "requantize") != 0 || threads_of(args[6], &options) != 0) return NULL;
+    const brc_recipe *recipe = ext_recipe_of(ext_state_of(module), args[1]);
+    if (recipe == NULL) return NULL;
+    if (source(&from, ext_state_of(module), args[0]) == 0 &&
+        destination(&to, recipe, from.tensor.rank, from.tensor.shape, args + 2) == 0) {
+        Py_BEGIN_ALLOW_THREADS
+        status = brc_requantize(&from.tensor, recipe, &options, &to.tensor, &path, &err);
+        Py_END_ALLOW_THREADS
+        failed = status != BRC_OK;
+        if (failed) ext_raise(status, &err);
+    }
+    release(&from);
+    release(&to);
+    return failed ? NULL : PyUnicode_FromString(paths[path]);
+}
+
+/* One side of a product: a scaled tensor's tuple of 9, or a plain array. */
+static int side(PyObject *object, const char *name, const ext_state *state, ext_tensor *t, ext_view *plain, brc_operand *operand) {
+    if (PyTuple_Check(object) && PyTuple_Size(object) == 9) {
+        if (source(t, state, object) != 0) return -1;
+        operand->scaled = &t->tensor;
+        return 0;
+    }
+    if (ext_view_get(plain, object, name, EXT_READ) != 0) return -1;
+    operand->plain = &plain->array;
+    return 0;
+}
+
+/* matmul(a, b, transpose_a, transpose_b, bias, out, threads) */
+static PyObject *matmul(PyObject *module, PyObject *const *args, Py_ssize_t count) {
+    ext_tensor at = {0}, bt = {0};
+    ext_view av = {0}, bv = {0}, bias = {0}, out = {0};
+    brc_options options;
+    brc_error err = {0};
+    brc_status status;
+    brc_product product = {.size = sizeof product, .out = &out.array, .options = &options};
+    const ext_state *state = ext_state_of(module);
+    int failed = 1;
+    if (wants(args, count, 7, "matmul") != 0 || threads_of(args[6], &options) != 0) return NULL;
+    product.a.transposed = PyObject_IsTrue(args[2]) == 1;
+    product.b.transposed = PyObject_IsTrue(args[3]) == 1;
+    if (side(args[0], "a", state, &at, &av, &product.a) == 0 && side(args[1], "b", state, &bt, &bv, &product.b) == 0 &&
+        (args[4] == Py_None || ext_view_get(&bias, args[4], "bias", EXT_READ) == 0) &&
+        ext_view_get(&out, args[5], "out", EXT_WRITE) == 0) {
+        product.bias = args[4] == Py_None ? NULL : &bias.array;
+        Py_BEGIN_ALLOW_THREADS
+        status = brc_matmul(&product, &err);
+        Py_END_ALLOW_THREADS
+        failed = status != BRC_OK;
+        if (failed) ext_raise(status, &err);
+    }
+    release(&at);
+    release(&bt);
+    ext_view_release(&av);
+    ext_view_release(&bv);
+    ext_view_release(&bias);
+    ext_view_release(&out);
+    if (failed) return NULL;
+    Py_RETURN_NONE;
+}
+
+#define FAST(function) (PyCFunction)(void (*)(void)) function, METH_FASTCALL
+PyMethodDef ext_operations[] = {
+    {"cast", FAST(cast),
+     "cast(recipe, x, data, scale, global_scale, zero_point, state, threads, /)\n--\n\nbrc_cast into the caller's arrays."},
+    {"update", FAST(update), "update(recipe, state, /)\n--\n\nbrc_delayed_update."},
+    {"dequantize", FAST(dequantize), "dequantize(tensor, out, threads, /)\n--\n\nbrc_dequantize into the caller's array."},
+    {"requantize", FAST(requantize),
+     "requantize(tensor, recipe, data, scale, global_scale, zero_point, threads, /)\n--\n\nbrc_requantize; says the path."},
+    {"matmul", FAST(matmul), "matmul(a, b, transpose_a, transpose_b, bias, out, threads, /)\n--\n\nbrc_matmul into the caller's array."},
+    {NULL, NULL, 0, NULL},
+};
