@@ -69,7 +69,7 @@ def test_edges(tmp_path, case):
 @pytest.mark.parametrize("recipe", ["fp8", "fp8-row", "mxfp4:rule=floor", "mxfp6-e3m2", "nvfp4", "int4:group=32", "int4:format=int3,group=16", "int8:rule=minmax"])
 def test_saturated_and_flushed_elements_of_a_quantized_tensor(tmp_path, recipe):
     rng = np.random.default_rng(9)
-    arrays = {"w": (rng.standard_normal((37, 75)) * np.exp(rng.standard_normal((37, 1)) * 3)).astype(np.float32), "norm.weight": np.ones(5, np.float32)}
+    arrays = {"w": (rng.standard_normal((70, 75)) * np.exp(rng.standard_normal((70, 1)) * 3)).astype(np.float32), "norm.weight": np.ones(5, np.float32)}
     a = files.write(tmp_path / "a.safetensors", arrays)
     files.quantize(a, tmp_path / "b.safetensors", recipe)
     with files.Checkpoint(tmp_path / "b.safetensors") as c:

@@ -134,6 +134,13 @@ def test_an_include_that_matches_nothing_is_an_error(tmp_path, model):
     assert not (tmp_path / "b.safetensors").exists()
 
 
+def test_the_default_excludes_mind_no_case(tmp_path):
+    names = ["Model.Token_Embedding.Kernel", "H.0.LN_1.Weight", "LM_Head.weight", "plain.Weight"]
+    source = files.write(tmp_path / "a.safetensors", {n: np.ones((4, 32), np.float32) for n in names})
+    outcomes = files.quantize(source, tmp_path / "b.safetensors", "int8")
+    assert {n: outcomes[n].why for n in names} == dict(zip(names, ("embedding", "norm", "head", None)))
+
+
 def test_the_default_excludes_each_have_a_reason():
     why = brc.ffi.new("const char **")
     rows = []
@@ -228,7 +235,7 @@ def sharded(folder, config):
     index = {"metadata": {"total_size": total}, "weight_map": {n: s for s, arrays in shards.items() for n in arrays}}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     (folder / "config.json").write_text(config)
-    for name in ("tokenizer.json", "merges.txt", "spiece.model", "generation_config.json", "README.md"):
+    for name in ("tokenizer.json", "merges.txt", "spiece.model", "generation_config.json", "README.md", DESCRIBES):
         (folder / name).write_bytes(name.encode() + b"\x00\xff")
     for name in ("pytorch_model.bin", "training_args.bin", "x.pt", "other.safetensors.bak", ".hidden.json"):
         (folder / name).write_bytes(b"no")
@@ -237,6 +244,7 @@ def sharded(folder, config):
 
 
 CONFIG = '{"model_type": "llama",\n  "eps": 1e-12, "limit": Infinity,\n  "tail": [1, {"a": "}"}]}\n'
+DESCRIBES = "quantize_config.json"          # says how weights are quantized: it goes when they are not
 CARRIED = {"config.json", "tokenizer.json", "merges.txt", "spiece.model", "generation_config.json", "README.md"}
 
 
@@ -246,7 +254,7 @@ def test_a_folder_keeps_its_shards_and_its_other_files(tmp_path, dialect, recipe
     source.mkdir()
     shards = sharded(source, CONFIG)
     files.quantize(source, target, recipe, dialect)
-    assert set(os.listdir(target)) == set(shards) | CARRIED | {"model.safetensors.index.json"}
+    assert set(os.listdir(target)) == set(shards) | CARRIED | {DESCRIBES, "model.safetensors.index.json"}
     for name in CARRIED - {"config.json"}:
         assert (target / name).read_bytes() == (source / name).read_bytes()
     for shard, arrays in shards.items():

@@ -63,6 +63,37 @@ def test_values_follow_from_codes_and_exponents(tmp_path):
         assert not c.findings
 
 
+def test_one_block_is_not_one_tensor(tmp_path):
+    """[1,1] is the shape of one block; [1] would fit by its count alone."""
+    config = described("mxfp8", {}, "per_block_mn", {"block_m": 1, "block_n": 32}, [1, 32])
+    parts = {"w.data": ("F8_E4M3", np.zeros((1, 32), np.uint8)), "config": config}
+    for shape, fits in (((1, 1), True), ((1,), False), ((), False)):
+        path, _, _ = mx_file(tmp_path / "m.safetensors", np.random.default_rng(0), **parts, **{"w.scale": ("U8", np.zeros(shape, np.uint8))})
+        with files.Checkpoint(path) as c:
+            assert c["w"].scaled == fits
+
+
+def test_two_dialects_that_claim_one_array(tmp_path):
+    path, _, _ = mx_file(tmp_path / "m.safetensors", np.random.default_rng(0), **{"w.data_scale_inv": np.ones((1, 1), np.float32)})
+    with files.Checkpoint(path) as c:
+        with pytest.raises(brc.Error, match=r"two readings fit: breccia \(metadata.*deepseek \(w.data_scale_inv F32 \[1,1\]") as stopped:
+            c.usable()
+        assert stopped.value.name == "AMBIGUOUS" and c.names() == ["w"]
+    for dialect, name in (("breccia", "w"), ("deepseek", "w.data")):
+        with files.Checkpoint(path, dialect) as c:
+            c.usable()
+            assert c[name].scaled and all(f.severity == "note" for f in c.findings)
+
+
+def test_a_file_read_as_plain_says_what_it_looks_like(tmp_path):
+    path, _, _ = mx_file(tmp_path / "m.safetensors", np.random.default_rng(0), **{"w.data": ("U8", np.zeros((4, 64), np.uint8)),
+                                                                                   "v": np.zeros((1, 1), np.float32), "v_scale_inv": np.ones((1, 1), np.float32)})
+    with files.Checkpoint(path, "plain") as c:
+        c.usable()
+        assert {f.tensor for f in c.findings if f.severity == "warning" and "as asked" in f.text} == {"w", "v"}
+        assert c.names() == ["v", "v_scale_inv", "w.data", "w.scale"]
+
+
 @pytest.mark.parametrize("word", ["U8", "F8_E8M0"])
 def test_exponents_are_read_from_either_type(tmp_path, word):
     path, _, _ = mx_file(tmp_path / "m.safetensors", np.random.default_rng(0), **{"w.scale": (word, np.full((4, 2), 127, np.uint8))})

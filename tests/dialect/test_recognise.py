@@ -104,7 +104,7 @@ def test_what_only_looks_quantized_is_carried_and_said(tmp_path, arrays, severit
 @pytest.mark.parametrize("arrays", [
     {"n.weight": z(np.float32, 8), "n.scale": z(np.float32, 8)},           # weight normalization
     {"n.scales": z(np.float32, 8), "n.weight": z(BF16, 8)}, {"n.scale": z(np.float32, 8)}, {"b_scales": z(np.uint8, 4)},
-    {"n.biases": z(np.float32, 8)}, {"ids": z(np.int64, 1, 8)}, {"mask": z(np.uint8, 4, 4)}, {"t.data": z(np.float32, 2)},
+    {"n.biases": z(np.float32, 8)}, {"n.biases": z(np.float32, 8), "n.scales": z(np.float32, 8)}, {"ids": z(np.int64, 1, 8)}, {"mask": z(np.uint8, 4, 4)}, {"t.data": z(np.float32, 2)},
 ])
 def test_ordinary_names_say_nothing(tmp_path, arrays):
     with files.Checkpoint(store(tmp_path, arrays)) as c:
