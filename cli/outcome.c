@@ -8,7 +8,8 @@
 #include <string.h>
 
 void outcomes_begin(struct outcomes *outcomes, const char *verb, const char *done, const char *kept, int each) {
-    *outcomes = (struct outcomes){.each = each, .done = done, .kept = kept};
+    *outcomes = (struct outcomes){.each = each, .done = done, .kept = kept, .n_kinds = 1};
+    snprintf(outcomes->kinds[0].what, sizeof outcomes->kinds[0].what, "%s", done);
     progress_begin(&outcomes->progress, verb);
 }
 
@@ -110,7 +111,7 @@ int outcomes_failed(const char *source, const char *destination, const brc_error
         const char *option, *hint;
     } hints[] = {
         {BRC_EXISTS, "--force", "; --force replaces it"},
-        {BRC_NONFINITE, "--nonfinite", "; --nonfinite=saturate does"},
+        {BRC_NONFINITE, "--nonfinite", "; --nonfinite=saturate allows it"},
     };
     const char *hint = "";
     for (size_t i = 0; i < sizeof hints / sizeof *hints; i++)
