@@ -215,9 +215,10 @@ typedef struct brc_quantize_options {
     uint32_t threads;                  /* 0 = default */
     const brc_recipe *recipe;
     brc_dialect dialect;               /* PLAIN = BRECCIA */
-    const char *const *include;        /* globs over names; given, only these are quantized */
+    const char *const *include;        /* globs over names; given, only these are quantized: of any rank from 2, and
+                                          whatever the default excludes say */
     size_t n_include;
-    const char *const *exclude;        /* globs in addition to the default ones */
+    const char *const *exclude;        /* globs in addition to the default ones; they win over `include` */
     size_t n_exclude;
     uint32_t overwrite;
     uint32_t saturate_nonfinite;       /* 1 = NaN and infinity are cast by their rules; 0 = BRC_NONFINITE naming the tensor */
@@ -227,7 +228,8 @@ typedef struct brc_quantize_options {
 } brc_quantize_options;
 
 /* 2-D weights of `source` under a recipe, into a new checkpoint. A shape that the block does not divide gets partial
- * edge blocks. Streams: memory is bounded by the largest tensor. */
+ * edge blocks. Streams: memory is bounded by the largest tensor. Shards stay shards where `destination` is a folder, and the
+ * model's other files (config.json, tokenizer and the like; never pickles) go along. */
 BRC_API brc_status brc_quantize_checkpoint(const brc_checkpoint *source, const char *destination,
                                            const brc_quantize_options *options, brc_error *err);
 
@@ -260,7 +262,8 @@ typedef struct brc_difference {
 } brc_difference;
 
 /* Calls `each` for every tensor of both, in name order; tensors of one side only and unequal shapes go to `missing`
- * (either may be NULL). `total` sums the quantized tensors of b, or all if none is. */
+ * (either may be NULL), as do indices and masks whose bytes differ. `total` sums the quantized tensors of b, or all if none
+ * is. */
 BRC_API brc_status brc_compare_checkpoints(const brc_checkpoint *a, const brc_checkpoint *b, uint32_t threads,
                                            void (*each)(void *user, const brc_difference *difference),
                                            void (*missing)(void *user, const char *name, const char *what), void *user,

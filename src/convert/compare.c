@@ -44,42 +44,57 @@ static void values_end(values *v) {
 }
 
 static brc_status values_read(const values *v, int64_t first, int64_t n, double *x, brc_error *err) {
-    const brc_named_array *array = v->entry->parts[0].array;
+    const brc_array *array = &v->entry->parts[0].array->array;
+    const brc_format format = (brc_format)array->format;
     float chunk[CHUNK];
     const float *from = chunk;
     if (is_scaled(v->entry)) {
         from = v->dequantized + first;
     } else {
-        const uint8_t *at =
-            (const uint8_t *)array->array.data + first * (brc_format_get((brc_format)array->array.format)->bits / 8);
-        if (array->array.format == BRC_F64) {
+        const uint8_t *at = (const uint8_t *)array->data + first * (brc_format_get(format)->bits / 8);
+        if (format == BRC_F64) {
             memcpy(x, at, (size_t)n * sizeof *x);
             return BRC_OK;
         }
-        TRY(brc_decode((brc_format)array->array.format, at, n, chunk, err));
+        if (format == BRC_F32) memcpy(chunk, at, (size_t)n * sizeof *chunk);
+        else TRY(brc_decode(format, at, n, chunk, err));
     }
     for (int64_t i = 0; i < n; i++) x[i] = (double)from[i];
     return BRC_OK;
 }
 
-/* Whether the codes of elements first .. first + n of a scaled tensor are at an end of their format. */
-static brc_status read_ends(const values *v, int64_t first, int64_t n, uint8_t *at_end, brc_error *err) {
-    const brc_tensor *t = &v->owned.tensor;
-    const brc_format_info *f = brc_format_get((brc_format)t->format);
-    int64_t cols = t->shape[t->rank - 1], step = f->bits < 8 ? 8 : 1; /* columns at which a byte begins */
-    float chunk[CHUNK + 8];
-    for (int64_t done = 0; done < n;) {
-        int64_t row = (first + done) / cols, col = (first + done) % cols, before = col % step;
-        int64_t count = cols - col < n - done ? cols - col : n - done;
-        const uint8_t *at = (const uint8_t *)t->data + row * t->row_pitch + (col - before) * f->bits / 8;
-        TRY(brc_decode((brc_format)t->format, at, before + count, chunk, err));
-        for (int64_t i = 0; i < count; i++) {
-            double e = (double)chunk[before + i];
-            at_end[done + i] = e >= f->max || e <= f->min;
-        }
-        done += count;
+/* Which codes of a format are at an end of its range. */
+static brc_status find_ends(brc_format format, uint8_t ends[256], brc_error *err) {
+    const brc_format_info *f = brc_format_get(format);
+    for (unsigned code = 0; code < 1u << f->bits; code++) {
+        const uint8_t row = (uint8_t)code;
+        float x;
+        TRY(brc_decode(format, &row, 1, &x, err));
+        ends[code] = (double)x >= f->max || (double)x <= f->min;
     }
     return BRC_OK;
+}
+
+/* Element i of a packed row, low bits first. */
+static unsigned code_at(const uint8_t *row, unsigned bits, int64_t i) {
+    int64_t bit = i * bits;
+    unsigned shift = (unsigned)(bit % 8), two = row[bit / 8];
+    if (shift + bits > 8) two |= (unsigned)row[bit / 8 + 1] << 8;
+    return two >> shift & ((1u << bits) - 1);
+}
+
+/* Whether the codes of elements first .. first + n of a scaled tensor are at an end. */
+static void read_ends(const values *v, const uint8_t ends[256], int64_t first, int64_t n, uint8_t *at_end) {
+    const brc_tensor *t = &v->owned.tensor;
+    const unsigned bits = brc_format_get((brc_format)t->format)->bits;
+    int64_t cols = t->shape[t->rank - 1], row = first / cols, col = first % cols;
+    for (int64_t i = 0; i < n; i++) {
+        at_end[i] = ends[code_at((const uint8_t *)t->data + row * t->row_pitch, bits, col)];
+        if (++col == cols) {
+            col = 0;
+            row++;
+        }
+    }
 }
 
 static int is_finite(double x) { return x - x == 0; } /* infinity - infinity is NaN */
@@ -96,20 +111,20 @@ static void add_pair(sums *s, double a, double b, int at_end) {
     s->other += b * b;
     s->product += a * b;
     if (error > s->max_absolute) s->max_absolute = error;
-    if (size > 0 && error / size > s->max_relative) s->max_relative = error / size;
+    if (size > 0 && error > s->max_relative * size) s->max_relative = error / size;
     s->saturated += at_end && size > (b < 0 ? -b : b);
     s->flushed += size > 0 && !(b > 0) && !(b < 0);
 }
 
 static brc_status add_values(const values *a, const values *b, sums *s, brc_error *err) {
     double x[CHUNK], y[CHUNK];
-    uint8_t at_end[CHUNK] = {0};
-    s->elements = brci_entry_elements(a->entry);
+    uint8_t ends[256], at_end[CHUNK] = {0};
+    if (is_scaled(b->entry)) TRY(find_ends((brc_format)b->owned.tensor.format, ends, err));
     for (int64_t first = 0; first < s->elements; first += CHUNK) {
         int64_t n = s->elements - first < CHUNK ? s->elements - first : CHUNK;
         TRY(values_read(a, first, n, x, err));
         TRY(values_read(b, first, n, y, err));
-        if (is_scaled(b->entry)) TRY(read_ends(b, first, n, at_end, err));
+        if (is_scaled(b->entry)) read_ends(b, ends, first, n, at_end);
         for (int64_t i = 0; i < n; i++) add_pair(s, x[i], y[i], at_end[i]);
     }
     return BRC_OK;
@@ -145,10 +160,10 @@ static brc_difference difference_of(const char *name, const sums *s, int quantiz
     return d;
 }
 
-/* Numbers that brc_decode reads; others are compared as bytes. */
+/* Numbers that F32 holds exactly enough to subtract; others (indices, masks) are compared as bytes. */
 static int is_number(const brc_entry *entry) {
     const brc_format_info *f = brc_format_get((brc_format)entry->parts[0].array->array.format);
-    return is_scaled(entry) || (f != NULL && f->family != BRC_OPAQUE && f->bits >= 8);
+    return is_scaled(entry) || (f != NULL && f->role != BRC_CARRIED && f->bits >= 8);
 }
 
 static int same_bytes(const brc_entry *a, const brc_entry *b) {
@@ -177,23 +192,24 @@ static void report_missing(const comparison *c, const char *name, const char *wh
     if (c->missing != NULL) c->missing(c->user, name, what);
 }
 
-static brc_status compare_pair(comparison *c, const brc_entry *a, const brc_entry *b, brc_error *err) {
+static brc_status add_numbers(comparison *c, const brc_entry *a, const brc_entry *b, sums *s, brc_error *err) {
     values x, y = {0};
-    sums s = {0};
-    if (!same_shape(a, b)) {
-        report_missing(c, a->name, "the shapes differ");
-        return BRC_OK;
-    }
-    if (!is_number(a) || !is_number(b)) {
-        if (!same_bytes(a, b)) report_missing(c, a->name, "the bytes differ");
-        return BRC_OK;
-    }
     brc_status status = values_begin(&x, c->a, a, c->threads, err);
     if (status == BRC_OK) status = values_begin(&y, c->b, b, c->threads, err);
-    if (status == BRC_OK) status = add_values(&x, &y, &s, err);
+    if (status == BRC_OK) status = add_values(&x, &y, s, err);
     values_end(&x);
     values_end(&y);
-    TRY(brci_about(err, status, a->name));
+    return brci_about(err, status, a->name);
+}
+
+static brc_status compare_pair(comparison *c, const brc_entry *a, const brc_entry *b, brc_error *err) {
+    sums s = {.elements = brci_entry_elements(a)};
+    int numbers = is_number(a) && is_number(b);
+    if (!same_shape(a, b) || (!numbers && !same_bytes(a, b))) {
+        report_missing(c, a->name, same_shape(a, b) ? "the bytes differ" : "the shapes differ");
+        return BRC_OK;
+    }
+    if (numbers) TRY(add_numbers(c, a, b, &s, err));
     add_sums(&c->all, &s);
     if (is_scaled(b)) {
         add_sums(&c->quantized, &s);
