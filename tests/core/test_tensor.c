@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Hostile and odd brc_tensor structs: each gives a clean error, and none makes a reader leave its buffers (the sanitizers and
- * valgrind run over this). */
+ * Hostile and odd brc_tensor structs: each gives a clean error, and none makes a reader leave its buffers (the
+ * sanitizers and valgrind run over this). */
 #include "breccia/breccia.h"
 
 #include <math.h>
@@ -26,8 +26,18 @@ static void *bytes(size_t n) {
 }
 
 static fixture good(void) {
-    fixture f = {.data = bytes(512), .scale = bytes(128), .global = bytes(4), .zero = bytes(32), .index = bytes(64 * sizeof(int32_t))};
-    f.t = (brc_tensor){.size = sizeof f.t, .format = BRC_E4M3, .rank = 3, .layout = BRC_PER_BLOCK_K, .shape = {2, 4, 64}, .data = f.data, .row_pitch = 64};
+    fixture f = {.data = bytes(512),
+                 .scale = bytes(128),
+                 .global = bytes(4),
+                 .zero = bytes(32),
+                 .index = bytes(64 * sizeof(int32_t))};
+    f.t = (brc_tensor){.size = sizeof f.t,
+                       .format = BRC_E4M3,
+                       .rank = 3,
+                       .layout = BRC_PER_BLOCK_K,
+                       .shape = {2, 4, 64},
+                       .data = f.data,
+                       .row_pitch = 64};
     f.t.scale = (brc_table){.data = f.scale, .format = BRC_F32, .kind = BRC_KIND_MULTIPLIER, .block = {1, 1, 16}};
     f.t.recipe = (brc_recipe){.size = sizeof(brc_recipe), .id = BRC_RECIPE_UNKNOWN};
     for (int i = 0; i < 64; i++) f.index[i] = i % 4;
@@ -65,7 +75,10 @@ static void refused(const brc_tensor *t, brc_status want, const char *word) {
     assert_int_equal(brc_dequantize(t, NULL, &y, &err), want);
     assert_int_equal(brc_requantize_new(t, &recipe, NULL, &owned, NULL, &err), want);
     assert_null(owned.release);
-    assert_int_equal(brc_matmul(&(brc_product){.size = sizeof(brc_product), .a = {.scaled = t}, .b = {.plain = &y}, .out = &y}, &err), want);
+    assert_int_equal(
+        brc_matmul(&(brc_product){.size = sizeof(brc_product), .a = {.scaled = t}, .b = {.plain = &y}, .out = &y},
+                   &err),
+        want);
     assert_true(t == NULL || !(brc_tensor_bits(t) > 0));
     drop(&f);
 }
@@ -91,7 +104,8 @@ static void shapes(void **state) {
     REFUSED(f.t.shape[0] = INT64_MAX, BRC_OVERFLOW, "63 bits");
     REFUSED((f.t.shape[0] = INT64_MAX, f.t.shape[1] = 0), BRC_OVERFLOW, "63 bits");
     REFUSED((f.t.shape[0] = 0, f.t.shape[1] = INT64_MAX / 32, f.t.shape[2] = 1 << 20), BRC_OVERFLOW, "63 bits");
-    REFUSED((f.t.shape[0] = (int64_t)1 << 31, f.t.shape[1] = (int64_t)1 << 31, f.t.shape[2] = 4), BRC_OVERFLOW, "63 bits");
+    REFUSED((f.t.shape[0] = (int64_t)1 << 31, f.t.shape[1] = (int64_t)1 << 31, f.t.shape[2] = 4), BRC_OVERFLOW,
+            "63 bits");
 }
 
 static void data(void **state) {
@@ -122,11 +136,14 @@ static void pitch_overflow(void **state) {
 
 static void tables(void **state) {
     (void)state;
-    static const uint8_t wrong[] = {BRC_NONE, BRC_F64, BRC_E2M1, BRC_E3M2, BRC_INT4, BRC_NF4, BRC_BOOL, BRC_INT64, BRC_C64, BRC_FORMAT_COUNT, 255};
+    static const uint8_t wrong[] = {BRC_NONE, BRC_F64,   BRC_E2M1, BRC_E3M2,         BRC_INT4, BRC_NF4,
+                                    BRC_BOOL, BRC_INT64, BRC_C64,  BRC_FORMAT_COUNT, 255};
     for (size_t i = 0; i < sizeof wrong; i++) {
         REFUSED(f.t.scale.format = wrong[i], BRC_FORMAT, "scale");
         REFUSED((f.t.global = (brc_table){.data = f.global, .format = wrong[i]}), BRC_FORMAT, "global scale");
-        REFUSED((f.t.zero = (brc_table){.data = f.zero, .format = wrong[i], .kind = BRC_KIND_CODE, .block = {1, 1, 16}}), BRC_FORMAT, "zero point");
+        REFUSED(
+            (f.t.zero = (brc_table){.data = f.zero, .format = wrong[i], .kind = BRC_KIND_CODE, .block = {1, 1, 16}}),
+            BRC_FORMAT, "zero point");
     }
     REFUSED(f.t.scale.data = NULL, BRC_ARGUMENT, "scale is missing");
     REFUSED(f.t.scale.kind = BRC_KIND_CODE, BRC_FORMAT, "kind");
@@ -135,10 +152,15 @@ static void tables(void **state) {
     REFUSED(f.t.scale.kind = BRC_KIND_COUNT, BRC_FORMAT, "kind");
     REFUSED(f.t.scale.kind = 255, BRC_FORMAT, "kind");
     REFUSED((f.t.global = (brc_table){.data = f.global, .format = BRC_F32, .kind = BRC_KIND_REAL}), BRC_FORMAT, "kind");
-    REFUSED((f.t.global = (brc_table){.data = f.global, .format = BRC_F32, .kind = BRC_KIND_AMAX}), BRC_ARGUMENT, "constant");
-    REFUSED((f.t.global = (brc_table){.data = f.global, .format = BRC_F32, .kind = BRC_KIND_AMAX, .constant = -1}), BRC_ARGUMENT, "constant");
-    REFUSED((f.t.global = (brc_table){.data = f.global, .format = BRC_F32, .kind = BRC_KIND_AMAX, .constant = NAN}), BRC_ARGUMENT, "constant");
-    REFUSED((f.t.zero = (brc_table){.data = f.zero, .format = BRC_INT8, .kind = BRC_KIND_MULTIPLIER, .block = {1, 1, 16}}), BRC_FORMAT, "kind");
+    REFUSED((f.t.global = (brc_table){.data = f.global, .format = BRC_F32, .kind = BRC_KIND_AMAX}), BRC_ARGUMENT,
+            "constant");
+    REFUSED((f.t.global = (brc_table){.data = f.global, .format = BRC_F32, .kind = BRC_KIND_AMAX, .constant = -1}),
+            BRC_ARGUMENT, "constant");
+    REFUSED((f.t.global = (brc_table){.data = f.global, .format = BRC_F32, .kind = BRC_KIND_AMAX, .constant = NAN}),
+            BRC_ARGUMENT, "constant");
+    REFUSED(
+        (f.t.zero = (brc_table){.data = f.zero, .format = BRC_INT8, .kind = BRC_KIND_MULTIPLIER, .block = {1, 1, 16}}),
+        BRC_FORMAT, "kind");
 }
 
 static void layouts(void **state) {
@@ -160,15 +182,19 @@ static void group_indices(void **state) {
     REFUSED((f.index[5] = INT32_MIN, f.t.group_index = f.index), BRC_SHAPE, "group_index[5]");
     REFUSED((f.index[5] = INT32_MAX, f.t.group_index = f.index), BRC_SHAPE, "group_index[5]");
     /* The index reaches into the zero points as well: they need as many columns as the scales. */
-    REFUSED((f.t.group_index = f.index, f.t.zero = (brc_table){.data = f.zero, .format = BRC_INT8, .kind = BRC_KIND_CODE}), BRC_SHAPE, "zero point");
-    REFUSED((f.t.group_index = f.index, f.t.zero = (brc_table){.data = f.zero, .format = BRC_INT8, .kind = BRC_KIND_CODE, .block = {1, 1, 32}}),
+    REFUSED(
+        (f.t.group_index = f.index, f.t.zero = (brc_table){.data = f.zero, .format = BRC_INT8, .kind = BRC_KIND_CODE}),
+        BRC_SHAPE, "zero point");
+    REFUSED((f.t.group_index = f.index,
+             f.t.zero = (brc_table){.data = f.zero, .format = BRC_INT8, .kind = BRC_KIND_CODE, .block = {1, 1, 32}}),
             BRC_SHAPE, "zero point");
 }
 
 /* All tables of all kinds, read to the last number: nothing outside them is touched. */
 static void whole_reads(void **state) {
     (void)state;
-    static const brc_block blocks[] = {{0, 0, 0}, {1, 0, 0}, {1, 1, 0}, {1, 1, 16}, {1, 3, 7}, {0, 1, 1}, {1, 1, BRC_FREE}, {2, BRC_FREE, 64}};
+    static const brc_block blocks[] = {{0, 0, 0}, {1, 0, 0}, {1, 1, 0},        {1, 1, 16},
+                                       {1, 3, 7}, {0, 1, 1}, {1, 1, BRC_FREE}, {2, BRC_FREE, 64}};
     const int64_t shape[3] = {2, 4, 64};
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) {
         fixture f = good();
@@ -295,9 +321,10 @@ static void hostile_recipes(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(shapes),        cmocka_unit_test(data),    cmocka_unit_test(pitch_overflow), cmocka_unit_test(tables),
-        cmocka_unit_test(layouts),       cmocka_unit_test(group_indices), cmocka_unit_test(whole_reads),   cmocka_unit_test(empty),
-        cmocka_unit_test(null_arguments), cmocka_unit_test(hostile_recipes),
+        cmocka_unit_test(shapes),          cmocka_unit_test(data),    cmocka_unit_test(pitch_overflow),
+        cmocka_unit_test(tables),          cmocka_unit_test(layouts), cmocka_unit_test(group_indices),
+        cmocka_unit_test(whole_reads),     cmocka_unit_test(empty),   cmocka_unit_test(null_arguments),
+        cmocka_unit_test(hostile_recipes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

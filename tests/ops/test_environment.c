@@ -24,11 +24,26 @@ static void set_flags(unsigned f) { (void)f; }
 
 enum { MANY = 132, FEW = 8, COLS = 1000, SIZE = MANY * COLS }; /* many rows: enough for two threads */
 
-static const char *const recipes[] = {"fp8", "fp8-delayed", "fp8:pow2=1,epsilon=1e-3", "fp8-row", "fp8-row:scale=bf16", "fp8-block:partial=1",
-                                      "fp8-block:arith=te,partial=1", "fp8-block:arith=deepgemm,partial=1", "mxfp8:partial=1",
-                                      "mxfp8:rule=floor,partial=1", "mxfp6-e3m2:rule=ceil,partial=1", "mxfp4:rule=even,partial=1",
-                                      "mxint8:partial=1", "nvfp4:partial=1", "nvfp4:arith=div,partial=1", "int8", "int8:rule=minmax", "int4:partial=1",
-                                      "int4:group=40,rule=minmax,arith=recip", "custom:format=nf4,scale=f16,block=1x40",
+static const char *const recipes[] = {"fp8",
+                                      "fp8-delayed",
+                                      "fp8:pow2=1,epsilon=1e-3",
+                                      "fp8-row",
+                                      "fp8-row:scale=bf16",
+                                      "fp8-block:partial=1",
+                                      "fp8-block:arith=te,partial=1",
+                                      "fp8-block:arith=deepgemm,partial=1",
+                                      "mxfp8:partial=1",
+                                      "mxfp8:rule=floor,partial=1",
+                                      "mxfp6-e3m2:rule=ceil,partial=1",
+                                      "mxfp4:rule=even,partial=1",
+                                      "mxint8:partial=1",
+                                      "nvfp4:partial=1",
+                                      "nvfp4:arith=div,partial=1",
+                                      "int8",
+                                      "int8:rule=minmax",
+                                      "int4:partial=1",
+                                      "int4:group=40,rule=minmax,arith=recip",
+                                      "custom:format=nf4,scale=f16,block=1x40",
                                       "custom:format=e4m3,scale=f32,block=3x5,partial=1"};
 #define RECIPES (sizeof recipes / sizeof *recipes)
 
@@ -69,19 +84,27 @@ static void run(const char *text, int64_t rows, uint32_t threads, results *r) {
     assert_int_equal(brc_recipe_parse(text, &recipe, NULL), BRC_OK);
     assert_int_equal(brc_recipe_parse("int8:rule=minmax,group=40", &other, NULL), BRC_OK);
     r->state = (brc_delayed_state){.size = sizeof r->state, .scale = 3.3f, .history = r->history, .length = 16};
-    assert_int_equal(brc_cast_new(&x, &recipe, &options, recipe.history_length > 0 ? &r->state : NULL, &t, &r->report, NULL), BRC_OK);
+    assert_int_equal(
+        brc_cast_new(&x, &recipe, &options, recipe.history_length > 0 ? &r->state : NULL, &t, &r->report, NULL),
+        BRC_OK);
     if (recipe.history_length > 0) assert_int_equal(brc_delayed_update(&r->state, &recipe, NULL), BRC_OK);
     assert_int_equal(brc_tensor_sizes(&t.tensor, &r->sizes, NULL), BRC_OK);
     memcpy(r->data, t.tensor.data, (size_t)r->sizes.data);
     memcpy(r->scale, t.tensor.scale.data, (size_t)r->sizes.scale);
     if (r->sizes.global > 0) memcpy(r->global, t.tensor.global.data, (size_t)r->sizes.global);
     if (r->sizes.zero > 0) memcpy(r->zero, t.tensor.zero.data, (size_t)r->sizes.zero);
-    brc_array y = brc_array_of(BRC_F32, 2, shape, r->f32), h = brc_array_of(BRC_F16, 2, shape, r->f16), d = brc_array_of(BRC_F64, 2, shape, r->f64);
+    brc_array y = brc_array_of(BRC_F32, 2, shape, r->f32), h = brc_array_of(BRC_F16, 2, shape, r->f16),
+              d = brc_array_of(BRC_F64, 2, shape, r->f64);
     assert_int_equal(brc_dequantize(&t.tensor, &options, &y, NULL), BRC_OK);
     assert_int_equal(brc_dequantize(&t.tensor, &options, &h, NULL), BRC_OK);
     assert_int_equal(brc_dequantize(&t.tensor, &options, &d, NULL), BRC_OK);
-    brc_array p = brc_array_of(BRC_F32, 2, product_shape, r->product), q = brc_array_of(BRC_BF16, 2, product_shape, r->half_product);
-    brc_product product = {.size = sizeof product, .a = {.scaled = &t.tensor}, .b = {.plain = &w, .transposed = 1}, .out = &p, .options = &options};
+    brc_array p = brc_array_of(BRC_F32, 2, product_shape, r->product),
+              q = brc_array_of(BRC_BF16, 2, product_shape, r->half_product);
+    brc_product product = {.size = sizeof product,
+                           .a = {.scaled = &t.tensor},
+                           .b = {.plain = &w, .transposed = 1},
+                           .out = &p,
+                           .options = &options};
     assert_int_equal(brc_matmul(&product, NULL), BRC_OK);
     product.out = &q;
     assert_int_equal(brc_matmul(&product, NULL), BRC_OK);
@@ -104,7 +127,9 @@ static void every_mode(const char *const *some, size_t count, int64_t rows) {
         const char *name;
         int rounding;
         unsigned flush;
-    } modes[] = {{"flush-to-zero", FE_TONEAREST, FLUSH}, {"rounding upward", FE_UPWARD, 0}, {"rounding downward", FE_DOWNWARD, 0},
+    } modes[] = {{"flush-to-zero", FE_TONEAREST, FLUSH},
+                 {"rounding upward", FE_UPWARD, 0},
+                 {"rounding downward", FE_DOWNWARD, 0},
                  {"rounding toward zero and flush-to-zero", FE_TOWARDZERO, FLUSH}};
     results *plain = malloc(sizeof *plain), *other = malloc(sizeof *other);
     assert_non_null(plain);
@@ -155,6 +180,7 @@ static void unmasked_exceptions(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(one_thread), cmocka_unit_test(more_threads), cmocka_unit_test(unmasked_exceptions)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(one_thread), cmocka_unit_test(more_threads),
+                                       cmocka_unit_test(unmasked_exceptions)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

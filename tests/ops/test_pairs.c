@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Every recipe into every other, at awkward shapes, into buffers of exactly the right size: what the sanitizers and valgrind watch. */
+ * Every recipe into every other, at awkward shapes, into buffers of exactly the right size: what the sanitizers and
+ * valgrind watch. */
 #include "breccia/breccia.h"
 
 #include <setjmp.h>
@@ -11,16 +12,40 @@
 
 #include <cmocka.h>
 
-static const char *const recipes[] = {"fp8-delayed", "fp8", "fp8-row", "fp8-block", "fp8-block128", "mxfp8", "mxfp6-e3m2", "mxfp6-e2m3", "mxfp4",
-                                      "mxint8", "nvfp4", "int8", "int4", "int4:format=int3,group=5,rule=minmax", "nvfp4:block=16x16",
-                                      "fp8:block=expert", "custom:format=int7,scale=bf16,block=2x3", "custom:format=iq4_nl,scale=e4m3,block=1x9"};
+static const char *const recipes[] = {"fp8-delayed",
+                                      "fp8",
+                                      "fp8-row",
+                                      "fp8-block",
+                                      "fp8-block128",
+                                      "mxfp8",
+                                      "mxfp6-e3m2",
+                                      "mxfp6-e2m3",
+                                      "mxfp4",
+                                      "mxint8",
+                                      "nvfp4",
+                                      "int8",
+                                      "int4",
+                                      "int4:format=int3,group=5,rule=minmax",
+                                      "nvfp4:block=16x16",
+                                      "fp8:block=expert",
+                                      "custom:format=int7,scale=bf16,block=2x3",
+                                      "custom:format=iq4_nl,scale=e4m3,block=1x9"};
 #define RECIPES (sizeof recipes / sizeof *recipes)
 
 static const struct {
     int rank;
     int64_t shape[BRC_MAX_RANK];
-} shapes[] = {{1, {1}}, {1, {37}}, {2, {3, 33}}, {2, {17, 1}}, {3, {2, 5, 7}}, {3, {2, 1, 131}}, {8, {1, 2, 1, 1, 2, 1, 3, 19}},
-              {2, {0, 32}}, {2, {3, 0}}, {3, {0, 3, 32}}, {1, {0}}};
+} shapes[] = {{1, {1}},
+              {1, {37}},
+              {2, {3, 33}},
+              {2, {17, 1}},
+              {3, {2, 5, 7}},
+              {3, {2, 1, 131}},
+              {8, {1, 2, 1, 1, 2, 1, 3, 19}},
+              {2, {0, 32}},
+              {2, {3, 0}},
+              {3, {0, 3, 32}},
+              {1, {0}}};
 #define SHAPES (sizeof shapes / sizeof *shapes)
 
 /* A cast's destination, each buffer its own allocation without a spare byte. */
@@ -101,7 +126,8 @@ static void products(void **state) {
     assert_non_null(out);
     for (int i = 0; i < M * K; i++) a[i] = (float)(i % 13 - 6);
     for (int i = 0; i < N * K; i++) b[i] = (float)(i % 7 - 3);
-    brc_array x = brc_array_of(BRC_F32, 2, a_shape, a), w = brc_array_of(BRC_F32, 2, b_shape, b), y = brc_array_of(BRC_F32, 2, out_shape, out);
+    brc_array x = brc_array_of(BRC_F32, 2, a_shape, a), w = brc_array_of(BRC_F32, 2, b_shape, b),
+              y = brc_array_of(BRC_F32, 2, out_shape, out);
     for (size_t i = 0; i < RECIPES; i++)
         for (size_t j = 0; j < RECIPES; j++) {
             brc_recipe left, right;
@@ -113,8 +139,18 @@ static void products(void **state) {
             plan(&right, 2, b_shape, &u, others);
             assert_int_equal(brc_cast(&x, &left, NULL, NULL, &t, NULL, NULL), BRC_OK);
             assert_int_equal(brc_cast(&w, &right, NULL, NULL, &u, NULL, NULL), BRC_OK);
-            assert_int_equal(brc_matmul(&(brc_product){.size = sizeof(brc_product), .a = {.scaled = &t}, .b = {.scaled = &u, .transposed = 1}, .out = &y}, NULL), BRC_OK);
-            assert_int_equal(brc_matmul(&(brc_product){.size = sizeof(brc_product), .a = {.plain = &x}, .b = {.scaled = &u, .transposed = 1}, .out = &y}, NULL), BRC_OK);
+            assert_int_equal(brc_matmul(&(brc_product){.size = sizeof(brc_product),
+                                                       .a = {.scaled = &t},
+                                                       .b = {.scaled = &u, .transposed = 1},
+                                                       .out = &y},
+                                        NULL),
+                             BRC_OK);
+            assert_int_equal(brc_matmul(&(brc_product){.size = sizeof(brc_product),
+                                                       .a = {.plain = &x},
+                                                       .b = {.scaled = &u, .transposed = 1},
+                                                       .out = &y},
+                                        NULL),
+                             BRC_OK);
             drop(parts);
             drop(others);
         }
