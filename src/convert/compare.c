@@ -199,7 +199,7 @@ static brc_status add_numbers(comparison *c, const brc_entry *a, const brc_entry
     if (status == BRC_OK) status = add_values(&x, &y, s, err);
     values_end(&x);
     values_end(&y);
-    return brci_about(err, status, a->name);
+    return brci_about(err, status, c->a, a);
 }
 
 static brc_status compare_pair(comparison *c, const brc_entry *a, const brc_entry *b, brc_error *err) {

@@ -14,7 +14,7 @@ static brc_status declare_all(brci_transfer *t, brc_format format, brc_error *er
         brc_status status = is_scaled(entry) ? brci_transfer_declare(t, entry, entry->name, format, entry->tensor.rank,
                                                                      entry->tensor.shape, err)
                                              : brci_transfer_declare_plain(t, entry, err);
-        TRY(brci_about(err, status, entry->name));
+        TRY(brci_about(err, status, t->source, entry));
     }
     TRY(brci_transfer_companions(t, "", err));
     if (t->pool.failed) return brci_fail(err, BRC_MEMORY, 0, "out of memory");
@@ -79,7 +79,7 @@ static brc_status write_all(brci_transfer *t, brc_format format, const brc_dequa
             is_scaled(entry) ? outcome.elements * brc_format_get(format)->bits / 8 : outcome.bytes_before;
         brc_status status = is_scaled(entry) ? write_scaled(t, entry, &next, format, &options, overflowed, err)
                                              : brci_transfer_write_plain(t, entry, &next, err);
-        TRY(brci_about(err, status, entry->name));
+        TRY(brci_about(err, status, t->source, entry));
         if (o->outcome != NULL) o->outcome(o->user, &outcome);
         TRY(brci_transfer_step(t, entry, err));
     }

@@ -59,7 +59,7 @@ static brc_status declare_all(quantizing *q, brc_error *err) {
     TRY(brci_transfer_metadata(t, 0, err));
     for (size_t i = 0; i < n; i++) {
         const brc_entry *entry = brc_checkpoint_at(t->source, i);
-        TRY(brci_about(err, declare(q, entry, err), entry->name));
+        TRY(brci_about(err, declare(q, entry, err), t->source, entry));
     }
     if (q->options->n_include > 0 && q->n_quantized == 0) /* most likely a typing error */
         return brci_fail(err, BRC_NOT_FOUND, 0, "no weight matches what is to be included");
@@ -140,7 +140,7 @@ static brc_status write_all(quantizing *q, brc_error *err) {
         outcome.quantized = outcome.why == NULL;
         brc_status status = outcome.quantized ? write_quantized(q, entry, &next, &outcome.bytes_after, err)
                                               : brci_transfer_write_plain(t, entry, &next, err);
-        TRY(brci_about(err, status, entry->name));
+        TRY(brci_about(err, status, t->source, entry));
         if (!outcome.quantized) outcome.bytes_after = outcome.bytes_before;
         if (q->options->outcome != NULL) q->options->outcome(q->options->user, &outcome);
         TRY(brci_transfer_step(t, entry, err));

@@ -18,11 +18,14 @@ int64_t brci_entry_elements(const brc_entry *entry) {
     return n;
 }
 
-brc_status brci_about(brc_error *err, brc_status status, const char *name) {
+brc_status brci_about(brc_error *err, brc_status status, const brc_checkpoint *checkpoint, const brc_entry *entry) {
     if (err != NULL && status != BRC_OK) {
         char text[sizeof err->text];
+        const char *path = brc_file_shard_path(brc_checkpoint_file(checkpoint), entry->parts[0].array->shard);
+        const char *slash = strrchr(path, '/');
         memcpy(text, err->text, sizeof text);
-        snprintf(err->text, sizeof err->text, "%.100s: %.130s", brci_clip(name).text, text);
+        snprintf(err->text, sizeof err->text, "%.48s: %s: %.100s", slash == NULL ? path : slash + 1,
+                 brci_clip(entry->name).text, text);
     }
     return status;
 }

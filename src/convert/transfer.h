@@ -45,7 +45,7 @@ brc_status brci_transfer_step(brci_transfer *t, const brc_entry *entry, brc_erro
 /* Bytes of an entry's arrays in the source. */
 int64_t brci_entry_bytes(const brc_entry *entry);
 int64_t brci_entry_elements(const brc_entry *entry);
-/* Puts the tensor's name before the error's text. */
-brc_status brci_about(brc_error *err, brc_status status, const char *name);
+/* Puts the names of the file (without its folders) and of the tensor before the error's text. */
+brc_status brci_about(brc_error *err, brc_status status, const brc_checkpoint *checkpoint, const brc_entry *entry);
 
 #endif

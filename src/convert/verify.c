@@ -137,13 +137,11 @@ static brc_status check_entry(const verifying *v, const brc_entry *entry, brc_er
         report(v, entry, BRC_ERROR, "%s", why.text);
         return BRC_OK;
     }
-    if (status == BRC_OK) {
-        status = check_tensor(v, entry, &owned.tensor, &why);
-        brc_release(&owned);
-    }
-    return status == BRC_OK
-               ? BRC_OK
-               : brci_fail(err, status, why.where, "%.100s: %.130s", brci_clip(entry->name).text, why.text);
+    if (status != BRC_OK)
+        return brci_fail(err, status, 0, "%s: %s", brci_clip(entry->name).text, brc_status_text(status));
+    status = check_tensor(v, entry, &owned.tensor, err);
+    brc_release(&owned);
+    return brci_about(err, status, v->checkpoint, entry);
 }
 
 brc_status brc_verify_checkpoint(const brc_checkpoint *checkpoint, uint32_t threads,

@@ -228,8 +228,8 @@ brc_status brc_checkpoint_usable(const brc_checkpoint *c, brc_error *err) {
     for (size_t i = 0; i < c->n_findings; i++) {
         const brci_finding *f = c->findings[i];
         if (f->finding.severity >= BRC_AMBIGUITY)
-            return brci_fail(err, f->status, 0, "%s%s%s", f->finding.tensor, f->finding.tensor[0] == '\0' ? "" : ": ",
-                             f->finding.text);
+            return brci_fail(err, f->status, 0, "%s%s%s", brci_clip(f->finding.tensor).text,
+                             f->finding.tensor[0] == '\0' ? "" : ": ", f->finding.text);
     }
     return BRC_OK;
 }
