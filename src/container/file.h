@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * An opened set of named arrays, and the steps that fill it. */
+#ifndef BRCI_FILE_H
+#define BRCI_FILE_H
+
+#include "breccia/breccia_file.h"
+#include "container/map.h"
+#include "container/names.h"
+
+#define BRCI_INDEX_NAME "model.safetensors.index.json"
+#define BRCI_SINGLE_NAME "model.safetensors"
+#define BRCI_CONFIG_NAME "config.json"
+
+typedef struct brci_shard {
+    const char *path;
+    brci_map map;
+} brci_shard;
+
+typedef struct brci_pair {
+    const char *key, *value;
+} brci_pair;
+
+struct brc_file {
+    brci_arena arena;            /* all text and shapes */
+    brc_named_array *arrays;
+    size_t n_arrays;
+    brci_names by_name;
+    brci_pair *metadata;
+    size_t n_metadata, metadata_capacity;
+    brci_names by_key;
+    brci_shard *shards;
+    size_t n_shards;
+    brc_file_note *notes;
+    size_t n_notes;
+    const char *folder, *index, *config;
+};
+
+/* Where the weights of a sharded checkpoint lie: what a .safetensors.index.json says. Text is in the arena given. */
+typedef struct brci_index {
+    struct brci_place {
+        const char *name;
+        uint32_t shard;
+    } *places;
+    size_t n_places, place_capacity;
+    brci_names by_name;
+    const char **shards;         /* file names, in order of appearance */
+    size_t n_shards;
+    brci_names by_shard;
+    int64_t total_size;          /* -1 = not given */
+} brci_index;
+
+brc_status brci_index_read(const char *path, brci_arena *arena, brci_index *index, brc_error *err);
+void brci_index_free(brci_index *index);
+/* Compares an index with the arrays that its shards hold. */
+brc_status brci_index_check(const brci_index *index, brc_file *file, brc_error *err);
+
+/* Reads the header of shard number `shard`, which is mapped already, and adds its arrays. */
+brc_status brci_safetensors_read(brc_file *file, uint32_t shard, brc_error *err);
+
+/* One shard of bytes in memory that outlives the file; for fuzzing and tests. */
+brc_status brci_file_of_bytes(const uint8_t *bytes, size_t size, brc_file **file, brc_error *err);
+
+/* A file that cannot be read, by its name or first bytes: BRC_UNSUPPORTED saying what it is; BRC_OK for anything else. */
+brc_status brci_foreign_name(const char *path, brc_error *err);
+brc_status brci_foreign_bytes(const char *path, const brci_map *map, brc_error *err);
+
+/* Adds a note; the text is printed, the other two must outlive the file. */
+brc_status brci_note(brc_file *file, brc_error *err, const char *path, const char *name, const char *format, ...)
+    __attribute__((format(printf, 5, 6)));
+
+/* A vector's memory for one more item, doubled when it is full. */
+brc_status brci_room(void *items, size_t *capacity, size_t count, size_t item_bytes, brc_error *err);
+
+#endif

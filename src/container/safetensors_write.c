@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Limits: a header has at most BRCI_HEADER_MAX bytes, as the reader wants it. */
+#include "container/safetensors_write.h"
+
+#include "container/safetensors.h"
+
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+static brc_status put(brci_text *t, const char *text, size_t length, brc_error *err) {
+    if (t->capacity - t->length < length) {
+        size_t capacity = 2 * t->capacity + length + 4096;
+        char *grown = realloc(t->text, capacity);
+        if (grown == NULL) return brci_fail(err, BRC_MEMORY, 0, "no memory for a header");
+        t->text = grown;
+        t->capacity = capacity;
+    }
+    memcpy(t->text + t->length, text, length);
+    t->length += length;
+    return BRC_OK;
+}
+
+static brc_status put_text(brci_text *t, const char *text, brc_error *err) { return put(t, text, strlen(text), err); }
+
+/* As a JSON string; Jansson knows what to escape. The text is valid UTF-8 (brc_writer_add has seen to it). */
+static brc_status put_string(brci_text *t, const char *text, brc_error *err) {
+    json_t *value = json_string(text);
+    char *quoted = value == NULL ? NULL : json_dumps(value, JSON_ENCODE_ANY);
+    brc_status status = quoted == NULL ? brci_fail(err, BRC_MEMORY, 0, "no memory for a name") : put_text(t, quoted, err);
+    free(quoted);
+    json_decref(value);
+    return status;
+}
+
+static brc_status put_number(brci_text *t, int64_t number, brc_error *err) {
+    char digits[24];
+    return put(t, digits, (size_t)snprintf(digits, sizeof digits, "%lld", (long long)number), err);
+}
+
+static brc_status put_metadata(brci_text *t, const brci_pair *metadata, size_t n, brc_error *err) {
+    TRY(put_string(t, BRCI_METADATA_NAME, err));
+    for (size_t i = 0; i < n; i++) {
+        TRY(put_text(t, i == 0 ? ":{" : ",", err));
+        TRY(put_string(t, metadata[i].key, err));
+        TRY(put_text(t, ":", err));
+        TRY(put_string(t, metadata[i].value, err));
+    }
+    return put_text(t, "}", err);
+}
+
+static brc_status put_array(brci_text *t, const brci_declared *a, int64_t begin, brc_error *err) {
+    TRY(put_string(t, a->name, err));
+    TRY(put_text(t, ":{\"dtype\":\"", err));
+    TRY(put_text(t, a->dtype->word, err));
+    TRY(put_text(t, "\",\"shape\":[", err));
+    for (uint32_t i = 0; i < a->rank; i++) {
+        if (i > 0) TRY(put_text(t, ",", err));
+        TRY(put_number(t, a->shape[i], err));
+    }
+    TRY(put_text(t, "],\"data_offsets\":[", err));
+    TRY(put_number(t, begin, err));
+    TRY(put_text(t, ",", err));
+    TRY(put_number(t, begin + a->bytes, err));
+    return put_text(t, "]}", err);
+}
+
+int brci_data_order(const brci_declared *a, const brci_declared *b) {
+    if (a->dtype->order != b->dtype->order) return a->dtype->order > b->dtype->order ? -1 : 1;
+    return strcmp(a->name, b->name);
+}
+
+brc_status brci_header_text(brci_declared *const *arrays, size_t n, const brci_pair *metadata, size_t n_metadata, brci_text *t,
+                            brc_error *err) {
+    int64_t position = 0;
+    uint64_t length;
+    TRY(put(t, "\0\0\0\0\0\0\0\0", 8, err)); /* the length, once it is known */
+    TRY(put_text(t, "{", err));
+    if (n_metadata > 0) TRY(put_metadata(t, metadata, n_metadata, err));
+    for (size_t i = 0; i < n; i++) {
+        if (i > 0 || n_metadata > 0) TRY(put_text(t, ",", err));
+        TRY(put_array(t, arrays[i], position, err));
+        if (__builtin_add_overflow(position, arrays[i]->bytes, &position) || position > INT64_MAX - 2 * BRCI_HEADER_MAX)
+            return brci_fail(err, BRC_OVERFLOW, 0, "the arrays of one file exceed 63 bits");
+    }
+    TRY(put_text(t, "}", err));
+    TRY(put(t, "       ", (8 - t->length % 8) % 8, err));
+    length = t->length - 8;
+    if (length > BRCI_HEADER_MAX)
+        return brci_fail(err, BRC_LIMIT, 0, "the header would have %llu bytes (at most %d are allowed); use more shards",
+                         (unsigned long long)length, BRCI_HEADER_MAX);
+    memcpy(t->text, &length, sizeof length); /* little-endian, as map.c asserts */
+    position = (int64_t)t->length;
+    for (size_t i = 0; i < n; i++) {
+        arrays[i]->offset = position;
+        position += arrays[i]->bytes;
+    }
+    return BRC_OK;
+}
+
+brc_status brci_index_text(const brci_declared *const *arrays, size_t n, const char *const *shards, brci_text *t, brc_error *err) {
+    int64_t total = 0;
+    for (size_t i = 0; i < n; i++) total += arrays[i]->bytes;
+    TRY(put_text(t, "{\n  \"metadata\": {\n    \"total_size\": ", err));
+    TRY(put_number(t, total, err));
+    TRY(put_text(t, "\n  },\n  \"weight_map\": {", err));
+    for (size_t i = 0; i < n; i++) {
+        TRY(put_text(t, i == 0 ? "\n    " : ",\n    ", err));
+        TRY(put_string(t, arrays[i]->name, err));
+        TRY(put_text(t, ": ", err));
+        TRY(put_string(t, shards[arrays[i]->shard], err));
+    }
+    return put_text(t, "\n  }\n}\n", err);
+}
