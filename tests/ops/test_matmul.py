@@ -54,7 +54,7 @@ def test_all_pairs(brc, left):
         bounded(got, a_values.T if a_transposed else a_values, b_values.T if b_transposed else b_values, (left, right))
 
 
-@pytest.mark.parametrize("a_transposed, b_transposed", itertools.product((False, True), repeat=2))
+@pytest.mark.parametrize("a_transposed, b_transposed", list(itertools.product((False, True), repeat=2)))
 @pytest.mark.parametrize("m, n, k", [(1, 1, 1), (1, 1, 1000), (64, 64, 64), (65, 63, 129), (3, 200, 17), (130, 1, 31), (1, 129, 257)])
 def test_shapes(brc, m, n, k, a_transposed, b_transposed):
     rng = np.random.default_rng(m * n + k)
