@@ -69,12 +69,24 @@ const char *brci_config_without(brci_pool *pool, const char *text, const char *k
     return replaced(pool, text, p.before != NULL ? p.before : p.key, p.end, "");
 }
 
+/* `value`, with the lines behind its first one indented once more: it becomes a member. */
+static const char *indented(brci_pool *pool, const char *value) {
+    const char *text = "";
+    for (const char *line = value; line != NULL;) {
+        const char *end = strchr(line, '\n');
+        size_t length = end == NULL ? strlen(line) : (size_t)(end - line);
+        text = brci_pool_print(pool, "%s%s%.*s", text, line == value ? "" : "\n  ", (int)length, line);
+        line = end == NULL ? NULL : end + 1;
+    }
+    return text;
+}
+
 const char *brci_config_with(brci_pool *pool, const char *text, const char *key, const char *value) {
     place p;
     if (!find(text, key, &p)) return NULL;
+    value = indented(pool, value);
     if (p.key != NULL) return replaced(pool, text, p.value, p.end, value);
     const char *at = p.before != NULL ? p.before : strchr(text, '{') + 1;
-    return replaced(pool, text, at, at,
-                    brci_pool_print(pool, "%s\n  \"%s\": %s%s", p.before != NULL ? "," : "", key, value,
-                                    p.before != NULL ? "" : "\n"));
+    const char *comma = p.before != NULL ? "," : "", *end = p.before != NULL ? "" : "\n";
+    return replaced(pool, text, at, at, brci_pool_print(pool, "%s\n  \"%s\": %s%s", comma, key, value, end));
 }

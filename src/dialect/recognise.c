@@ -66,15 +66,13 @@ static brc_dialect method_dialect(const brci_reader *reader) {
 
 /* "compressed-tensors, modelopt or comfyui" */
 static const char *dialect_names(brci_pool *pool, uint32_t dialects) {
-    const char *text = "";
+    const char *text = "", *before = "";
     if (dialects == 0) return "no system known here";
     for (unsigned i = 0; i < BRC_DIALECT_COUNT; i++) {
         if (!(dialects >> i & 1)) continue;
-        uint32_t rest = dialects & ~((2u << i) - 1);
-        text = brci_pool_print(pool, "%s%s%s", text, brc_dialect_get((brc_dialect)i)->name,
-                               rest == 0                  ? ""
-                               : (rest & (rest - 1)) == 0 ? " or "
-                                                          : ", ");
+        text = brci_pool_print(pool, "%s%s%s", text, before, brc_dialect_get((brc_dialect)i)->name);
+        dialects &= ~(1u << i);
+        before = (dialects & (dialects - 1)) == 0 ? " or " : ", ";
     }
     return text;
 }

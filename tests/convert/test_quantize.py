@@ -382,3 +382,14 @@ assert total.noise == 0
     environment = {**os.environ, "MALLOC_ARENA_MAX": "1"}
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("case, recipe", [("fp32", "fp8-block128:arith=deepgemm"), ("ue8m0", "fp8-block128:arith=deepgemm,pow2=1")])
+def test_deepseek_golden_codes_and_scales(golden, tmp_path, case, recipe):
+    import golden_files
+    g = golden_files.load(golden / "deepseek_block.safetensors")
+    source = files.write(tmp_path / "a.safetensors", {"up.weight": g["w"]})
+    files.quantize(source, tmp_path / "b.safetensors", recipe, "deepseek")
+    arrays, _ = files.read(tmp_path / "b.safetensors")
+    golden_files.same(arrays["up.weight"][1].view(np.uint8), g[f"{case}.weight"], case)
+    golden_files.same(arrays["up.weight_scale_inv"][1], g[f"{case}.weight_scale_inv"], case)

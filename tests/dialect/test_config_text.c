@@ -38,6 +38,14 @@ static void test_one_member(void **state) {
     }
 }
 
+static void test_lines_of_a_value_are_indented(void **state) {
+    brci_pool pool = {0};
+    (void)state;
+    assert_string_equal(brci_config_with(&pool, "{\n  \"a\": 1\n}\n", "q", "{\n  \"x\": [\n    1\n  ]\n}"),
+                        "{\n  \"a\": 1,\n  \"q\": {\n    \"x\": [\n      1\n    ]\n  }\n}\n");
+    brci_pool_free(&pool);
+}
+
 static void test_what_cannot_be_edited(void **state) {
     static const char *const texts[] = {
         "",       "[]",          "{", "{\"q\"", "{\"q\": ", "{\"q\": 1", "{\"q\": 1} x", "{\"q\": 1, \"q\": 2}",
@@ -68,6 +76,7 @@ static void test_the_value_is_found(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_one_member),
+        cmocka_unit_test(test_lines_of_a_value_are_indented),
         cmocka_unit_test(test_what_cannot_be_edited),
         cmocka_unit_test(test_the_value_is_found),
     };
