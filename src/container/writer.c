@@ -51,7 +51,7 @@ static int is_there(const char *path, mode_t *mode) {
 }
 
 static brc_status exists(const char *path, const char *what, brc_error *err) {
-    return brci_fail(err, BRC_EXISTS, 0, "%s: %s; nothing was written", brci_clip(path).text, what);
+    return brci_fail(err, BRC_EXISTS, 0, "%s: %s", brci_clip(path).text, what);
 }
 
 /* Whether the destination is free, or may be replaced. */
@@ -60,15 +60,15 @@ static brc_status check_destination(brc_writer *w, const char *path, brc_error *
     mode_t mode = 0;
     if (w->single != NULL) {
         if (!is_there(path, &mode)) return BRC_OK;
-        if (S_ISDIR(mode)) return exists(path, "is a folder", err);
-        return w->overwrite ? BRC_OK : exists(path, "exists", err);
+        if (S_ISDIR(mode)) return exists(path, "it is a folder", err);
+        return w->overwrite ? BRC_OK : exists(path, "it exists already", err);
     }
     if (!is_there(path, &mode)) return BRC_OK;
-    if (!S_ISDIR(mode)) return exists(path, "exists and is no folder", err);
+    if (!S_ISDIR(mode)) return exists(path, "it exists already and is no folder", err);
     for (size_t i = 0; i < 2 && !w->overwrite; i++) {
         const char *inside = path_in(w, held[i]);
         if (inside == NULL) return no_memory(err);
-        if (is_there(inside, NULL)) return exists(inside, "exists", err);
+        if (is_there(inside, NULL)) return exists(inside, "it exists already", err);
     }
     return BRC_OK;
 }
