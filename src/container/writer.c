@@ -59,6 +59,7 @@ static brc_status check_destination(brc_writer *w, const char *path, brc_error *
     const char *held[] = {BRCI_INDEX_NAME, BRCI_SINGLE_NAME};
     mode_t mode = 0;
     if (w->single != NULL) {
+        if (!is_there(w->folder, NULL)) return brci_fail(err, BRC_IO, 0, "%s: %s", brci_clip(path).text, strerror(errno));
         if (!is_there(path, &mode)) return BRC_OK;
         if (S_ISDIR(mode)) return exists(path, "it is a folder", err);
         return w->overwrite ? BRC_OK : exists(path, "it exists already", err);
