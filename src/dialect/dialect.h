@@ -19,7 +19,7 @@
 
 /* ------------------------------------------------------------------------------------------------- reading */
 
-#define BRCI_MAX_PARTS 12 /* arrays of one tensor: data, three tables, group index, companions */
+#define BRCI_MAX_PARTS 16 /* arrays of one tensor: data, three tables, group index, companions */
 
 /* Arrays that are one tensor, as a dialect proposes. */
 typedef struct brci_reading {
@@ -61,7 +61,7 @@ const brc_named_array *brci_sibling(brci_reader *reader, const char *stem, size_
 brci_reading **brci_owner(brci_reader *reader, const brc_named_array *array);
 /* A new reading; NULL when out of memory (which the reader's pool remembers). */
 brci_reading *brci_propose(brci_reader *reader, brc_dialect dialect, const char *name, size_t length);
-/* Adds the array called stem + suffix as a part; NULL if there is none. */
+/* Adds the array called stem + suffix as a part; NULL if there is none, or no room for it. */
 const brc_named_array *brci_take(brci_reader *reader, brci_reading *reading, const char *role, const char *stem,
                                  size_t length, const char *suffix);
 /* The part with a role; NULL if there is none. */

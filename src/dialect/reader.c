@@ -55,8 +55,8 @@ brci_reading *brci_propose(brci_reader *reader, brc_dialect dialect, const char 
 const brc_named_array *brci_take(brci_reader *reader, brci_reading *reading, const char *role, const char *stem,
                                  size_t length, const char *suffix) {
     const brc_named_array *array = brci_sibling(reader, stem, length, suffix);
-    if (array != NULL && reading->entry.n_parts < BRCI_MAX_PARTS)
-        reading->parts[reading->entry.n_parts++] = (brc_part){role, array};
+    if (array == NULL || reading->entry.n_parts == BRCI_MAX_PARTS) return NULL;
+    reading->parts[reading->entry.n_parts++] = (brc_part){role, array};
     return array;
 }
 

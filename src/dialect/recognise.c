@@ -150,33 +150,36 @@ static void report_loose(brci_reader *reader, const group *g) {
     }
 }
 
+/* The group names a tensor that another dialect reads already. */
+static void contradict(brci_reader *reader, brci_reading *owner, const group *g) {
+    const char *arrays = array_names(reader->pool, g), *names = dialect_names(reader->pool, g->dialects);
+    const char *dialect = brc_dialect_get(owner->entry.dialect)->name;
+    absorb(reader, owner, g);
+    if (!g->decides || owner->entry.tensor.format == BRC_NONE) return;
+    if (reader->forced != BRC_DIALECT_COUNT)
+        brci_report(reader, BRC_NOTE, BRC_OK, owner->entry.name,
+                    brci_pool_print(reader->pool, "%s is not used: read as %s, as asked", arrays, dialect));
+    else
+        brci_refuse(reader, owner, BRC_AMBIGUITY, BRC_AMBIGUOUS,
+                    brci_pool_print(reader->pool, "two readings fit: %s (%s), or %s (%s); say which with --from",
+                                    dialect, owner->entry.evidence, names, arrays));
+}
+
+/* Whether there are no codes that the group's scales could belong to. */
+static int is_loose(const group *g) {
+    if (!g->decides) return 1;
+    return g->data == NULL ? g->shared_only : !g->codes && !holds_codes(g->data);
+}
+
 static void judge(brci_reader *reader, const group *g) {
     brci_reading *owner = g->data == NULL ? NULL : *brci_owner(reader, g->data);
-    if (owner != NULL) {
-        const char *arrays = array_names(reader->pool, g);
-        absorb(reader, owner, g);
-        if (!g->decides || owner->entry.tensor.format == BRC_NONE) return;
-        if (reader->forced != BRC_DIALECT_COUNT)
-            brci_report(reader, BRC_NOTE, BRC_OK, owner->entry.name,
-                        brci_pool_print(reader->pool, "%s is not used: read as %s, as asked", arrays,
-                                        brc_dialect_get(owner->entry.dialect)->name));
-        else
-            brci_refuse(reader, owner, BRC_AMBIGUITY, BRC_AMBIGUOUS,
-                        brci_pool_print(reader->pool, "two readings fit: %s (%s), or %s (%s); say which with --from",
-                                        brc_dialect_get(owner->entry.dialect)->name, owner->entry.evidence,
-                                        dialect_names(reader->pool, g->dialects), arrays));
-        return;
-    }
-    if (reader->forced == BRC_DIALECT_PLAIN || !g->decides || (g->data == NULL && g->shared_only) ||
-        (g->data != NULL && !g->codes && !holds_codes(g->data))) {
-        if (reader->forced == BRC_DIALECT_PLAIN && g->decides)
-            brci_report(reader, BRC_WARNING, BRC_OK, g->matches[0].entry,
-                        brci_pool_print(reader->pool, "read as plain, as asked, though %s looks like %s",
-                                        array_names(reader->pool, g), dialect_names(reader->pool, g->dialects)));
-        else report_loose(reader, g);
-        return;
-    }
-    take_group(reader, g);
+    if (owner != NULL) contradict(reader, owner, g);
+    else if (is_loose(g)) report_loose(reader, g);
+    else if (reader->forced == BRC_DIALECT_PLAIN)
+        brci_report(reader, BRC_WARNING, BRC_OK, g->matches[0].entry,
+                    brci_pool_print(reader->pool, "read as plain, as asked, though %s looks like %s",
+                                    array_names(reader->pool, g), dialect_names(reader->pool, g->dialects)));
+    else take_group(reader, g);
 }
 
 static int by_entry(const void *a, const void *b) {
@@ -197,23 +200,30 @@ static const pattern *find_pattern(brci_reader *reader, const brc_named_array *a
     return NULL;
 }
 
+/* Whether checkpoints of a dialect name it in config.json. */
+static int has_method(brc_dialect dialect) {
+    for (size_t i = 0; i < sizeof methods / sizeof *methods; i++)
+        if (methods[i].dialect == dialect) return 1;
+    return 0;
+}
+
 static void report_method(brci_reader *reader) {
-    brc_dialect method = method_dialect(reader);
-    if (reader->method == NULL || reader->forced != BRC_DIALECT_COUNT) return;
-    for (brci_reading *r = reader->first; r != NULL; r = r->next)
-        if (!r->dropped && r->entry.dialect == BRC_DIALECT_DEEPSEEK && r->entry.tensor.format != BRC_NONE &&
-            method != BRC_DIALECT_DEEPSEEK)
-            brci_refuse(
-                reader, r, BRC_AMBIGUITY, BRC_AMBIGUOUS,
-                brci_pool_print(
-                    reader->pool,
-                    "its names are deepseek's (%s), but config.json's quant_method is \"%s\"; say which with --from",
-                    r->entry.evidence, reader->method));
+    const char *method = reader->method;
+    if (method == NULL || reader->forced != BRC_DIALECT_COUNT) return;
+    for (brci_reading *r = reader->first; r != NULL; r = r->next) {
+        if (r->entry.tensor.format == BRC_NONE || !has_method(r->entry.dialect)) continue;
+        if (r->entry.dialect == method_dialect(reader)) continue;
+        brci_refuse(reader, r, BRC_AMBIGUITY, BRC_AMBIGUOUS,
+                    brci_pool_print(reader->pool,
+                                    "its names are those of %s (%s), but config.json's quant_method is \"%s\"; say "
+                                    "which with --from",
+                                    brc_dialect_get(r->entry.dialect)->name, r->entry.evidence, method));
+    }
     if (reader->readings == 0)
         brci_report(reader, BRC_WARNING, BRC_OK, "",
                     brci_pool_print(reader->pool,
                                     "config.json's quant_method is \"%s\", but no tensor of that kind was found",
-                                    reader->method));
+                                    method));
 }
 
 brc_status brci_recognise(brci_reader *reader, brc_error *err) {

@@ -87,7 +87,7 @@ def test_two_dialects_that_claim_one_array(tmp_path):
 
 def test_a_file_read_as_plain_says_what_it_looks_like(tmp_path):
     path, _, _ = mx_file(tmp_path / "m.safetensors", np.random.default_rng(0), **{"w.data": ("U8", np.zeros((4, 64), np.uint8)),
-                                                                                   "v": np.zeros((1, 1), np.float32), "v_scale_inv": np.ones((1, 1), np.float32)})
+                                                                                   "v": ("F8_E4M3", np.zeros((1, 1), np.uint8)), "v_scale_inv": np.ones((1, 1), np.float32)})
     with files.Checkpoint(path, "plain") as c:
         c.usable()
         assert {f.tensor for f in c.findings if f.severity == "warning" and "as asked" in f.text} == {"w", "v"}
