@@ -64,7 +64,9 @@ static brc_status declare_all(quantizing *q, brc_error *err) {
     if (q->options->n_include > 0 && q->n_quantized == 0) /* most likely a typing error */
         return brci_fail(err, BRC_NOT_FOUND, 0, "no weight matches what is to be included");
     const brci_summary summary = {q->options->recipe, q->kept, q->n_kept};
-    TRY(brci_transfer_companions(t, q->dialect->config == NULL ? NULL : q->dialect->config(&t->pool, &summary), err));
+    const char *quantization = q->dialect->config == NULL ? NULL : q->dialect->config(&t->pool, &summary);
+    if (q->dialect->config != NULL && quantization == NULL) return brci_fail(err, BRC_MEMORY, 0, "out of memory");
+    TRY(brci_transfer_companions(t, quantization, err));
     if (t->pool.failed) return brci_fail(err, BRC_MEMORY, 0, "out of memory");
     return brc_writer_begin(t->writer, err);
 }

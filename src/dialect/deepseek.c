@@ -31,7 +31,9 @@ static int config_block(const brci_reader *reader, uint32_t block[2]) {
     return 1;
 }
 
-static int64_t blocks(int64_t n, uint32_t side) { return side == 0 ? 1 : n / side + (n % side != 0); }
+static int64_t ceil_divide(int64_t n, int64_t by) { return n / by + (n % by != 0); }
+
+static int64_t blocks(int64_t n, uint32_t side) { return side == 0 ? 1 : ceil_divide(n, side); }
 
 static int is_scalar(const brc_named_array *scale) {
     return scale->rank == 0 || (scale->rank == 1 && scale->shape[0] == 1);
@@ -56,8 +58,7 @@ static int fits_transposed(const brc_named_array *weight, const brc_named_array 
 /* Whether any block at all could give as many scales along an axis. */
 static int possible(int64_t n, int64_t count) {
     if (count < 1 || count > n) return 0;
-    int64_t side = (n + count - 1) / count;
-    return (n + side - 1) / side == count;
+    return ceil_divide(n, ceil_divide(n, count)) == count;
 }
 
 static const char *shape_of(brci_reader *reader, const brc_named_array *a) {
