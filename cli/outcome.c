@@ -116,8 +116,9 @@ int outcomes_failed(const char *source, const char *destination, const brc_error
     const char *hint = "";
     for (size_t i = 0; i < sizeof hints / sizeof *hints; i++)
         if (hints[i].status == err->status && strstr(err->text, hints[i].option) == NULL) hint = hints[i].hint;
-    /* Errors of the destination name it; all others are about a tensor of the source. */
-    const int named = error_mentions(err, destination) || error_mentions(err, source);
+    /* The writer names what it could not write; all other errors are about a tensor of the source. */
+    const int named = err->status == BRC_IO || err->status == BRC_EXISTS || error_mentions(err, destination) ||
+                      error_mentions(err, source);
     complain("%s%s%s%s", named ? "" : source, named ? "" : ": ", err->text, hint);
     return brc_status_exit(err->status);
 }

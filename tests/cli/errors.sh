@@ -13,6 +13,6 @@ try show plain.safetensors no.such.tensor
 try quantize infinite.safetensors -o new.safetensors -r mxfp8
 touch taken.safetensors
 try quantize plain.safetensors -o taken.safetensors -r mxfp8
-try quantize plain.safetensors -o nowhere/new.safetensors -r mxfp8
+try quantize plain.safetensors -o taken.safetensors/new.safetensors -r mxfp8
 try quantize deepseek -o deepseek -r mxfp8 --force
 ls -A | grep -v safetensors$
