@@ -14,8 +14,6 @@ int64_t brci_entry_elements(const brc_entry *entry) {
     const brc_named_array *data = entry->parts[0].array;
     int64_t n = 1, rank = entry->tensor.format != BRC_NONE ? entry->tensor.rank : data->rank;
     const int64_t *shape = entry->tensor.format != BRC_NONE ? entry->tensor.shape : data->shape;
-    for (int64_t i = 0; i < rank; i++)
-        if (shape[i] == 0) return 0; /* the other dimensions may be too large to multiply */
     for (int64_t i = 0; i < rank; i++) n *= shape[i];
     return n;
 }

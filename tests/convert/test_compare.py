@@ -105,17 +105,3 @@ def test_what_cannot_be_read_is_not_compared(tmp_path):
     for pair in ((a, b), (b, a)):
         with pytest.raises(brc.Error, match="w.weight"):
             files.compare(*pair)
-
-
-def test_empty_tensors_of_any_shape(tmp_path):
-    for name in ("a", "b"):
-        files.write(tmp_path / f"{name}.safetensors", {"w": np.zeros((3, 0, 4), np.float32)})
-        raw = (tmp_path / f"{name}.safetensors").read_bytes().replace(b"[3, 0, 4]", b"[9000000000000000, 0, 9000000000000000]")
-        raw = (len(raw) - 8).to_bytes(8, "little") + raw[8:]
-        (tmp_path / f"{name}.safetensors").write_bytes(raw)
-    try:
-        differences, _, _ = files.compare(tmp_path / "a.safetensors", tmp_path / "b.safetensors")
-    except brc.Error as refused:               # a container may refuse a product that does not fit 64 bits
-        assert refused.name in ("MALFORMED", "OVERFLOW", "LIMIT")
-    else:
-        assert differences["w"].elements == 0
