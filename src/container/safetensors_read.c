@@ -2,8 +2,8 @@
  *
  * A safetensors file: 8 bytes little-endian length, a JSON header of that length, the arrays without gaps to the end.
  * Source: safetensors/src/tensor.rs of huggingface/safetensors; the rules are listed in docs/safetensors.md.
- * Limits: HEADER_MAX bytes of header, as the library; ENTRY_MAX bytes of JSON for one array with its name, so that the
- * tree that Jansson builds of it stays small; all sizes below 2^63; 2^31 arrays. JSON depth: json.c. */
+ * Limits: BRCI_HEADER_MAX bytes of header, as the library; BRCI_ENTRY_MAX bytes of JSON for one array, so that the tree that
+ * Jansson builds of it stays small; all sizes below 2^63; 2^31 arrays. JSON depth: json.c. */
 #include "container/dtypes.h"
 #include "container/file.h"
 #include "container/json.h"
@@ -189,6 +189,12 @@ static brc_status add_arrays(header *h, uint32_t shard, int64_t data_offset, brc
         int64_t elements, bytes;
         uint32_t first;
         brc_status status;
+        status = brci_names_add(&file->by_name, e->name, (uint32_t)file->n_arrays, &first, err);
+        if (status == BRC_EXISTS)
+            return brci_fail(err, BRC_MALFORMED, 0, "%s: %s: the name is there twice%s%s", brci_clip(h->path).text,
+                             brci_clip(e->name).text, arrays[first].shard == shard ? "" : ", also in ",
+                             arrays[first].shard == shard ? "" : brci_clip(file->shards[arrays[first].shard].path).text);
+        TRY(status);
         if (e->begin != position || e->end < e->begin)
             return fail(h, e, "data_offsets leave a hole, overlap or run backwards", err);
         if (!brci_dtype_extent(e->dtype, e->rank, e->shape, &elements, &bytes))
@@ -203,12 +209,6 @@ static brc_status add_arrays(header *h, uint32_t shard, int64_t data_offset, brc
         *a = (brc_named_array){.name = e->name, .dtype = e->dtype->word, .bytes = bytes, .shard = shard, .rank = e->rank,
                                .shape = e->shape};
         a->array = view_of(e, elements, (uint8_t *)(uintptr_t)map->bytes + data_offset + e->begin);
-        status = brci_names_add(&file->by_name, e->name, (uint32_t)file->n_arrays, &first, err);
-        if (status == BRC_EXISTS)
-            return brci_fail(err, BRC_MALFORMED, 0, "%s: %s: the name is there twice%s%s", brci_clip(h->path).text,
-                             brci_clip(e->name).text, arrays[first].shard == shard ? "" : ", also in ",
-                             arrays[first].shard == shard ? "" : brci_clip(file->shards[arrays[first].shard].path).text);
-        TRY(status);
         file->n_arrays++;
     }
     if (position != size)
