@@ -12,7 +12,7 @@ breccia.ScaledTensor(shape=(2, 128), data_dtype=uint8, scale_shape=(2, 4), recip
 >>> float(abs(breccia.dequantize(st) - x).max()) < 2**-5
 True
 """
-from breccia import _c, _frameworks
+from breccia import _c, _formats, _frameworks, bridges, kernels, layouts, recipes
 from breccia._core import ScaledTensor, from_buffer
 from breccia._ops import cast, dequantize, matmul, requantize
 from breccia.autograd import cast_ste, cast_ste_clipped

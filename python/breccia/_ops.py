@@ -331,13 +331,13 @@ def matmul(a: Any, b: Any, out_dtype: Any = np.float32, *, transpose_a: bool = F
         if isinstance(side, ScaledTensor):
             _scaled(side)
     left, right = (side.data if isinstance(side, ScaledTensor) else side for side in (a, b))
-    library = frameworks.of(left)
-    other = frameworks.of(right)
-    if library is not other and library is frameworks.numpy:
+    library, other = frameworks.of(left), frameworks.of(right)
+    traced = library.traced(left) or other.traced(right)
+    if library is frameworks.numpy:
         library = other
     shape = _product_shape(a, b, transpose_a, transpose_b)
     format = _output(library, out_dtype)
-    if library.traced(left) or library.traced(right):
+    if traced:
         return library.matmul(a, b, shape, format, transpose_a, transpose_b, bias, threads)
     return _matmul_now(library, a, b, shape, format, transpose_a, transpose_b, bias, threads)
 

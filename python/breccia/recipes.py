@@ -379,7 +379,7 @@ class INT4Scaling(ScalingRecipe):
 @dataclass(frozen=True)
 class CustomScaling(ScalingRecipe):
     """A recipe in the words of the command line: a row with changes that its class has no parameter for, or one composed
-    from existing formats and rules.
+    from existing formats and rules. ``definition`` becomes its shortest form, so that equal recipes compare equal.
 
     >>> CustomScaling("custom:format=e4m3,scale=bf16,block=4x32,rule=amax,arith=div")._layout
     PerBlockMN(block_m=4, block_n=32, partial=False)
@@ -387,6 +387,10 @@ class CustomScaling(ScalingRecipe):
 
     definition: str
     name: ClassVar[str] = "custom"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.__dict__["definition"] = self.text                                 # type: ignore[attr-defined]
 
     def _written(self) -> str:
         return self.definition

@@ -191,8 +191,10 @@ int ext_view_dense(ext_view *v, const char *name) {
 }
 
 void ext_view_release(ext_view *v) {
+    PyObject *kind, *value, *trace; /* a deleter may run Python code, which must not meet our exception */
     free(v->copy);
     v->copy = NULL;
+    PyErr_Fetch(&kind, &value, &trace);
     if (v->buffer.obj != NULL) PyBuffer_Release(&v->buffer);
     if (v->managed != NULL && v->versioned) {
         dl_versioned *m = v->managed;
@@ -202,4 +204,5 @@ void ext_view_release(ext_view *v) {
         if (m->deleter != NULL) m->deleter(m);
     }
     v->managed = NULL;
+    PyErr_Restore(kind, value, trace);
 }

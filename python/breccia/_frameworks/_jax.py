@@ -32,7 +32,7 @@ def empty(shape: Any, format: str) -> Any:
 
 
 def write(memory: Any, format: str) -> Any:
-    return memory
+    return (memory, format) if format == "bf16" else memory
 
 
 def finish(memory: Any, format: str) -> Any:

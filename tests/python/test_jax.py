@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""JAX arrays: the bits of NumPy, native FP8 types, jit, vmap, pytrees."""
+import numpy as np
+import pytest
+
+import breccia
+from breccia import Float8CurrentScaling, INT4Scaling, MXFP8BlockScaling, NVFP4BlockScaling
+from recipes_list import ALL, IDS
+
+
+@pytest.mark.parametrize("recipe", ALL, ids=IDS)
+def test_same_bits_as_numpy(jax, x, recipe):
+    jx, want = jax.numpy.asarray(x), breccia.cast(x, recipe)
+    w = np.random.default_rng(0).standard_normal((256, 8)).astype(np.float32)
+
+    def everything(x, w):
+        st = breccia.cast(x, recipe)
+        return (st, breccia.dequantize(st), breccia.dequantize(st, "bf16"), breccia.matmul(st, w), breccia.matmul(st, w, jax.numpy.bfloat16),
+                breccia.requantize(st, MXFP8BlockScaling(scale_rule="floor")))
+
+    for run in (everything, jax.jit(everything)):
+        st, y, narrow, product, narrow_product, other = run(jx, jax.numpy.asarray(w))
+        assert isinstance(st.data, jax.Array) and isinstance(st.scale, jax.Array)
+        assert np.array_equal(np.asarray(st.data).view(np.uint8), want.data.view(np.uint8))
+        assert np.array_equal(np.asarray(st.scale).astype(np.float64), want.scale.astype(np.float64))
+        assert (st.shape, st.layout, st.recipe) == (want.shape, want.layout, want.recipe)
+        assert np.array_equal(y, breccia.dequantize(want)) and y.dtype == np.float32
+        assert narrow.dtype == jax.numpy.bfloat16 and np.array_equal(narrow, breccia.dequantize(want, "bf16"))
+        assert np.array_equal(product, breccia.matmul(want, w))
+        assert narrow_product.dtype == jax.numpy.bfloat16
+        assert np.array_equal(narrow_product, breccia.matmul(want, w, "bf16"))
+        assert other == breccia.requantize(want, MXFP8BlockScaling(scale_rule="floor"))
+
+
+def test_types(jax, x):
+    jx = jax.numpy.asarray(x)
+    assert breccia.cast(jx, Float8CurrentScaling()).data_dtype == jax.numpy.float8_e4m3fn
+    assert breccia.cast(jx, Float8CurrentScaling("E5M2")).data_dtype == jax.numpy.float8_e5m2
+    assert breccia.cast(jx, MXFP8BlockScaling()).scale_dtype == jax.numpy.uint8
+    assert breccia.cast(jx, INT4Scaling(scale_dtype="bf16")).scale_dtype == jax.numpy.bfloat16
+    half = jx.astype(jax.numpy.bfloat16)
+    assert breccia.cast(half, NVFP4BlockScaling()) == breccia.cast(half.astype(jax.numpy.float32), NVFP4BlockScaling())
+
+
+def test_strides(jax, x):
+    assert breccia.cast(jax.numpy.asarray(x.T).T, MXFP8BlockScaling()) == breccia.cast(x, MXFP8BlockScaling())
+
+
+@pytest.mark.parametrize("recipe", [Float8CurrentScaling(), NVFP4BlockScaling(), INT4Scaling()])
+def test_vmap(jax, x, recipe):
+    """Each element of the batch is cast on its own: one scale each where the layout is PerTensor."""
+    batch = jax.numpy.stack([jax.numpy.asarray(x), 3 * jax.numpy.asarray(x)])
+    st = jax.vmap(lambda x: breccia.cast(x, recipe))(batch)
+    assert st.shape == (2, 8, 256)
+    for i in range(2):
+        one = jax.tree_util.tree_map(lambda leaf: leaf[i], st)
+        assert one == breccia.cast(batch[i], recipe)
+    assert np.array_equal(jax.vmap(breccia.dequantize)(st)[1], breccia.dequantize(breccia.cast(batch[1], recipe)))
+
+
+def test_pytree(jax, x):
+    st = breccia.cast(jax.numpy.asarray(x), NVFP4BlockScaling())
+    leaves, tree = jax.tree_util.tree_flatten(st)
+    assert len(leaves) == 3 and jax.tree_util.tree_unflatten(tree, leaves) == st
+    assert jax.tree_util.tree_structure(st) == jax.tree_util.tree_structure(breccia.cast(jax.numpy.asarray(x), NVFP4BlockScaling()))
+    assert jax.jit(lambda st: st)(st) == st
+    w = jax.numpy.ones((256, 4))
+    assert np.array_equal(jax.jit(breccia.matmul)(st, w), breccia.matmul(st, w))
+    again = jax.jit(lambda st: jax.lax.fori_loop(0, 2, lambda _, st: breccia.requantize(st, NVFP4BlockScaling()), st))(st)
+    assert again == st
+
+
+def test_traced_values_have_no_hash(jax, x):
+    @jax.jit
+    def traced(x):
+        st = breccia.cast(x, MXFP8BlockScaling())
+        with pytest.raises(TypeError, match="traced"):
+            hash(st)
+        with pytest.raises(TypeError, match="traced"):
+            st == breccia.cast(x + 1, MXFP8BlockScaling())
+        with pytest.raises(TypeError, match="DelayedState"):
+            recipe = breccia.DelayedScaling()
+            breccia.cast(x, recipe, breccia.DelayedState(recipe))
+        return x
+
+    traced(jax.numpy.asarray(x))
+
+
+def test_errors_under_jit(jax):
+    with pytest.raises(ValueError, match="divisible"):
+        jax.jit(lambda x: breccia.dequantize(breccia.cast(x, MXFP8BlockScaling())))(jax.numpy.ones((2, 33)))
+    with pytest.raises(ValueError, match="shape mismatch"):
+        jax.jit(breccia.matmul)(jax.numpy.ones((2, 33)), jax.numpy.ones((32, 3)))
