@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+before=$(ls -A)
 breccia quantize plain.safetensors -o mxfp8.safetensors -r mxfp8 --verbose
 echo ----
 breccia quantize plain.safetensors -o some.safetensors -r int4:group=32,scale=bf16 --include '*.mlp.*' --exclude '*.10.*'
@@ -14,4 +15,4 @@ echo ----
 breccia dequantize mxfp8.safetensors -o back.safetensors --dtype f32 --verbose
 breccia dequantize mxfp8.safetensors -o back.safetensors --force
 echo ----
-ls -A | grep -v -e ^model -e ^pytorch
+comm -13 <(echo "$before") <(ls -A)
