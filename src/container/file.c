@@ -4,7 +4,9 @@
 
 size_t brc_file_count(const brc_file *file) { return file->n_arrays; }
 
-const brc_named_array *brc_file_at(const brc_file *file, size_t i) { return i < file->n_arrays ? &file->arrays[i] : NULL; }
+const brc_named_array *brc_file_at(const brc_file *file, size_t i) {
+    return i < file->n_arrays ? &file->arrays[i] : NULL;
+}
 
 const brc_named_array *brc_file_find(const brc_file *file, const char *name) {
     int64_t i = brci_names_find(&file->by_name, name);
@@ -42,4 +44,6 @@ const char *brc_file_index(const brc_file *file) { return file->index; }
 
 size_t brc_file_note_count(const brc_file *file) { return file->n_notes; }
 
-const brc_file_note *brc_file_note_at(const brc_file *file, size_t i) { return i < file->n_notes ? &file->notes[i] : NULL; }
+const brc_file_note *brc_file_note_at(const brc_file *file, size_t i) {
+    return i < file->n_notes ? &file->notes[i] : NULL;
+}

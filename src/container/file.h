@@ -21,7 +21,7 @@ typedef struct brci_pair {
 } brci_pair;
 
 struct brc_file {
-    brci_arena arena;            /* all text and shapes */
+    brci_arena arena; /* all text and shapes */
     brc_named_array *arrays;
     size_t n_arrays;
     brci_names by_name;
@@ -40,13 +40,13 @@ typedef struct brci_index {
     struct brci_place {
         const char *name;
         uint32_t shard;
-    } *places;
+    } * places;
     size_t n_places, place_capacity;
     brci_names by_name;
-    const char **shards;         /* file names, in order of appearance */
+    const char **shards; /* file names, in order of appearance */
     size_t n_shards;
     brci_names by_shard;
-    int64_t total_size;          /* -1 = not given */
+    int64_t total_size; /* -1 = not given */
 } brci_index;
 
 brc_status brci_index_read(const char *path, brci_arena *arena, brci_index *index, brc_error *err);
@@ -60,7 +60,8 @@ brc_status brci_safetensors_read(brc_file *file, uint32_t shard, brc_error *err)
 /* One shard of bytes in memory that outlives the file; for fuzzing and tests. */
 brc_status brci_file_of_bytes(const uint8_t *bytes, size_t size, brc_file **file, brc_error *err);
 
-/* A file that cannot be read, by its name or first bytes: BRC_UNSUPPORTED saying what it is; BRC_OK for anything else. */
+/* A file that cannot be read, by its name or first bytes: BRC_UNSUPPORTED saying what it is; BRC_OK for anything else.
+ */
 brc_status brci_foreign_name(const char *path, brc_error *err);
 brc_status brci_foreign_bytes(const char *path, const brci_map *map, brc_error *err);
 

@@ -29,10 +29,12 @@ static brc_status shard_number(brci_index *index, brci_json text, const char *na
         return BRC_OK;
     }
     if (!is_inside(name))
-        return brci_fail(err, BRC_MALFORMED, text.offset, "%s: shard name %s leaves the folder; only names below it are opened",
+        return brci_fail(err, BRC_MALFORMED, text.offset,
+                         "%s: shard name %s leaves the folder; only names below it are opened",
                          brci_clip(text.file).text, brci_clip(name).text);
     if (index->n_shards == BRCI_SHARDS_MAX)
-        return brci_fail(err, BRC_LIMIT, text.offset, "%s: more than %d shards", brci_clip(text.file).text, BRCI_SHARDS_MAX);
+        return brci_fail(err, BRC_LIMIT, text.offset, "%s: more than %d shards", brci_clip(text.file).text,
+                         BRCI_SHARDS_MAX);
     *number = (uint32_t)index->n_shards;
     TRY(brci_names_add(&index->by_shard, name, *number, NULL, err));
     index->shards[index->n_shards++] = name;
@@ -92,7 +94,8 @@ static brc_status read_members(brci_index *index, brci_arena *arena, brci_json t
         if (kind == METADATA) read_total_size(index, value);
         json_decref(value);
     }
-    if (!seen[WEIGHT_MAP]) return brci_json_fail(text, "no index of safetensors shards: \"weight_map\" is missing", err);
+    if (!seen[WEIGHT_MAP])
+        return brci_json_fail(text, "no index of safetensors shards: \"weight_map\" is missing", err);
     return BRC_OK;
 }
 
@@ -124,17 +127,19 @@ brc_status brci_index_check(const brci_index *index, brc_file *file, brc_error *
         const struct brci_place *place = &index->places[i];
         const brc_named_array *a = brc_file_find(file, place->name);
         if (a == NULL)
-            return brci_fail(err, BRC_NOT_FOUND, 0, "%s: %s: not in shard %s nor in any other; the checkpoint is incomplete",
-                             brci_clip(file->index).text, brci_clip(place->name).text, brci_clip(index->shards[place->shard]).text);
+            return brci_fail(
+                err, BRC_NOT_FOUND, 0, "%s: %s: not in shard %s nor in any other; the checkpoint is incomplete",
+                brci_clip(file->index).text, brci_clip(place->name).text, brci_clip(index->shards[place->shard]).text);
         if (a->shard != place->shard)
-            TRY(brci_note(file, err, file->index, a->name, "the index places it in %s, but it is in %s", index->shards[place->shard],
-                          index->shards[a->shard]));
+            TRY(brci_note(file, err, file->index, a->name, "the index places it in %s, but it is in %s",
+                          index->shards[place->shard], index->shards[a->shard]));
     }
     for (size_t i = 0; i < file->n_arrays; i++) {
         const brc_named_array *a = &file->arrays[i];
         bytes += a->bytes;
         if (brci_names_find(&index->by_name, a->name) < 0)
-            TRY(brci_note(file, err, file->index, a->name, "it is in %s, but the index does not list it", index->shards[a->shard]));
+            TRY(brci_note(file, err, file->index, a->name, "it is in %s, but the index does not list it",
+                          index->shards[a->shard]));
     }
     if (index->total_size >= 0 && index->total_size != bytes)
         TRY(brci_note(file, err, file->index, "", "total_size is %lld, but the shards hold %lld bytes of arrays",

@@ -20,7 +20,8 @@ static brci_json skip(brci_json text, size_t bytes) {
 
 static brci_json skip_space(brci_json text) {
     size_t n = 0;
-    while (n < text.length && (text.at[n] == ' ' || text.at[n] == '\n' || text.at[n] == '\t' || text.at[n] == '\r')) n++;
+    while (n < text.length && (text.at[n] == ' ' || text.at[n] == '\n' || text.at[n] == '\t' || text.at[n] == '\r'))
+        n++;
     return skip(text, n);
 }
 
@@ -75,7 +76,8 @@ brc_status brci_json_next(brci_json_walk *walk, brci_json_member *member, int *m
         if (!begins_with(rest, ',')) return brci_json_fail(rest, "invalid JSON: ',' or '}' is expected", err);
         rest = skip_space(skip(rest, 1));
     }
-    if (!begins_with(rest, '"')) return brci_json_fail(rest, "invalid JSON: a name in quotation marks is expected", err);
+    if (!begins_with(rest, '"'))
+        return brci_json_fail(rest, "invalid JSON: a name in quotation marks is expected", err);
     member->key = rest;
     member->key.length = string_bytes(rest, 0);
     rest = skip_space(skip(rest, member->key.length));
@@ -99,8 +101,9 @@ brc_status brci_json_load(brci_json text, size_t limit, json_t **value, brc_erro
     if (*value != NULL) return BRC_OK;
     if (json_error_code(&error) == json_error_out_of_memory)
         return brci_fail(err, BRC_MEMORY, 0, "%s: no memory to read its JSON", brci_clip(text.file).text);
-    return brci_fail(err, BRC_MALFORMED, text.offset + (uint64_t)error.position, "%s: invalid JSON: %.90s (at byte %llu)",
-                     brci_clip(text.file).text, error.text, (unsigned long long)text.offset + (unsigned)error.position);
+    return brci_fail(err, BRC_MALFORMED, text.offset + (uint64_t)error.position,
+                     "%s: invalid JSON: %.90s (at byte %llu)", brci_clip(text.file).text, error.text,
+                     (unsigned long long)text.offset + (unsigned)error.position);
 }
 
 brc_status brci_json_string(brci_json text, brci_arena *arena, const char **string, brc_error *err) {

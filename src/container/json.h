@@ -18,7 +18,7 @@ typedef struct brci_json {
 
 typedef struct brci_json_walk {
     brci_json rest;
-    int depth;   /* of the members' values */
+    int depth; /* of the members' values */
     int started;
 } brci_json_walk;
 

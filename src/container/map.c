@@ -23,7 +23,8 @@ static brc_status read_all(int fd, const char *path, brci_map *map, brc_error *e
     size_t size = (size_t)map->size, done = 0;
     uint8_t *bytes;
     if (size > SIZE_MAX - 64 || (bytes = aligned_alloc(64, (size + 64) & ~(size_t)63)) == NULL)
-        return brci_fail(err, BRC_MEMORY, 0, "%s: no memory for its %zu bytes; open it mapped", brci_clip(path).text, size);
+        return brci_fail(err, BRC_MEMORY, 0, "%s: no memory for its %zu bytes; open it mapped", brci_clip(path).text,
+                         size);
     while (done < size) {
         ssize_t n = read(fd, bytes + done, size - done);
         if (n < 0 && errno == EINTR) continue;
@@ -59,7 +60,8 @@ brc_status brci_map_open(const char *path, int copy, int64_t limit, brci_map *ma
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a named pipe must not block */
     *map = (brci_map){0};
     if (fd < 0)
-        return brci_fail(err, errno == ENOENT ? BRC_NOT_FOUND : BRC_IO, 0, "%s: %s", brci_clip(path).text, strerror(errno));
+        return brci_fail(err, errno == ENOENT ? BRC_NOT_FOUND : BRC_IO, 0, "%s: %s", brci_clip(path).text,
+                         strerror(errno));
     if (fstat(fd, &facts) != 0) {
         status = fail(path, strerror(errno), err);
     } else if (!S_ISREG(facts.st_mode)) {
@@ -77,9 +79,7 @@ brc_status brci_map_open(const char *path, int copy, int64_t limit, brci_map *ma
 
 void brci_map_close(brci_map *map) {
     if (map->bytes == NULL) return;
-    if (!map->mapped)
-        free((void *)(uintptr_t)map->bytes);
-    else if (map->size > 0)
-        munmap((void *)(uintptr_t)map->bytes, (size_t)map->size);
+    if (!map->mapped) free((void *)(uintptr_t)map->bytes);
+    else if (map->size > 0) munmap((void *)(uintptr_t)map->bytes, (size_t)map->size);
     *map = (brci_map){0};
 }

@@ -88,9 +88,7 @@ static brci_name_slot *slot_of(const brci_names *names, const char *name, uint32
     return NULL;
 }
 
-static uint32_t hash_of(const char *name) {
-    return (uint32_t)XXH3_64bits(name, strlen(name));
-}
+static uint32_t hash_of(const char *name) { return (uint32_t)XXH3_64bits(name, strlen(name)); }
 
 static brc_status collision(brc_error *err) {
     return brci_fail(err, BRC_LIMIT, 0, "more than %d names share one hash", PROBES_MAX);

@@ -25,8 +25,8 @@ typedef struct brci_names {
     size_t count, capacity;
 } brci_names;
 
-/* BRC_EXISTS, with the number it has in *present (may be NULL), where the name is there already; BRC_LIMIT where hostile
- * names were made to collide. */
+/* BRC_EXISTS, with the number it has in *present (may be NULL), where the name is there already; BRC_LIMIT where
+ * hostile names were made to collide. */
 brc_status brci_names_add(brci_names *names, const char *name, uint32_t number, uint32_t *present, brc_error *err);
 /* The number of a name, or -1. */
 int64_t brci_names_find(const brci_names *names, const char *name);

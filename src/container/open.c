@@ -31,7 +31,8 @@ brc_status brci_room(void *items, size_t *capacity, size_t count, size_t item_by
     if (count < *capacity) return BRC_OK;
     memcpy(&memory, items, sizeof memory);
     memory = realloc(memory, larger * item_bytes);
-    if (memory == NULL) return brci_fail(err, BRC_MEMORY, 0, "no memory for %zu items of %zu bytes", larger, item_bytes);
+    if (memory == NULL)
+        return brci_fail(err, BRC_MEMORY, 0, "no memory for %zu items of %zu bytes", larger, item_bytes);
     memcpy(items, &memory, sizeof memory);
     *capacity = larger;
     return BRC_OK;
@@ -42,7 +43,8 @@ brc_status brci_note(brc_file *file, brc_error *err, const char *path, const cha
     va_list arguments;
     brc_file_note note = {path, name, NULL};
     if (file->n_notes > NOTES_MAX) return BRC_OK;
-    if (file->notes == NULL && (file->notes = malloc((NOTES_MAX + 1) * sizeof note)) == NULL) return no_memory(path, err);
+    if (file->notes == NULL && (file->notes = malloc((NOTES_MAX + 1) * sizeof note)) == NULL)
+        return no_memory(path, err);
     va_start(arguments, format);
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
@@ -69,7 +71,8 @@ static int is_pickle_name(const char *path) {
 
 brc_status brci_foreign_name(const char *path, brc_error *err) {
     if (is_pickle_name(path)) return brci_fail(err, BRC_UNSUPPORTED, 0, "%s: " PICKLE_ADVICE, brci_clip(path).text);
-    if (ends_with(path, ".gguf")) return brci_fail(err, BRC_UNSUPPORTED, 0, "%s: not read yet: GGUF", brci_clip(path).text);
+    if (ends_with(path, ".gguf"))
+        return brci_fail(err, BRC_UNSUPPORTED, 0, "%s: not read yet: GGUF", brci_clip(path).text);
     return BRC_OK;
 }
 
@@ -136,7 +139,8 @@ static brc_status open_index(brc_file *file, const char *path, int copy, brc_err
         const char *shard = join(file, file->folder, index.shards[i]);
         status = shard == NULL ? no_memory(path, err) : open_shard(file, shard, copy, err);
         if (status == BRC_NOT_FOUND)
-            brci_fail(err, status, 0, "%s: named by %s, but it is not there", brci_clip(shard).text, brci_clip(path).text);
+            brci_fail(err, status, 0, "%s: named by %s, but it is not there", brci_clip(shard).text,
+                      brci_clip(path).text);
     }
     if (status == BRC_OK) status = brci_index_check(&index, file, err);
     brci_index_free(&index);
@@ -160,7 +164,8 @@ static brc_status list_folder(brc_file *file, const char *path, listing *found, 
     if (folder == NULL) return brci_fail(err, BRC_IO, 0, "%s: %s", brci_clip(path).text, strerror(errno));
     while (status == BRC_OK && found->looked_at++ < FOLDER_MAX && (item = readdir(folder)) != NULL) {
         found->pickles += (size_t)is_pickle_name(item->d_name);
-        if (item->d_name[0] == '.' || !(ends_with(item->d_name, ".safetensors") || ends_with(item->d_name, ".safetensors.index.json")))
+        if (item->d_name[0] == '.' ||
+            !(ends_with(item->d_name, ".safetensors") || ends_with(item->d_name, ".safetensors.index.json")))
             continue;
         status = brci_room(&found->names, &found->capacity, found->count, sizeof *found->names, err);
         if (status != BRC_OK) break;
@@ -186,8 +191,8 @@ static brc_status choose(const char *path, const listing *found, const char **na
         return brci_fail(err, BRC_NOT_FOUND, 0, "%s: a folder without .safetensors files", brci_clip(path).text);
     for (size_t i = 0; i < found->count && used < sizeof seen; i++)
         used += (size_t)snprintf(seen + used, sizeof seen - used, "%s%s", i > 0 ? ", " : "", found->names[i]);
-    return brci_fail(err, BRC_AMBIGUOUS, 0, "%s: which of its %zu files is meant? %s%s", brci_clip(path).text, found->count, seen,
-                     used < sizeof seen ? "" : " ..");
+    return brci_fail(err, BRC_AMBIGUOUS, 0, "%s: which of its %zu files is meant? %s%s", brci_clip(path).text,
+                     found->count, seen, used < sizeof seen ? "" : " ..");
 }
 
 static int exists(const char *path) {
@@ -250,7 +255,8 @@ brc_status brc_file_open(const char *path, const brc_open_options *options, brc_
     brc_file *opened;
     brc_status status;
     if (path == NULL || file == NULL || (options != NULL && options->size < sizeof *options))
-        return brci_fail(err, BRC_ARGUMENT, 0, "brc_file_open: a path, options of this version and a place for the file are needed");
+        return brci_fail(err, BRC_ARGUMENT, 0,
+                         "brc_file_open: a path, options of this version and a place for the file are needed");
     *file = NULL;
     if ((opened = calloc(1, sizeof *opened)) == NULL) return no_memory(path, err);
     status = open_path(opened, path, options != NULL && options->copy, err);

@@ -15,8 +15,8 @@
 #define TRIES 10000
 
 static brc_status fail(const char *path, const char *what, brc_error *err) {
-    return brci_fail(err, errno == EEXIST ? BRC_EXISTS : BRC_IO, 0, "%s: %s%s%s", brci_clip(path).text, what, what[0] == '\0' ? "" : ": ",
-                     strerror(errno));
+    return brci_fail(err, errno == EEXIST ? BRC_EXISTS : BRC_IO, 0, "%s: %s%s%s", brci_clip(path).text, what,
+                     what[0] == '\0' ? "" : ": ", strerror(errno));
 }
 
 static brc_status no_memory(const char *path, brc_error *err) {
@@ -40,7 +40,9 @@ static const char *path_in(const brci_outputs *o, const char *name) {
 /* A name beside the destination that nothing has. */
 static const char *temporary_name(brci_outputs *o) {
     static unsigned next; /* only makes collisions rare: O_EXCL and the loop make them harmless */
-    return path_in(o, brci_arena_print(o->arena, ".breccia-%ld-%u.tmp", (long)getpid(), __atomic_fetch_add(&next, 1, __ATOMIC_RELAXED)));
+    const char *name = brci_arena_print(o->arena, ".breccia-%ld-%u.tmp", (long)getpid(),
+                                        __atomic_fetch_add(&next, 1, __ATOMIC_RELAXED));
+    return name == NULL ? NULL : path_in(o, name);
 }
 
 brc_status brci_outputs_add(brci_outputs *o, const char *name, size_t *item, brc_error *err) {
@@ -62,7 +64,8 @@ brc_status brci_outputs_add(brci_outputs *o, const char *name, size_t *item, brc
     return BRC_OK;
 }
 
-brc_status brci_output_write(const brci_output *output, const void *bytes, size_t size, int64_t position, brc_error *err) {
+brc_status brci_output_write(const brci_output *output, const void *bytes, size_t size, int64_t position,
+                             brc_error *err) {
     size_t done = 0;
     while (done < size) {
         ssize_t n = pwrite(output->fd, (const char *)bytes + done, size - done, position + (int64_t)done);
@@ -84,16 +87,20 @@ static int rename_new(const char *from, const char *to) {
     return unlink(from);
 }
 
-static int is_there(const char *path) {
+static int is_there(const char *path, int *folder) {
     struct stat facts;
-    return lstat(path, &facts) == 0;
+    int there = lstat(path, &facts) == 0;
+    *folder = there && S_ISDIR(facts.st_mode);
+    return there;
 }
 
 /* Moves what is at `path` to a temporary name; *aside stays NULL where nothing is. */
 static brc_status set_aside(brci_outputs *o, const char *path, const char **aside, brc_error *err) {
+    int folder;
     *aside = NULL;
-    for (int i = 0; i < TRIES && is_there(path); i++) {
+    for (int i = 0; i < TRIES && *aside == NULL && is_there(path, &folder); i++) {
         const char *name = temporary_name(o);
+        if (folder) return brci_fail(err, BRC_EXISTS, 0, "%s: it is a folder", brci_clip(path).text);
         if (name == NULL) return no_memory(path, err);
         if (rename_new(path, name) == 0) *aside = name;
         else if (errno != EEXIST) return fail(path, "it cannot be replaced", err);
@@ -120,7 +127,17 @@ static brc_status place(brci_outputs *o, brci_output *output, brc_error *err) {
     return BRC_OK;
 }
 
-/* Makes the names last through a crash. Where a folder cannot be synced (some network file systems) nothing more can be done. */
+/* One file that replaced another stays: it is complete, the old one is gone, and only whether its name outlasts a crash
+ * is unknown. */
+static void take_back(const brci_outputs *o, brci_output *output) {
+    if (o->overwrite && o->count == 1) return;
+    (void)unlink(output->name);
+    put_back(output->name, output->aside);
+    output->placed = 0;
+}
+
+/* Makes the names last through a crash. Where a folder cannot be synced (some network file systems) nothing more can be
+ * done. */
 static brc_status sync_folder(const brci_outputs *o, brc_error *err) {
     int fd = open(o->folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC), failed;
     if (fd < 0) return errno == EACCES ? BRC_OK : fail(o->folder, "", err);
@@ -145,7 +162,8 @@ static brc_status sync_all(brci_outputs *o, brc_error *err) {
     return BRC_OK;
 }
 
-brc_status brci_outputs_commit(brci_outputs *o, const char *index, const char *const *obsolete, size_t n_obsolete, brc_error *err) {
+brc_status brci_outputs_commit(brci_outputs *o, const char *index, const char *const *obsolete, size_t n_obsolete,
+                               brc_error *err) {
     const char *index_aside = NULL;
     brc_status status = sync_all(o, err);
     size_t placed = 0;
@@ -156,11 +174,7 @@ brc_status brci_outputs_commit(brci_outputs *o, const char *index, const char *c
     }
     if (status == BRC_OK) status = sync_folder(o, err);
     if (status != BRC_OK) { /* as it was before */
-        while (placed-- > 0) {
-            brci_output *output = &o->items[placed];
-            (void)unlink(output->name);
-            put_back(output->name, output->aside);
-        }
+        while (placed-- > 0) take_back(o, &o->items[placed]);
         if (index != NULL) put_back(index, index_aside);
         return status;
     }

@@ -2,8 +2,8 @@
  *
  * A safetensors file: 8 bytes little-endian length, a JSON header of that length, the arrays without gaps to the end.
  * Source: safetensors/src/tensor.rs of huggingface/safetensors; the rules are listed in docs/safetensors.md.
- * Limits: BRCI_HEADER_MAX bytes of header, as the library; BRCI_ENTRY_MAX bytes of JSON for one array, so that the tree that
- * Jansson builds of it stays small; all sizes below 2^63; 2^31 arrays. JSON depth: json.c. */
+ * Limits: BRCI_HEADER_MAX bytes of header, as the library; BRCI_ENTRY_MAX bytes of JSON for one array, so that the tree
+ * that Jansson builds of it stays small; all sizes below 2^63; 2^31 arrays. JSON depth: json.c. */
 #include "container/dtypes.h"
 #include "container/file.h"
 #include "container/json.h"
@@ -56,8 +56,8 @@ static brc_status read_metadata(header *h, brci_json text, brc_error *err) {
         if (status == BRC_EXISTS) {
             status = BRC_OK;
             if (strcmp(file->metadata[first].value, pair.value) != 0)
-                status = brci_note(file, err, h->path, "", "__metadata__ key \"%s\" has another value than in an earlier shard",
-                                   pair.key);
+                status = brci_note(file, err, h->path, "",
+                                   "__metadata__ key \"%s\" has another value than in an earlier shard", pair.key);
             continue;
         }
         if (status != BRC_OK) break;
@@ -86,7 +86,8 @@ static brc_status read_fields(header *h, entry *e, const json_t *value, brc_erro
     int64_t range[2], *dimensions;
     if (!json_is_string(word) || !json_is_array(shape) || !json_is_array(offsets) || json_array_size(offsets) != 2)
         return fail(h, e, "needs \"dtype\": string, \"shape\": [..] and \"data_offsets\": [begin, end]", err);
-    e->dtype = strlen(json_string_value(word)) == json_string_length(word) ? brci_dtype_of_word(json_string_value(word)) : NULL;
+    e->dtype = strlen(json_string_value(word)) == json_string_length(word) ? brci_dtype_of_word(json_string_value(word))
+                                                                           : NULL;
     if (e->dtype == NULL)
         return brci_fail(err, BRC_MALFORMED, 0, "%s: %s: unknown dtype %.40s", brci_clip(h->path).text,
                          brci_clip(e->name).text, json_string_value(word));
@@ -107,7 +108,8 @@ static int has_minus_zero(brci_json text) {
     for (size_t i = 0; i + 2 < text.length; i++) {
         if (in_string && text.at[i] == '\\') i++;
         else if (text.at[i] == '"') in_string = !in_string;
-        else if (!in_string && text.at[i] == '-' && text.at[i + 1] == '0' && strchr(".eE", text.at[i + 2]) == NULL) return 1;
+        else if (!in_string && text.at[i] == '-' && text.at[i + 1] == '0' && strchr(".eE", text.at[i + 2]) == NULL)
+            return 1;
     }
     return 0;
 }
@@ -118,7 +120,8 @@ static brc_status read_entry(header *h, const char *name, brci_json text, brc_er
     brc_status status;
     if (h->count >= INT32_MAX)
         return brci_fail(err, BRC_LIMIT, 0, "%s: more than 2^31 arrays", brci_clip(h->path).text);
-    if (text.length == 0 || text.at[0] != '{') return brci_json_fail(text, "the entry of an array is a JSON object", err);
+    if (text.length == 0 || text.at[0] != '{')
+        return brci_json_fail(text, "the entry of an array is a JSON object", err);
     if (has_minus_zero(text)) return brci_json_fail(text, "-0 is not an integer", err);
     TRY(brci_json_load(text, BRCI_ENTRY_MAX, &value, err));
     status = read_fields(h, &e, value, err);
@@ -193,7 +196,8 @@ static brc_status add_arrays(header *h, uint32_t shard, int64_t data_offset, brc
         if (status == BRC_EXISTS)
             return brci_fail(err, BRC_MALFORMED, 0, "%s: %s: the name is there twice%s%s", brci_clip(h->path).text,
                              brci_clip(e->name).text, arrays[first].shard == shard ? "" : ", also in ",
-                             arrays[first].shard == shard ? "" : brci_clip(file->shards[arrays[first].shard].path).text);
+                             arrays[first].shard == shard ? ""
+                                                          : brci_clip(file->shards[arrays[first].shard].path).text);
         TRY(status);
         if (e->begin != position || e->end < e->begin)
             return fail(h, e, "data_offsets leave a hole, overlap or run backwards", err);
@@ -206,7 +210,11 @@ static brc_status add_arrays(header *h, uint32_t shard, int64_t data_offset, brc
             return brci_fail(err, BRC_TRUNCATED, (uint64_t)map->size, "%s: %s: the file ends before its data",
                              brci_clip(h->path).text, brci_clip(e->name).text);
         position = e->end;
-        *a = (brc_named_array){.name = e->name, .dtype = e->dtype->word, .bytes = bytes, .shard = shard, .rank = e->rank,
+        *a = (brc_named_array){.name = e->name,
+                               .dtype = e->dtype->word,
+                               .bytes = bytes,
+                               .shard = shard,
+                               .rank = e->rank,
                                .shape = e->shape};
         a->array = view_of(e, elements, (uint8_t *)(uintptr_t)map->bytes + data_offset + e->begin);
         file->n_arrays++;

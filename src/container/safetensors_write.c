@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Limits: a header has at most BRCI_HEADER_MAX bytes, as the reader wants it. */
+ * Limits, as the reader wants them: BRCI_HEADER_MAX bytes of a header, BRCI_ENTRY_MAX bytes of JSON for one array. */
 #include "container/safetensors_write.h"
 
 #include "container/safetensors.h"
@@ -27,7 +27,8 @@ static brc_status put_text(brci_text *t, const char *text, brc_error *err) { ret
 static brc_status put_string(brci_text *t, const char *text, brc_error *err) {
     json_t *value = json_string(text);
     char *quoted = value == NULL ? NULL : json_dumps(value, JSON_ENCODE_ANY);
-    brc_status status = quoted == NULL ? brci_fail(err, BRC_MEMORY, 0, "no memory for a name") : put_text(t, quoted, err);
+    brc_status status =
+        quoted == NULL ? brci_fail(err, BRC_MEMORY, 0, "no memory for a name") : put_text(t, quoted, err);
     free(quoted);
     json_decref(value);
     return status;
@@ -50,8 +51,11 @@ static brc_status put_metadata(brci_text *t, const brci_pair *metadata, size_t n
 }
 
 static brc_status put_array(brci_text *t, const brci_declared *a, int64_t begin, brc_error *err) {
+    size_t start;
     TRY(put_string(t, a->name, err));
-    TRY(put_text(t, ":{\"dtype\":\"", err));
+    TRY(put_text(t, ":", err));
+    start = t->length;
+    TRY(put_text(t, "{\"dtype\":\"", err));
     TRY(put_text(t, a->dtype->word, err));
     TRY(put_text(t, "\",\"shape\":[", err));
     for (uint32_t i = 0; i < a->rank; i++) {
@@ -62,7 +66,11 @@ static brc_status put_array(brci_text *t, const brci_declared *a, int64_t begin,
     TRY(put_number(t, begin, err));
     TRY(put_text(t, ",", err));
     TRY(put_number(t, begin + a->bytes, err));
-    return put_text(t, "]}", err);
+    TRY(put_text(t, "]}", err));
+    if (t->length - start > BRCI_ENTRY_MAX)
+        return brci_fail(err, BRC_LIMIT, 0, "%s: a shape of %u dimensions does not fit into a header",
+                         brci_clip(a->name).text, a->rank);
+    return BRC_OK;
 }
 
 int brci_data_order(const brci_declared *a, const brci_declared *b) {
@@ -70,8 +78,8 @@ int brci_data_order(const brci_declared *a, const brci_declared *b) {
     return strcmp(a->name, b->name);
 }
 
-brc_status brci_header_text(brci_declared *const *arrays, size_t n, const brci_pair *metadata, size_t n_metadata, brci_text *t,
-                            brc_error *err) {
+brc_status brci_header_text(brci_declared *const *arrays, size_t n, const brci_pair *metadata, size_t n_metadata,
+                            brci_text *t, brc_error *err) {
     int64_t position = 0;
     uint64_t length;
     TRY(put(t, "\0\0\0\0\0\0\0\0", 8, err)); /* the length, once it is known */
@@ -87,7 +95,8 @@ brc_status brci_header_text(brci_declared *const *arrays, size_t n, const brci_p
     TRY(put(t, "       ", (8 - t->length % 8) % 8, err));
     length = t->length - 8;
     if (length > BRCI_HEADER_MAX)
-        return brci_fail(err, BRC_LIMIT, 0, "the header would have %llu bytes (at most %d are allowed); use more shards",
+        return brci_fail(err, BRC_LIMIT, 0,
+                         "the header would have %llu bytes (at most %d are allowed); use more shards",
                          (unsigned long long)length, BRCI_HEADER_MAX);
     memcpy(t->text, &length, sizeof length); /* little-endian, as map.c asserts */
     position = (int64_t)t->length;
@@ -98,9 +107,8 @@ brc_status brci_header_text(brci_declared *const *arrays, size_t n, const brci_p
     return BRC_OK;
 }
 
-brc_status brci_index_text(const brci_declared *const *arrays, size_t n, const char *const *shards, brci_text *t, brc_error *err) {
-    int64_t total = 0;
-    for (size_t i = 0; i < n; i++) total += arrays[i]->bytes;
+brc_status brci_index_text(const brci_declared *const *arrays, size_t n, const char *const *shards, int64_t total,
+                           brci_text *t, brc_error *err) {
     TRY(put_text(t, "{\n  \"metadata\": {\n    \"total_size\": ", err));
     TRY(put_number(t, total, err));
     TRY(put_text(t, "\n  },\n  \"weight_map\": {", err));

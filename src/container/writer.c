@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <jansson.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -17,8 +18,10 @@
 
 struct brc_writer {
     brci_arena arena;
-    const char *folder, *single;       /* single: file name where the destination is one file, else NULL */
-    int overwrite, begun;
+    const char *path, *folder, *single; /* single: file name where the destination is one file, else NULL */
+    int overwrite;
+    enum { DECLARING, WRITING, FAILED } state;
+    pthread_mutex_t lock; /* of state and of what is written of each array */
     brci_declared *arrays;
     size_t n_arrays, array_capacity;
     brci_names by_name;
@@ -26,8 +29,8 @@ struct brc_writer {
     size_t n_metadata, metadata_capacity;
     brci_names by_key;
     struct text_file {
-        const char *name, *text, *from;  /* one of the last two */
-    } *texts;
+        const char *name, *text, *from; /* one of the last two */
+    } * texts;
     size_t n_texts, text_capacity;
     uint32_t n_shards;
     size_t *outputs_of_shards;
@@ -40,7 +43,15 @@ static brc_status no_memory(brc_error *err) { return brci_fail(err, BRC_MEMORY, 
 
 static const char *keep(brc_writer *w, const char *text) { return brci_arena_text(&w->arena, text, strlen(text)); }
 
-static const char *path_in(brc_writer *w, const char *name) { return brci_arena_print(&w->arena, "%s/%s", w->folder, name); }
+static const char *path_in(brc_writer *w, const char *name) {
+    return brci_arena_print(&w->arena, "%s/%s", w->folder, name);
+}
+
+static int is_safetensors(const char *path) {
+    static const char ending[] = ".safetensors";
+    size_t length = strlen(path), tail = sizeof ending - 1;
+    return length >= tail && strcasecmp(path + length - tail, ending) == 0;
+}
 
 static int is_there(const char *path, mode_t *mode) {
     struct stat facts;
@@ -55,11 +66,12 @@ static brc_status exists(const char *path, const char *what, brc_error *err) {
 }
 
 /* Whether the destination is free, or may be replaced. */
-static brc_status check_destination(brc_writer *w, const char *path, brc_error *err) {
-    const char *held[] = {BRCI_INDEX_NAME, BRCI_SINGLE_NAME};
+static brc_status check_destination(brc_writer *w, brc_error *err) {
+    const char *path = w->path, *held[] = {BRCI_INDEX_NAME, BRCI_SINGLE_NAME};
     mode_t mode = 0;
     if (w->single != NULL) {
-        if (!is_there(w->folder, NULL)) return brci_fail(err, BRC_IO, 0, "%s: %s", brci_clip(path).text, strerror(errno));
+        if (!is_there(w->folder, NULL))
+            return brci_fail(err, BRC_IO, 0, "%s: %s", brci_clip(path).text, strerror(errno));
         if (!is_there(path, &mode)) return BRC_OK;
         if (S_ISDIR(mode)) return exists(path, "it is a folder", err);
         return w->overwrite ? BRC_OK : exists(path, "it exists already", err);
@@ -75,27 +87,28 @@ static brc_status check_destination(brc_writer *w, const char *path, brc_error *
 }
 
 static brc_status set_destination(brc_writer *w, const char *path, brc_error *err) {
-    static const char ending[] = ".safetensors";
-    size_t length = strlen(path), tail = sizeof ending - 1;
+    size_t length = strlen(path);
     const char *slash = strrchr(path, '/');
-    const int single = length >= tail && strcasecmp(path + length - tail, ending) == 0;
+    const int single = is_safetensors(path);
     while (!single && length > 1 && path[length - 1] == '/') length--;
     if (!single) w->folder = brci_arena_text(&w->arena, path, length);
     else if (slash == NULL) w->folder = ".";
     else w->folder = brci_arena_text(&w->arena, path, slash == path ? 1 : (size_t)(slash - path));
     if (single) w->single = keep(w, slash == NULL ? path : slash + 1);
-    if (w->folder == NULL || (single && w->single == NULL)) return no_memory(err);
-    return check_destination(w, path, err);
+    if ((w->path = keep(w, path)) == NULL || w->folder == NULL || (single && w->single == NULL)) return no_memory(err);
+    return check_destination(w, err);
 }
 
 brc_status brc_writer_new(const char *path, const brc_write_options *options, brc_writer **writer, brc_error *err) {
     brc_writer *w;
     brc_status status;
     if (path == NULL || path[0] == '\0' || writer == NULL || (options != NULL && options->size < sizeof *options))
-        return brci_fail(err, BRC_ARGUMENT, 0, "a destination, options of this version and a place for the writer are needed");
+        return brci_fail(err, BRC_ARGUMENT, 0,
+                         "a destination, options of this version and a place for the writer are needed");
     *writer = NULL;
     if ((w = calloc(1, sizeof *w)) == NULL) return no_memory(err);
     w->overwrite = options != NULL && options->overwrite;
+    pthread_mutex_init(&w->lock, NULL); /* cannot fail without attributes */
     status = set_destination(w, path, err);
     if (status == BRC_OK) *writer = w;
     else brc_writer_discard(w);
@@ -112,25 +125,30 @@ static brc_status check_text(const char *text, const char *what, brc_error *err)
 }
 
 static brc_status not_begun(const brc_writer *w, brc_error *err) {
-    return w == NULL || w->begun ? brci_fail(err, BRC_ARGUMENT, 0, "declarations end with brc_writer_begin") : BRC_OK;
+    return w == NULL || w->state != DECLARING
+               ? brci_fail(err, BRC_ARGUMENT, 0, "declarations end with brc_writer_begin")
+               : BRC_OK;
 }
 
-brc_status brc_writer_add(brc_writer *w, const char *name, brc_format format, int rank, const int64_t *shape, uint32_t shard,
-                          size_t *number, brc_error *err) {
+brc_status brc_writer_add(brc_writer *w, const char *name, brc_format format, int rank, const int64_t *shape,
+                          uint32_t shard, size_t *number, brc_error *err) {
     brci_declared a = {.shard = shard};
     int64_t elements, *dimensions;
     brc_status status;
     TRY(not_begun(w, err));
     TRY(check_text(name, "the name of an array", err));
-    if (strcmp(name, BRCI_METADATA_NAME) == 0) return brci_fail(err, BRC_ARGUMENT, 0, "%s is no name for an array", name);
+    if (strcmp(name, BRCI_METADATA_NAME) == 0)
+        return brci_fail(err, BRC_ARGUMENT, 0, "%s is no name for an array", name);
     if (rank < 0 || (rank > 0 && shape == NULL) || number == NULL || shard >= BRCI_SHARDS_MAX)
         return brci_fail(err, BRC_ARGUMENT, 0, "%s: shape, shard or number", brci_clip(name).text);
     if ((a.dtype = brci_dtype_of_format(format)) == NULL)
-        return brci_fail(err, BRC_FORMAT, 0, "%s: safetensors has no word for %s; store its bytes as uint8", brci_clip(name).text,
+        return brci_fail(err, BRC_FORMAT, 0, "%s: safetensors has no word for %s; store its bytes as uint8",
+                         brci_clip(name).text,
                          brc_format_get(format) == NULL ? "this format" : brc_format_get(format)->name);
     if (!brci_dtype_extent(a.dtype, (size_t)rank, shape, &elements, &a.bytes))
         return brci_fail(err, BRC_OVERFLOW, 0, "%s: the shape exceeds 63 bits", brci_clip(name).text);
-    if (a.bytes < 0) return brci_fail(err, BRC_SHAPE, 0, "%s: the elements do not fill whole bytes", brci_clip(name).text);
+    if (a.bytes < 0)
+        return brci_fail(err, BRC_SHAPE, 0, "%s: the elements do not fill whole bytes", brci_clip(name).text);
     dimensions = brci_arena_take(&w->arena, (size_t)(rank > 0 ? rank : 1) * sizeof *dimensions);
     if (dimensions == NULL || (a.name = keep(w, name)) == NULL || w->n_arrays >= INT32_MAX) return no_memory(err);
     if (rank > 0) memcpy(dimensions, shape, (size_t)rank * sizeof *shape);
@@ -138,7 +156,8 @@ brc_status brc_writer_add(brc_writer *w, const char *name, brc_format format, in
     a.rank = (uint32_t)rank;
     TRY(brci_room(&w->arrays, &w->array_capacity, w->n_arrays, sizeof a, err));
     status = brci_names_add(&w->by_name, a.name, (uint32_t)w->n_arrays, NULL, err);
-    if (status == BRC_EXISTS) return brci_fail(err, BRC_ARGUMENT, 0, "%s: two arrays would have this name", brci_clip(name).text);
+    if (status == BRC_EXISTS)
+        return brci_fail(err, BRC_ARGUMENT, 0, "%s: two arrays would have this name", brci_clip(name).text);
     TRY(status);
     if (shard >= w->n_shards) w->n_shards = shard + 1;
     *number = w->n_arrays;
@@ -156,7 +175,8 @@ brc_status brc_writer_metadata(brc_writer *w, const char *key, const char *value
     if (pair.key == NULL || pair.value == NULL) return no_memory(err);
     TRY(brci_room(&w->metadata, &w->metadata_capacity, w->n_metadata, sizeof pair, err));
     status = brci_names_add(&w->by_key, pair.key, (uint32_t)w->n_metadata, NULL, err);
-    if (status == BRC_EXISTS) return brci_fail(err, BRC_ARGUMENT, 0, "__metadata__: the key %s is there twice", brci_clip(key).text);
+    if (status == BRC_EXISTS)
+        return brci_fail(err, BRC_ARGUMENT, 0, "__metadata__: the key %s is there twice", brci_clip(key).text);
     TRY(status);
     w->metadata[w->n_metadata++] = pair;
     return BRC_OK;
@@ -166,13 +186,16 @@ static brc_status add_text(brc_writer *w, const char *name, const char *text, co
     struct text_file file;
     TRY(not_begun(w, err));
     if (w->single != NULL)
-        return brci_fail(err, BRC_UNSUPPORTED, 0, "%s belongs into a folder, and the destination is one file", brci_clip(name).text);
+        return brci_fail(err, BRC_UNSUPPORTED, 0, "%s belongs into a folder, and the destination is one file",
+                         brci_clip(name).text);
     if (name == NULL || name[0] == '\0' || name[0] == '.' || strchr(name, '/') != NULL)
-        return brci_fail(err, BRC_ARGUMENT, 0, "%s is no plain file name", name == NULL ? "(null)" : brci_clip(name).text);
+        return brci_fail(err, BRC_ARGUMENT, 0, "%s is no plain file name",
+                         name == NULL ? "(null)" : brci_clip(name).text);
     file = (struct text_file){keep(w, name), text == NULL ? NULL : keep(w, text), from == NULL ? NULL : keep(w, from)};
     if (file.name == NULL || (file.text == NULL && file.from == NULL)) return no_memory(err);
     for (size_t i = 0; i < w->n_texts; i++)
-        if (strcmp(w->texts[i].name, name) == 0) return brci_fail(err, BRC_ARGUMENT, 0, "%s: to be written twice", brci_clip(name).text);
+        if (strcmp(w->texts[i].name, name) == 0)
+            return brci_fail(err, BRC_ARGUMENT, 0, "%s: to be written twice", brci_clip(name).text);
     TRY(brci_room(&w->texts, &w->text_capacity, w->n_texts, sizeof file, err));
     w->texts[w->n_texts++] = file;
     return BRC_OK;
@@ -200,7 +223,15 @@ static int by_name(const void *left, const void *right) {
     return strcmp((*(const brci_declared *const *)left)->name, (*(const brci_declared *const *)right)->name);
 }
 
-static int by_key(const void *left, const void *right) { return strcmp(((const brci_pair *)left)->key, ((const brci_pair *)right)->key); }
+static int by_key(const void *left, const void *right) {
+    return strcmp(((const brci_pair *)left)->key, ((const brci_pair *)right)->key);
+}
+
+static brc_status add_bytes(brc_writer *w, int64_t bytes, brc_error *err) {
+    return __builtin_add_overflow(w->bytes, bytes, &w->bytes)
+               ? brci_fail(err, BRC_OVERFLOW, 0, "the files exceed 63 bits")
+               : BRC_OK;
+}
 
 /* Creates a shard with its header, the data still to come. */
 static brc_status begin_shard(brc_writer *w, uint32_t shard, brci_declared **arrays, size_t n, brc_error *err) {
@@ -213,8 +244,8 @@ static brc_status begin_shard(brc_writer *w, uint32_t shard, brci_declared **arr
         w->outputs_of_shards[shard] = item;
         status = brci_output_write(&w->outputs.items[item], header.text, header.length, 0, err);
         size = (int64_t)header.length;
-        for (size_t i = 0; i < n; i++) size += arrays[i]->bytes;
-        w->bytes += size;
+        for (size_t i = 0; i < n; i++) size += arrays[i]->bytes; /* below 2^63: brci_header_text has seen to it */
+        if (status == BRC_OK) status = add_bytes(w, size, err);
     }
     free(header.text);
     return status;
@@ -241,7 +272,8 @@ static brc_status begin_shards(brc_writer *w, brci_declared **sorted, brc_error 
     for (uint32_t shard = 0; shard < w->n_shards; shard++) {
         size_t n = 0;
         while (first + n < w->n_arrays && sorted[first + n]->shard == shard) n++;
-        if (n == 0 && w->n_arrays > 0) return brci_fail(err, BRC_ARGUMENT, 0, "shard %u has no arrays; shards are consecutive", shard);
+        if (n == 0 && w->n_arrays > 0)
+            return brci_fail(err, BRC_ARGUMENT, 0, "shard %u has no arrays; shards are consecutive", shard);
         TRY(begin_shard(w, shard, sorted + first, n, err));
         first += n;
     }
@@ -251,7 +283,7 @@ static brc_status begin_shards(brc_writer *w, brci_declared **sorted, brc_error 
 static brc_status add_whole(brc_writer *w, const char *name, const char *text, size_t length, brc_error *err) {
     size_t item;
     TRY(brci_outputs_add(&w->outputs, name, &item, err));
-    w->bytes += (int64_t)length;
+    TRY(add_bytes(w, (int64_t)length, err));
     return brci_output_write(&w->outputs.items[item], text, length, 0, err);
 }
 
@@ -274,10 +306,12 @@ static brc_status begin_texts(brc_writer *w, brc_error *err) {
 /* The index is added last: it appears when all it names is there. */
 static brc_status begin_index(brc_writer *w, brci_declared **sorted, brc_error *err) {
     brci_text index = {0};
+    int64_t total = 0;
     brc_status status;
     if (w->n_shards < 2) return BRC_OK;
+    for (size_t i = 0; i < w->n_arrays; i++) total += sorted[i]->bytes; /* less than w->bytes, which did not overflow */
     if (w->n_arrays > 1) qsort(sorted, w->n_arrays, sizeof *sorted, by_name);
-    status = brci_index_text((const brci_declared *const *)sorted, w->n_arrays, w->shard_names, &index, err);
+    status = brci_index_text((const brci_declared *const *)sorted, w->n_arrays, w->shard_names, total, &index, err);
     if (status == BRC_OK) status = add_whole(w, BRCI_INDEX_NAME, index.text, index.length, err);
     free(index.text);
     return status;
@@ -289,7 +323,7 @@ brc_status brc_writer_begin(brc_writer *w, brc_error *err) {
     TRY(not_begun(w, err));
     sorted = calloc(w->n_arrays + 1, sizeof(brci_declared *));
     if (sorted == NULL) return no_memory(err);
-    w->begun = 1;
+    w->state = FAILED; /* until all is there */
     for (size_t i = 0; i < w->n_arrays; i++) sorted[i] = &w->arrays[i];
     if (w->n_arrays > 1) qsort(sorted, w->n_arrays, sizeof *sorted, by_data_order);
     if (w->n_metadata > 1) qsort(w->metadata, w->n_metadata, sizeof *w->metadata, by_key);
@@ -298,21 +332,46 @@ brc_status brc_writer_begin(brc_writer *w, brc_error *err) {
     if (status == BRC_OK) status = begin_shards(w, sorted, err);
     if (status == BRC_OK) status = begin_texts(w, err);
     if (status == BRC_OK) status = begin_index(w, sorted, err);
+    if (status == BRC_OK) w->state = WRITING;
     free(sorted);
     return status;
 }
 
-brc_status brc_writer_write(brc_writer *w, size_t number, int64_t offset, const void *bytes, int64_t length, brc_error *err) {
+/* Each byte is written once: what is complete is known at the end, and threads do not race. */
+static brc_status claim(brc_writer *w, brci_declared *a, int64_t offset, int64_t length, brc_error *err) {
+    brc_status status;
+    pthread_mutex_lock(&w->lock);
+    if (w->state == FAILED) status = brci_fail(err, BRC_ARGUMENT, 0, "the writer has failed before: discard it");
+    else status = brci_extents_add(&a->written, offset, offset + length, err);
+    pthread_mutex_unlock(&w->lock);
+    if (status == BRC_EXISTS)
+        return brci_fail(err, BRC_ARGUMENT, 0, "%s: bytes %lld + %lld overlap what was written before",
+                         brci_clip(a->name).text, (long long)offset, (long long)length);
+    return status;
+}
+
+static void fail_writer(brc_writer *w) {
+    pthread_mutex_lock(&w->lock);
+    w->state = FAILED;
+    pthread_mutex_unlock(&w->lock);
+}
+
+brc_status brc_writer_write(brc_writer *w, size_t number, int64_t offset, const void *bytes, int64_t length,
+                            brc_error *err) {
     brci_declared *a;
-    if (w == NULL || w->shard_names == NULL || w->outputs.count == 0 || number >= w->n_arrays)
-        return brci_fail(err, BRC_ARGUMENT, 0, "bytes are written between brc_writer_begin and brc_writer_finish, to declared arrays");
+    brc_status status;
+    if (w == NULL || w->state == DECLARING || number >= w->n_arrays)
+        return brci_fail(err, BRC_ARGUMENT, 0,
+                         "bytes are written between brc_writer_begin and brc_writer_finish, to declared arrays");
     a = &w->arrays[number];
     if (offset < 0 || length < 0 || offset > a->bytes || length > a->bytes - offset || (length > 0 && bytes == NULL))
-        return brci_fail(err, BRC_ARGUMENT, 0, "%s: bytes %lld + %lld are outside its %lld", brci_clip(a->name).text, (long long)offset,
-                         (long long)length, (long long)a->bytes);
-    TRY(brci_output_write(&w->outputs.items[w->outputs_of_shards[a->shard]], bytes, (size_t)length, a->offset + offset, err));
-    __atomic_fetch_add(&a->written, length, __ATOMIC_RELAXED);
-    return BRC_OK;
+        return brci_fail(err, BRC_ARGUMENT, 0, "%s: bytes %lld + %lld are outside its %lld", brci_clip(a->name).text,
+                         (long long)offset, (long long)length, (long long)a->bytes);
+    TRY(claim(w, a, offset, length, err));
+    status = brci_output_write(&w->outputs.items[w->outputs_of_shards[a->shard]], bytes, (size_t)length,
+                               a->offset + offset, err);
+    if (status != BRC_OK) fail_writer(w);
+    return status;
 }
 
 /* Files of the checkpoint that stood here before and that the new one does not name. */
@@ -321,11 +380,15 @@ typedef struct obsolete {
     size_t count, capacity;
 } obsolete;
 
+/* An index is only believed about .safetensors files beside it: it might name anything. */
 static brc_status add_obsolete(brc_writer *w, obsolete *o, const char *name, brc_error *err) {
     const char *path = path_in(w, name);
     if (path == NULL) return no_memory(err);
+    if (!is_safetensors(name) || strchr(name, '/') != NULL) return BRC_OK;
     for (uint32_t i = 0; i < w->n_shards; i++)
         if (strcmp(w->shard_names[i], name) == 0) return BRC_OK;
+    for (size_t i = 0; i < w->n_texts; i++)
+        if (strcmp(w->texts[i].name, name) == 0) return BRC_OK;
     TRY(brci_room(&o->paths, &o->capacity, o->count, sizeof *o->paths, err));
     o->paths[o->count++] = path;
     return BRC_OK;
@@ -334,7 +397,8 @@ static brc_status add_obsolete(brc_writer *w, obsolete *o, const char *name, brc
 static brc_status find_obsolete(brc_writer *w, const char *old_index, obsolete *o, brc_error *err) {
     brci_index index;
     TRY(add_obsolete(w, o, BRCI_SINGLE_NAME, err));
-    if (old_index == NULL || brci_index_read(old_index, &w->arena, &index, NULL) != BRC_OK) return BRC_OK; /* no index that names files */
+    if (old_index == NULL || brci_index_read(old_index, &w->arena, &index, NULL) != BRC_OK)
+        return BRC_OK; /* no index that names files */
     brc_status status = BRC_OK;
     for (size_t i = 0; i < index.n_shards && status == BRC_OK; i++) status = add_obsolete(w, o, index.shards[i], err);
     brci_index_free(&index);
@@ -345,10 +409,14 @@ static brc_status commit(brc_writer *w, brc_error *err) {
     const char *old_index = w->single != NULL || !w->overwrite ? NULL : path_in(w, BRCI_INDEX_NAME);
     obsolete o = {0};
     brc_status status = BRC_OK;
-    for (size_t i = 0; i < w->n_arrays; i++)
-        if (w->arrays[i].written != w->arrays[i].bytes)
-            return brci_fail(err, BRC_ARGUMENT, 0, "%s: %lld of its %lld bytes were written", brci_clip(w->arrays[i].name).text,
-                             (long long)w->arrays[i].written, (long long)w->arrays[i].bytes);
+    for (size_t i = 0; i < w->n_arrays; i++) {
+        const brci_declared *a = &w->arrays[i];
+        int64_t written = brci_extents_bytes(&a->written);
+        if (written != a->bytes)
+            return brci_fail(err, BRC_ARGUMENT, 0, "%s: %lld of its %lld bytes were written", brci_clip(a->name).text,
+                             (long long)written, (long long)a->bytes);
+    }
+    TRY(check_destination(w, err)); /* once more: it may have come to be in the meantime */
     if (old_index != NULL && !is_there(old_index, NULL)) old_index = NULL;
     if (w->single == NULL && w->overwrite) status = find_obsolete(w, old_index, &o, err);
     if (status == BRC_OK) status = brci_outputs_commit(&w->outputs, old_index, o.paths, o.count, err);
@@ -359,7 +427,10 @@ static brc_status commit(brc_writer *w, brc_error *err) {
 brc_status brc_writer_finish(brc_writer *w, brc_error *err) {
     brc_status status;
     if (w == NULL) return brci_fail(err, BRC_ARGUMENT, 0, "there is no writer");
-    status = w->outputs.count == 0 ? brci_fail(err, BRC_ARGUMENT, 0, "brc_writer_begin comes first") : commit(w, err);
+    if (w->state == WRITING) status = commit(w, err);
+    else
+        status = brci_fail(err, BRC_ARGUMENT, 0,
+                           w->state == FAILED ? "the writer has failed before" : "brc_writer_begin comes first");
     brc_writer_discard(w);
     return status;
 }
@@ -370,11 +441,13 @@ void brc_writer_discard(brc_writer *w) {
     brci_names_free(&w->by_name);
     brci_names_free(&w->by_key);
     brci_arena_free(&w->arena);
+    for (size_t i = 0; i < w->n_arrays; i++) brci_extents_free(&w->arrays[i].written);
     free(w->arrays);
     free(w->metadata);
     free(w->texts);
     free(w->outputs_of_shards);
     free(w->shard_names);
+    pthread_mutex_destroy(&w->lock);
     free(w);
 }
 
