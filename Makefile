@@ -99,7 +99,7 @@ format: setup-check
 	@clang-format -i $(C_FILES)
 
 clean:
-	rm -rf $(BUILD) $(BUILD)-clang $(BUILD)-sanitize $(BUILD)-check demo-out
+	rm -rf $(BUILD) $(BUILD)-clang $(BUILD)-sanitize $(BUILD)-check
 
 distclean: clean
 	rm -rf .venv .cache
