@@ -240,6 +240,8 @@ def sharded(folder, config):
     for name in ("pytorch_model.bin", "training_args.bin", "x.pt", "other.safetensors.bak", ".hidden.json"):
         (folder / name).write_bytes(b"no")
     (folder / "sub.json").mkdir()
+    with open(folder / "immense.json", "wb") as f:      # sparse
+        f.truncate((256 << 20) + 1)
     return shards
 
 
@@ -266,6 +268,10 @@ def test_a_folder_keeps_its_shards_and_its_other_files(tmp_path, dialect, recipe
         assert [n for n in c.names() if c[n].scaled] == ["a.weight", "b.weight"] and not c.findings and not c.verify()
     files.dequantize(target, back, "f32")
     assert set(os.listdir(back)) == set(shards) | CARRIED | {"model.safetensors.index.json"}
+    assert (back / "config.json").read_text() == CONFIG
+    with_older_name = (target / "config.json").read_text().replace("quantization_config", "compression_config")
+    (target / "config.json").write_text(with_older_name)
+    files.dequantize(target, back, "f32", overwrite=True)
     assert (back / "config.json").read_text() == CONFIG
     for shard, arrays in shards.items():
         written, metadata = files.read(back / shard)

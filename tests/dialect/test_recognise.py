@@ -125,6 +125,23 @@ def test_a_file_of_modelopt_beside_the_weights_is_evidence(tmp_path):
         assert "not read yet: modelopt (" in c.findings[0].text
 
 
+def test_more_companions_than_a_tensor_has_room_for_are_still_listed(tmp_path):
+    suffixes = ["_packed", "_shape", "_global_scale", "_zero_point", "_g_idx", "_scale", "_scale_2"]
+    suffixes += [".absmax", ".quant_map", ".nested_absmax", ".nested_quant_map", ".quant_state.bitsandbytes__nf4", ".quant_state.bitsandbytes__fp4"]
+    arrays = {f"q.weight{s}": z(np.int32, 4) for s in suffixes}
+    arrays |= {f"q.{s}": z(np.int32, 4) for s in ("scale_weight", "comfy_quant", "qweight", "qzeros", "scales", "g_idx", "SCB", "input_scale")}
+    with files.Checkpoint(store(tmp_path, arrays)) as c:
+        held = [part for n in c.names() for part in c[n].parts.values()]
+        listed = sum(c[n].c.n_parts for n in c.names())
+        assert listed == len(arrays) + 1 and set(held) <= {*arrays, "norm.weight"}
+
+
+def test_the_older_name_of_the_config_block_is_read(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"compression_config": {"quant_method": "compressed-tensors"}}))
+    with files.Checkpoint(store(tmp_path, {"q.weight": z(F8, 8, 4), "q.weight_scale": z(np.float32, 1)})) as c:
+        assert "not read yet: compressed-tensors (" in c.findings[0].text
+
+
 def test_one_hundred_thousand_foreign_tensors_in_time(tmp_path):
     arrays = {}
     for i in range(50_000):
