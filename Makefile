@@ -5,6 +5,7 @@
 #   make demo [MODEL=path]  quantizes a real checkpoint with every recipe and prints one table
 #   make test               everything tested: gcc, clang, sanitizers, valgrind, C and Python tests
 #   make test-exhaustive    the tests that walk whole domains (all 2^32 floats): long
+#   make python             the Python package, into .venv
 #   make check              formatting, warnings, folders against src/DEPENDS, licence lines
 #   make bench              measurements; `make bench-memory`: the bytes of every recipe
 #   make install            to PREFIX=/usr/local, below DESTDIR=
@@ -26,7 +27,7 @@ QUICK = -LE 'exhaustive|valgrind'
 C_FILES = $(shell find src cli tests bench examples fuzz -name '*.[ch]' | sort)
 
 .NOTPARALLEL:
-.PHONY: all setup-build setup-demo setup-check setup-test demo test build-tests test-clang test-sanitize test-valgrind \
+.PHONY: all python setup-build setup-demo setup-check setup-test demo test build-tests test-clang test-sanitize test-valgrind \
         test-c test-python test-exhaustive check bench bench-memory install format clean distclean
 
 all: setup-build $(BUILD)/CMakeCache.txt
@@ -69,7 +70,12 @@ test-c: build-tests
 	@echo "== C tests: $(BUILD)"
 	@$(CTEST) --test-dir $(BUILD) $(QUICK)
 
-test-python: setup-test build-tests
+# The package into .venv, as a user installs it.
+python: setup-test
+	@echo "== Python package"
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --force-reinstall .
+
+test-python: setup-test build-tests python
 	@echo "== Python tests: $(BUILD)"
 	@BRECCIA_BUILD=$(BUILD) $(PYTHON) -m pytest -q $(PYTEST_FLAGS)
 
