@@ -116,9 +116,11 @@ static int bind_group_index(brci_reader *reader, brci_reading *reading) {
 
 /* Version 1 keeps zero points as real numbers in code units, and may keep BF16 scales in F32: as stored. */
 static void adopt_old_tables(brc_tensor *t, const brc_entry *entry) {
-    const brc_named_array *scale = brci_part(entry, "scale");
+    const brc_named_array *scale = brci_part(entry, "scale"), *zero = brci_part(entry, "zero_point");
     if (t->zero.format != BRC_NONE)
-        t->zero = (brc_table){.format = BRC_F32, .kind = BRC_KIND_FLOAT_CODE, .block = t->scale.block};
+        t->zero = (brc_table){.format = zero != NULL && zero->array.format == BRC_F16 ? BRC_F16 : BRC_F32,
+                              .kind = BRC_KIND_FLOAT_CODE,
+                              .block = t->scale.block};
     if (scale != NULL && scale->array.format == BRC_F32) t->scale.format = BRC_F32;
 }
 

@@ -13,7 +13,8 @@ import checkpoint_files as files
 OLD = Path(__file__).with_name("python_package_0.1.safetensors")
 OLD_RECIPES = {"delayed": "fp8-delayed", "current": "fp8", "e5m2": "fp8:format=e5m2", "block": "fp8-block", "mxfp8": "mxfp8",
                "nvfp4": "nvfp4:levels=1", "int4": "int4", "int4_bf16": "int4:scale=bf16,block=1x64",
-               "int4_zero": "int4:format=uint4,scale=f32,rule=minmax", "int4_unsigned": "int4:format=uint4"}
+               "int4_zero": "int4:format=uint4,scale=f32,rule=minmax", "int4_unsigned": "int4:format=uint4",
+               "int4_zero_fp16": "int4:format=uint4,rule=minmax", "block_of_torch": "fp8-block"}
 
 
 @pytest.mark.parametrize("name", OLD_RECIPES)

@@ -52,7 +52,7 @@ static void test_every_tensor_loads(void **state) {
         if (brc_checkpoint_open(old_file, &options, &c, &err) != BRC_OK) fail_msg("%s", err.text);
         assert_int_equal(brc_checkpoint_usable(c, &err), BRC_OK);
         load_all(c, &scaled);
-        assert_int_equal(scaled, 10);
+        assert_int_equal(scaled, 12);
         brc_checkpoint_close(c);
     }
 }
