@@ -106,6 +106,32 @@ BRC_API size_t brc_cuda_plan_text(const brc_cuda_plan *plan, char *text, size_t 
  * BRC_UNSUPPORTED if the row does not fit the product. */
 BRC_API brc_status brc_cuda_plan_row(const brc_cuda_product *product, int multiprocessors, int row, brc_cuda_plan *plan, brc_error *err);
 
+/* ------------------------------------------------------------------------------------------------- 3 casts */
+
+/* Bytes of scratch memory a cast may need: zeroed once by the caller, left zeroed by every call, used by one call at a time. */
+#define BRC_CUDA_SCRATCH 16
+
+/* What a cast on the GPU needs beyond brc_cast; {sizeof, 0} serves recipes of rows and blocks. */
+typedef struct brc_cuda_cast_options {
+    uint32_t size;
+    uint32_t scales_by_column; /* block scales [cols/block][rows], as BRC_CUDA_BLOCK wants those of A, instead of [rows][cols/block] */
+    int64_t scale_pitch;       /* by column: numbers from one block column to the next; 0 = the number of block rows */
+    const float *delayed;      /* delayed scaling: the quantization scale, on the device; NULL = current scaling */
+    float *amax;               /* per tensor: the largest magnitude met, NaN not counted; delayed scaling: the larger of it and what is there. NULL = not wanted */
+    void *scratch;             /* current scaling per tensor, and NVFP4 with its second level to be found: BRC_CUDA_SCRATCH bytes */
+} brc_cuda_cast_options;
+
+/* brc_cast on the GPU, with the same bits: FP8 per tensor, per row, in blocks of 1x128 and 128x128; MXFP8, MXFP6, MXFP4;
+ * NVFP4; INT8 per row; INT4 in groups of 128. Sources F32, F16, BF16 with rows of neighbouring elements; arrays of rank > 2
+ * have dense leading dimensions. `dst` is planned by brc_tensor_plan with device pointers in it. NVFP4's second level is read
+ * from dst->global, or found and written there first if options has scratch. BRC_UNSUPPORTED names what has no kernel. */
+BRC_API brc_status brc_cuda_cast(const brc_array *src, const brc_recipe *recipe, const brc_cuda_cast_options *options,
+                                 brc_tensor *dst, void *stream, brc_error *err);
+
+/* brc_dequantize on the GPU, with the same bits: elements of FP8, FP6, FP4, INT8, INT4 without zero points, one global
+ * scale at most; into F32, F16 or BF16. */
+BRC_API brc_status brc_cuda_dequantize(const brc_tensor *src, brc_array *dst, void *stream, brc_error *err);
+
 #ifdef __cplusplus
 }
 #endif

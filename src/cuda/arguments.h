@@ -58,4 +58,30 @@ typedef struct brci_plain_args {
     int32_t out, bias_type, accumulate;
 } brci_plain_args;
 
+/* Casts and dequantization: rows of `cols` numbers. */
+typedef struct brci_cast_args {
+    const void *in;
+    void *out;
+    void *scale;               /* written by casts, read by dequantize */
+    const float *global;       /* NVFP4's second level, one number; NULL = none */
+    const float *given;        /* delayed scaling: the quantization scale */
+    float *amax;               /* delayed scaling: largest magnitude met; NULL = not wanted */
+    uint32_t *scratch;         /* current scaling: {amax, arrived, left}, zero before and after */
+    int64_t rows, cols;
+    int64_t in_pitch, out_pitch;     /* in elements of the wide type, in bytes of the codes */
+    int64_t scale_row, scale_col;    /* from one scale to the next, along rows and columns of blocks */
+    int64_t units;                   /* groups of eight elements: rows * unit_row */
+    uint32_t unit_row;               /* of a row, rounded up to whole blocks */
+    uint32_t block_rows, block_cols; /* dequantize: 0 = the whole axis */
+    int32_t wide;              /* everything is aligned: rows are whole units, addresses and pitches multiples of 16 bytes */
+    int32_t flat;              /* and rows follow one another without gaps, blocks dividing them */
+    int32_t arith, rule;       /* brc_arith, brc_rule */
+    int32_t pow2;
+    int32_t scale_format;      /* dequantize: brc_format; integers casts: of the stored scale */
+    int32_t global_kind;       /* dequantize: brc_kind of the second level */
+    float reach;               /* te: largest element times 2^-margin */
+    float epsilon;             /* te: smallest amax */
+    float global_constant;     /* of kind AMAX */
+} brci_cast_args;
+
 #endif

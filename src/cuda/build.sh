@@ -9,8 +9,10 @@ mkdir -p "$out"
 out=$(cd "$out" && pwd)
 NVCC=${NVCC:-nvcc}
 compile() {
+    fmad=
+    [ "$1" = casts ] && fmad=-fmad=false
     [ "$out/$1.fatbin" -nt "$here/$1.cu" ] && [ -z "$(find "$here" -newer "$out/$1.fatbin" \( -name '*.cuh' -o -name '*.h' -o -name '*.def' \))" ] && return 0
-    $NVCC -std=c++17 -O3 -ftz=false -prec-div=true -gencode=arch=compute_90a,code=sm_90a -fatbin -Xptxas -v \
+    $NVCC -std=c++17 -O3 -ftz=false -prec-div=true $fmad -gencode=arch=compute_90a,code=sm_90a -fatbin -Xptxas -v \
         "$here/$1.cu" -o "$out/$1.fatbin" > "$out/$1.log" 2>&1 || { cat "$out/$1.log"; return 1; }
     if grep -E 'C75(08|1[0-4])|[1-9][0-9]* bytes (spill|stack)' "$out/$1.log"; then
         echo "$1.cu: the lines above are errors here" >&2

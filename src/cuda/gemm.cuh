@@ -22,10 +22,6 @@
 #include "parts/tma.cuh"
 #include "parts/wgmma.cuh"
 
-#ifndef BRC_ALTERNATE
-#define BRC_ALTERNATE 0
-#endif
-
 namespace brc {
 
 constexpr int gcd(int a, int b) { return b ? gcd(b, a % b) : a; }
@@ -84,6 +80,37 @@ template <int END, int STEP, int AT = 0, class F> __device__ __forceinline__ voi
     if constexpr (AT + STEP >= END) f(std::integral_constant<int, AT>());
     else if (x == AT) f(std::integral_constant<int, AT>());
     else with_constant<END, STEP, AT + STEP>(x, f);
+}
+
+/* sum += acc * scales. s: of A, for the thread's two rows, with those of B's 128-wide blocks multiplied in; INSIDE: where in
+ * its first block the tile starts. Row by row, odd registers
+ * first: the second of two neighbours then keeps the scale in the operand cache for the next, and fewer FFMAs have all
+ * three operands in one register bank (nvcc 13.0: 32 of 128 instead of 63, each a cycle). */
+template <int MODE, int BN, int INSIDE, int SPAN>
+__device__ __forceinline__ void promote(float (&sum)[BN / 2], const float (&acc)[BN / 2], const float (&s)[2][SPAN], [[maybe_unused]] uint32_t c_scale)
+{
+    if constexpr (MODE == BRCI_PROMOTED) {
+#pragma unroll
+        for (int i = 0; i < BN / 2; i++) sum[i] += acc[i];
+    } else if constexpr (MODE == BRCI_BLOCK) {
+#pragma unroll
+        for (int h = 0; h < 2; h++)
+#pragma unroll
+            for (int i = 0; i < BN / 4; i++) {
+                const int c = i / 2 * 4 + 2 * h + (i % 2 ^ 1), j = (INSIDE + i / 2 * 8) / 128;   /* eight columns never cross a block */
+                sum[c] += acc[c] * s[h][j];
+            }
+    } else {
+#pragma unroll
+        for (int i = 0; i < BN / 8; i++) {
+            const float2 c = load_shared2(c_scale + 32 * i);
+#pragma unroll
+            for (int h = 0; h < 2; h++) {
+                sum[4 * i + 2 * h] += acc[4 * i + 2 * h] * (s[h][0] * c.x);
+                sum[4 * i + 2 * h + 1] += acc[4 * i + 2 * h + 1] * (s[h][0] * c.y);
+            }
+        }
+    }
 }
 
 template <int TA, int TB, int MODE, int TEAM, int MW, int BN, int SHARE>
@@ -157,7 +184,6 @@ __device__ __forceinline__ void gemm(const brci_gemm_args &g)
         registers_take<232>();
         constexpr int ACC = BN / 2;                       /* registers of one 64-row product */
         constexpr bool CHAINED = MODE == BRCI_FAST;            /* one product over the whole K */
-        constexpr bool ALTERNATE = BRC_ALTERNATE && !CHAINED && TEAM == BRCI_TOGETHER;
         const int lane = threadIdx.x % 32, ring = TEAM == BRCI_APART ? group : 0;
         const int own_row = (TEAM == BRCI_TOGETHER ? group * MW * 64 : 0);       /* first row of this warpgroup in the tile */
         const int thread_row = (warp % 4) * 16 + lane / 4;                  /* of a 64-row product; and + 8 */
@@ -198,7 +224,6 @@ __device__ __forceinline__ void gemm(const brci_gemm_args &g)
             }
         };
 
-        if (ALTERNATE && group == 1) named_barrier_arrive(3, 2 * WARPGROUP);
         approach(first);
         for (int unit = first; unit < units; unit += stride) {
             /* A barrier's parity tells a phase only from its neighbours, so a warpgroup may not look at its tile's first
@@ -241,7 +266,6 @@ __device__ __forceinline__ void gemm(const brci_gemm_args &g)
                     for (int i = 0; i < ACC; i++) sum[h][i] = 0.0f;
 
                 auto walk = [&](auto inside) {
-                    constexpr int INSIDE = decltype(inside)::value;       /* where in its first block of B's scales the tile starts */
                     /* What step k needs from shared memory is fetched while step k - 1 is on the tensor cores. */
                     float s[MW][2][S::SPAN];                              /* of rows thread_row and + 8 */
                     auto prepare = [&](int k) {
@@ -278,45 +302,18 @@ __device__ __forceinline__ void gemm(const brci_gemm_args &g)
                             for (int j = 0; j < 2 * S::SPAN; j++) now[h][j / S::SPAN][j % S::SPAN] = S::SCALED ? s[h][j / S::SPAN][j % S::SPAN] : 1.0f;
 #pragma unroll
                         for (int h = 0; h < MW; h++) {
-                            if (ALTERNATE) named_barrier(3 + group, 2 * WARPGROUP);
                             wgmma_pin(acc[0]);
                             wgmma_fence();
 #pragma unroll
-                            for (int kk = 0; kk < 4; kk++) {
+                            for (int kk = 0; kk < 4; kk++)
                                 Wgmma<BN>::template mma<TA, TB>(acc[0], a + h * 512 + kk * 2, b + kk * 2, kk);
-                                if (ALTERNATE && kk == 2) wgmma_commit();
-                            }
                             wgmma_commit();
                             wgmma_pin(acc[0]);
                             if (h == MW - 1 && k + 1 < g.k_steps) prepare(k + 1);
-                            if (ALTERNATE) {
-                                wgmma_wait<1>();
-                                named_barrier_arrive(4 - group, 2 * WARPGROUP);
-                            }
                             wgmma_wait<0>();
                             wgmma_pin(acc[0]);
                             if (h == MW - 1 && MODE != BRCI_BLOCK_ROWS) release(stage);
-#pragma unroll
-                            for (int i = 0; i < BN / 8; i++) {
-                                float *to = sum[h] + 4 * i;
-                                const float *from = acc[0] + 4 * i;
-                                if constexpr (MODE == BRCI_PROMOTED) {
-#pragma unroll
-                                    for (int j = 0; j < 4; j++) to[j] += from[j];
-                                } else if constexpr (MODE == BRCI_BLOCK) {
-                                    const int j = (INSIDE + 8 * i) / 128;     /* eight columns never cross a block */
-                                    to[0] += from[0] * now[h][0][j];
-                                    to[1] += from[1] * now[h][0][j];
-                                    to[2] += from[2] * now[h][1][j];
-                                    to[3] += from[3] * now[h][1][j];
-                                } else {
-                                    const float2 c = load_shared2(c_scale + 32 * i);
-                                    to[0] += from[0] * (now[h][0][0] * c.x);
-                                    to[1] += from[1] * (now[h][0][0] * c.y);
-                                    to[2] += from[2] * (now[h][1][0] * c.x);
-                                    to[3] += from[3] * (now[h][1][0] * c.y);
-                                }
-                            }
+                            promote<MODE, BN, decltype(inside)::value>(sum[h], acc[0], now[h], c_scale);
                             if (h == MW - 1 && MODE == BRCI_BLOCK_ROWS) { __syncwarp(); release(stage); }
                         }
                     }

@@ -1,0 +1,423 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Casts and dequantization at memory speed. A thread works on groups of eight neighbouring elements (a 16-byte load of a
+ * sixteen-bit type) and has several loads under way before it uses the first; lanes that share a scale block find its
+ * largest magnitude by shuffles. Bit for bit the arithmetic of src/reference. */
+#include <type_traits>
+
+#include "arguments.h"
+#include "parts/barrier.cuh"
+#include "parts/scale.cuh"
+
+namespace brc {
+
+enum { FP8, MX, NV, INT };
+
+/* Where a group lies. In the flat case that is its number; else rows end with whole blocks, whatever of them exists. */
+struct Group { int64_t row; uint32_t col; int64_t in, out; int count; };
+
+template <int BITS> __device__ __forceinline__ Group group_at(const brci_cast_args &g, int64_t unit)
+{
+    if (g.flat) return {0, 0, unit * 8, unit * BITS, 8};
+    const int64_t row = unit / g.unit_row;
+    const uint32_t col = static_cast<uint32_t>(unit - row * g.unit_row) * 8;
+    const int64_t left = g.cols - col;
+    return {row, col, row * g.in_pitch + col, row * g.out_pitch + col / 8 * BITS, left < 0 ? 0 : left < 8 ? static_cast<int>(left) : 8};
+}
+
+template <class T> __device__ __forceinline__ Raw<T> read(const brci_cast_args &g, const Group &at)
+{
+    const auto *p = static_cast<const typename T::word *>(g.in) + at.in;
+    return g.wide ? load_raw<T>(p) : load_some<T>(p, at.count);
+}
+
+/* NaN does not count: fmaxf returns its other operand. */
+__device__ __forceinline__ float amax_of(const float (&x)[8])
+{
+    float m = 0.0f;
+#pragma unroll
+    for (int i = 0; i < 8; i++) m = fmaxf(m, fabsf(x[i]));
+    return m;
+}
+
+template <int LANES> __device__ __forceinline__ float amax_over(float m)
+{
+#pragma unroll
+    for (int d = LANES / 2; d > 0; d /= 2) m = fmaxf(m, __shfl_xor_sync(~0u, m, d));
+    return m;
+}
+
+/* Of the whole block of threads; every thread gets it. */
+__device__ __forceinline__ float amax_of_block(float m)
+{
+    __shared__ float part[32];
+    m = amax_over<32>(m);
+    if (threadIdx.x % 32 == 0) part[threadIdx.x / 32] = m;
+    __syncthreads();
+    m = amax_over<32>(threadIdx.x % 32 < blockDim.x / 32 ? part[threadIdx.x % 32] : 0.0f);
+    __syncthreads();
+    return m;
+}
+
+/* ---- a scale for each 1 x BLOCK elements */
+
+template <class T, class E, int KIND, int BLOCK>
+__device__ __forceinline__ void cast_blocks(const brci_cast_args &g)
+{
+    constexpr int LANES = BLOCK / 8, AHEAD = sizeof(typename T::word) == 4 ? 2 : 4;
+    const int64_t threads = static_cast<int64_t>(gridDim.x) * blockDim.x, first = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+    /* Warps stay whole: the shuffles name all lanes, and a block's lanes lie in one warp. */
+    for (int64_t base = first - threadIdx.x % 32; base < g.units; base += threads * AHEAD) {
+        Group at[AHEAD];
+        Raw<T> raw[AHEAD];
+        bool here[AHEAD];
+#pragma unroll
+        for (int a = 0; a < AHEAD; a++) {
+            const int64_t unit = base + a * threads + threadIdx.x % 32;
+            here[a] = unit < g.units;
+            at[a] = group_at<E::BITS>(g, here[a] ? unit : 0);
+            raw[a] = read<T>(g, at[a]);
+        }
+#pragma unroll
+        for (int a = 0; a < AHEAD; a++) {
+            const int64_t unit = base + a * threads + threadIdx.x % 32;
+            float x[8];
+            floats_of(raw[a], x);
+            const float amax = amax_over<LANES>(here[a] ? amax_of(x) : 0.0f);
+            const bool leader = here[a] && unit % LANES == 0;
+            const int64_t block = g.flat && g.scale_col == 1 ? unit / LANES
+                                : g.flat ? unit / g.unit_row * g.scale_row + unit % g.unit_row / LANES * g.scale_col
+                                : at[a].row * g.scale_row + at[a].col / BLOCK * g.scale_col;
+            Coder coder;
+            if constexpr (KIND == FP8) {
+                float s;
+                coder = choose_float<E, T>(g, amax, false, &s);
+                if (leader) static_cast<float *>(g.scale)[block] = s;
+            } else if constexpr (KIND == INT) {
+                coder = choose_integer<E>(g, amax, g.scale, block, leader);
+            } else {
+                uint8_t s;
+                coder = KIND == MX ? choose_mx<E>(g, amax, &s) : choose_nv(g, amax, &s);
+                if (leader) static_cast<uint8_t *>(g.scale)[block] = s;
+            }
+            scaled(coder, x);
+            if (here[a] && at[a].count > 0) store_codes<E::BITS>(static_cast<uint8_t *>(g.out) + at[a].out, encode_eight<E>(x), g.wide, at[a].count);
+        }
+    }
+}
+
+/* ---- one scale for the tensor, given: delayed scaling, the largest magnitude as a by-product */
+
+template <class T, class E>
+__device__ __forceinline__ float encode_all(const brci_cast_args &g, float k, bool backwards)
+{
+    constexpr int AHEAD = sizeof(typename T::word) == 4 ? 2 : 4;
+    const int64_t threads = static_cast<int64_t>(gridDim.x) * blockDim.x, first = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+    const Coder coder = multiplier(k);
+    float amax = 0.0f;
+    for (int64_t base = first; base < g.units; base += threads * AHEAD) {
+        Group at[AHEAD];
+        Raw<T> raw[AHEAD];
+#pragma unroll
+        for (int a = 0; a < AHEAD; a++) {
+            const int64_t unit = base + a * threads;
+            if (unit >= g.units) continue;
+            at[a] = group_at<E::BITS>(g, backwards ? g.units - 1 - unit : unit);
+            raw[a] = read<T>(g, at[a]);
+        }
+#pragma unroll
+        for (int a = 0; a < AHEAD; a++) {
+            if (base + a * threads >= g.units) continue;
+            float x[8];
+            floats_of(raw[a], x);
+            amax = fmaxf(amax, amax_of(x));
+            scaled(coder, x);
+            store_codes<E::BITS>(static_cast<uint8_t *>(g.out) + at[a].out, encode_eight<E>(x), g.wide, at[a].count);
+        }
+    }
+    return amax;
+}
+
+template <class T, class E> __device__ __forceinline__ void cast_given(const brci_cast_args &g)
+{
+    const float k = __ldg(g.given);
+    if (blockIdx.x == 0 && threadIdx.x == 0 && g.scale) *static_cast<float *>(g.scale) = store_f32(__fdiv_rn(1.0f, k));
+    const float amax = amax_of_block(encode_all<T, E>(g, k, false));
+    if (g.amax && threadIdx.x == 0) atomicMax(reinterpret_cast<uint32_t *>(g.amax), __float_as_uint(amax));
+}
+
+/* ---- one scale for the tensor, found first: one cooperative launch, the second reading backwards so that its beginning is
+ * still in L2 */
+
+template <class T, class E> __device__ __forceinline__ void cast_current(const brci_cast_args &g)
+{
+    constexpr int AHEAD = sizeof(typename T::word) == 4 ? 4 : 8;
+    const int64_t threads = static_cast<int64_t>(gridDim.x) * blockDim.x, first = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+    float amax = 0.0f;
+    for (int64_t base = first; base < g.units; base += threads * AHEAD) {
+        Raw<T> raw[AHEAD];
+#pragma unroll
+        for (int a = 0; a < AHEAD; a++) {
+            const int64_t unit = base + a * threads;
+            if (unit < g.units) raw[a] = read<T>(g, group_at<E::BITS>(g, unit));
+        }
+#pragma unroll
+        for (int a = 0; a < AHEAD; a++) {
+            if (base + a * threads >= g.units) continue;
+            float x[8];
+            floats_of(raw[a], x);
+            amax = fmaxf(amax, amax_of(x));
+        }
+    }
+    amax = amax_of_block(amax);
+    __shared__ float all;
+    if (threadIdx.x == 0) {
+        atomicMax(&g.scratch[0], __float_as_uint(amax));
+        __threadfence();
+        atomicAdd(&g.scratch[1], 1);
+        uint32_t seen;
+        do asm volatile("ld.acquire.gpu.u32 %0, [%1];" : "=r"(seen) : "l"(&g.scratch[1]) : "memory"); while (seen < gridDim.x);
+        uint32_t bits;
+        asm volatile("ld.relaxed.gpu.u32 %0, [%1];" : "=r"(bits) : "l"(&g.scratch[0]) : "memory");
+        all = __uint_as_float(bits);
+        if (atomicAdd(&g.scratch[2], 1) == gridDim.x - 1) {     /* the last to look leaves it as it was found */
+            g.scratch[0] = g.scratch[1] = g.scratch[2] = 0;
+        }
+    }
+    __syncthreads();
+    float s;
+    const Coder coder = choose_float<E, T>(g, all, true, &s);
+    if (blockIdx.x == 0 && threadIdx.x == 0) {
+        *static_cast<float *>(g.scale) = s;
+        if (g.amax) *g.amax = all;
+    }
+    if (coder.divide) {
+        for (int64_t unit = first; unit < g.units; unit += threads) {
+            const Group at = group_at<E::BITS>(g, g.units - 1 - unit);
+            float x[8];
+            floats_of(read<T>(g, at), x);
+            scaled(coder, x);
+            store_codes<E::BITS>(static_cast<uint8_t *>(g.out) + at.out, encode_eight<E>(x), g.wide, at.count);
+        }
+    } else
+        encode_all<T, E>(g, coder.factor, true);
+}
+
+/* ---- NVFP4's second level: g = amax / (448 * 6), or its reciprocal for arith div */
+
+template <class T> __device__ __forceinline__ void find_global(const brci_cast_args &g)
+{
+    constexpr int AHEAD = sizeof(typename T::word) == 4 ? 4 : 8;
+    const int64_t threads = static_cast<int64_t>(gridDim.x) * blockDim.x, first = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+    float amax = 0.0f;
+    for (int64_t base = first; base < g.units; base += threads * AHEAD) {
+        Raw<T> raw[AHEAD];
+#pragma unroll
+        for (int a = 0; a < AHEAD; a++)
+            if (base + a * threads < g.units) raw[a] = read<T>(g, group_at<4>(g, base + a * threads));
+#pragma unroll
+        for (int a = 0; a < AHEAD; a++) {
+            if (base + a * threads >= g.units) continue;
+            float x[8];
+            floats_of(raw[a], x);
+            amax = fmaxf(amax, amax_of(x));
+        }
+    }
+    amax = amax_of_block(amax);
+    if (threadIdx.x) return;
+    atomicMax(&g.scratch[0], __float_as_uint(amax));
+    __threadfence();
+    if (atomicAdd(&g.scratch[1], 1) != gridDim.x - 1) return;
+    const float all = capped(__uint_as_float(atomicExch(&g.scratch[0], 0)));
+    g.scratch[1] = 0;
+    float second = 1.0f;
+    if (__float_as_uint(all)) {
+        second = g.arith == ARITH_DIV ? capped(__fdiv_rn(2688.0f, all)) : __fdiv_rn(all, 2688.0f);
+        if (g.arith != ARITH_DIV && second < SMALLEST_NORMAL) second = SMALLEST_NORMAL;
+    }
+    *static_cast<float *>(g.out) = second;
+}
+
+/* ---- a scale for each row: THREADS threads keep up to KEEP groups each in registers and read the rest again */
+
+template <class T, class E, int THREADS>
+__device__ __forceinline__ void cast_rows(const brci_cast_args &g)
+{
+    constexpr int KEEP = sizeof(typename T::word) == 4 ? 4 : 8;
+    const int part = threadIdx.x % THREADS, rows_here = blockDim.x / THREADS;
+    for (int64_t row = static_cast<int64_t>(blockIdx.x) * rows_here + threadIdx.x / THREADS; row - threadIdx.x / THREADS < g.rows; row += static_cast<int64_t>(gridDim.x) * rows_here) {
+        const bool live = row < g.rows;
+        const int64_t in = row * g.in_pitch, out = row * g.out_pitch;
+        auto fetch = [&](uint32_t unit) {
+            const int64_t left = g.cols - 8ll * unit;
+            return read<T>(g, Group{row, unit * 8, in + 8ll * unit, 0, left < 8 ? static_cast<int>(left) : 8});
+        };
+        auto put = [&](uint32_t unit, float (&x)[8], const Coder &coder) {
+            const int64_t left = g.cols - 8ll * unit;
+            scaled(coder, x);
+            store_codes<E::BITS>(static_cast<uint8_t *>(g.out) + out + static_cast<int64_t>(unit) * E::BITS, encode_eight<E>(x), g.wide, left < 8 ? static_cast<int>(left) : 8);
+        };
+        Raw<T> kept[KEEP];
+        float amax = 0.0f;
+        if (live) {
+#pragma unroll
+            for (int i = 0; i < KEEP; i++) if (part + i * THREADS < g.unit_row) kept[i] = fetch(part + i * THREADS);
+#pragma unroll
+            for (int i = 0; i < KEEP; i++) if (part + i * THREADS < g.unit_row) {
+                float x[8];
+                floats_of(kept[i], x);
+                amax = fmaxf(amax, amax_of(x));
+            }
+            for (uint32_t unit = part + KEEP * THREADS; unit < g.unit_row; unit += THREADS) {
+                float x[8];
+                floats_of(fetch(unit), x);
+                amax = fmaxf(amax, amax_of(x));
+            }
+        }
+        amax = THREADS == 32 ? amax_over<32>(amax) : amax_of_block(amax);
+        if (!live) continue;
+        Coder coder;
+        if constexpr (std::is_same_v<E, INT8>) coder = choose_integer<E>(g, amax, g.scale, row * g.scale_row, part == 0);
+        else {
+            float s;
+            coder = choose_float<E, T>(g, amax, false, &s);
+            if (part == 0) static_cast<float *>(g.scale)[row * g.scale_row] = s;
+        }
+#pragma unroll
+        for (int i = 0; i < KEEP; i++) if (part + i * THREADS < g.unit_row) {
+            float x[8];
+            floats_of(kept[i], x);
+            put(part + i * THREADS, x, coder);
+        }
+        for (uint32_t unit = part + KEEP * THREADS; unit < g.unit_row; unit += THREADS) {
+            float x[8];
+            floats_of(fetch(unit), x);
+            put(unit, x, coder);
+        }
+    }
+}
+
+/* ---- a scale for each 128x128 block: 256 threads a block, 16 lanes a row of it */
+
+template <class T, class E>
+__device__ __forceinline__ void cast_squares(const brci_cast_args &g)
+{
+    const int64_t across = (g.cols + 127) / 128, tiles = across * ((g.rows + 127) / 128);
+    for (int64_t tile = blockIdx.x; tile < tiles; tile += gridDim.x) {
+        const int64_t row0 = tile / across * 128 + threadIdx.x / 16, col = tile % across * 128 + threadIdx.x % 16 * 8, left = g.cols - col;
+        const int count = left < 0 ? 0 : left < 8 ? static_cast<int>(left) : 8;
+        Raw<T> raw[8];
+        float amax = 0.0f;
+#pragma unroll
+        for (int i = 0; i < 8; i++)
+            if (row0 + 16 * i < g.rows && count) raw[i] = read<T>(g, Group{0, 0, (row0 + 16 * i) * g.in_pitch + col, 0, count});
+#pragma unroll
+        for (int i = 0; i < 8; i++)
+            if (row0 + 16 * i < g.rows && count) {
+                float x[8];
+                floats_of(raw[i], x);
+                amax = fmaxf(amax, amax_of(x));
+            }
+        amax = amax_of_block(amax);
+        float s;
+        const Coder coder = choose_float<E, T>(g, amax, false, &s);
+        if (threadIdx.x == 0) static_cast<float *>(g.scale)[tile / across * g.scale_row + tile % across * g.scale_col] = s;
+#pragma unroll
+        for (int i = 0; i < 8; i++)
+            if (row0 + 16 * i < g.rows && count) {
+                float x[8];
+                floats_of(raw[i], x);
+                scaled(coder, x);
+                store_codes<E::BITS>(static_cast<uint8_t *>(g.out) + (row0 + 16 * i) * g.out_pitch + col / 8 * E::BITS, encode_eight<E>(x), g.wide, count);
+            }
+    }
+}
+
+/* ---- back */
+
+__device__ __forceinline__ float scale_at(const brci_cast_args &g, int64_t i)
+{
+    switch (g.scale_format) {
+    case FORMAT_F32: return __ldg(static_cast<const float *>(g.scale) + i);
+    case FORMAT_E8M0: {
+        const uint32_t e = __ldg(static_cast<const uint8_t *>(g.scale) + i);
+        return e == 255 ? __uint_as_float(0x7FC00000u) : power_of(static_cast<int>(e));
+    }
+    case FORMAT_E4M3: return E4M3::floats(__ldg(static_cast<const uint8_t *>(g.scale) + i)).x;
+    case FORMAT_F16: return __half2float(__ldg(static_cast<const __half *>(g.scale) + i));
+    default: return __uint_as_float(static_cast<uint32_t>(__ldg(static_cast<const uint16_t *>(g.scale) + i)) << 16);
+    }
+}
+
+/* m = s | f32(s*g) | f32(s/g) | f32(f32(s*amax) * f32(1/c)) */
+__device__ __forceinline__ float with_global(const brci_cast_args &g, float s)
+{
+    if (!g.global) return s;
+    const float x = __ldg(g.global);
+    if (g.global_kind == 0) return __fmul_rn(s, x);
+    if (g.global_kind == 1) return __fdiv_rn(s, x);
+    return __fmul_rn(__fmul_rn(s, x), __fdiv_rn(1.0f, g.global_constant));
+}
+
+template <class E, class T>
+__device__ __forceinline__ void dequantize(const brci_cast_args &g)
+{
+    constexpr int AHEAD = sizeof(typename T::word) == 4 ? 2 : 4;
+    const int64_t threads = static_cast<int64_t>(gridDim.x) * blockDim.x, first = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+    for (int64_t base = first; base < g.units; base += threads * AHEAD) {
+        uint64_t codes[AHEAD];
+        float m[AHEAD];
+        int64_t row[AHEAD];
+        uint32_t col[AHEAD];
+#pragma unroll
+        for (int a = 0; a < AHEAD; a++) {
+            const int64_t unit = base + a * threads;
+            if (unit >= g.units) continue;
+            row[a] = g.units <= 0xFFFFFFFFll ? static_cast<uint32_t>(unit) / g.unit_row : unit / g.unit_row;
+            col[a] = static_cast<uint32_t>(unit - row[a] * g.unit_row) * 8;
+            const int64_t left = g.cols - col[a];
+            codes[a] = load_codes<E::BITS>(static_cast<const uint8_t *>(g.in) + row[a] * g.in_pitch + col[a] / 8 * E::BITS, g.wide, left < 8 ? static_cast<int>(left) : 8);
+            if (g.wide) m[a] = scale_at(g, (g.block_rows ? static_cast<uint32_t>(row[a]) / g.block_rows : 0) * g.scale_row + (g.block_cols ? col[a] / g.block_cols : 0) * g.scale_col);
+        }
+#pragma unroll
+        for (int a = 0; a < AHEAD; a++) {
+            const int64_t unit = base + a * threads;
+            if (unit >= g.units) continue;
+            const int64_t left = g.cols - col[a];
+            const int count = left < 8 ? static_cast<int>(left) : 8;
+            float e[8];
+            decode_eight<E>(codes[a], e);
+            if (g.wide) {
+                const float s = with_global(g, m[a]);
+#pragma unroll
+                for (int i = 0; i < 8; i++) e[i] = __fmul_rn(e[i], s);
+            } else {
+                /* any block: one look at the table an element */
+#pragma unroll
+                for (int i = 0; i < 8; i++)
+                    if (i < count) e[i] = __fmul_rn(e[i], with_global(g, scale_at(g, (g.block_rows ? row[a] / g.block_rows : 0) * g.scale_row + (g.block_cols ? (col[a] + i) / g.block_cols : 0) * g.scale_col)));
+            }
+            store_floats<T>(static_cast<typename T::word *>(g.out) + row[a] * g.out_pitch + col[a], e, g.wide, count);
+        }
+    }
+}
+
+}  // namespace brc
+
+#define BRC_CAST(name, threads, call) \
+    extern "C" __global__ void __launch_bounds__(threads) name(const __grid_constant__ brci_cast_args g) { brc::grid_wait(); brc::call; }
+#define BLOCKS(in, element, kind, block) \
+    BRC_CAST(cast_##kind##_##block##_##in##_##element, 256, cast_blocks<brc::in BRC_COMMA brc::element BRC_COMMA brc::kind BRC_COMMA block>(g))
+#define WHOLE(in, element)                                                                                  \
+    BRC_FP8_##element(BRC_CAST(cast_given_##in##_##element, 256, cast_given<brc::in BRC_COMMA brc::element>(g)))     \
+    BRC_FP8_##element(BRC_CAST(cast_current_##in##_##element, 256, cast_current<brc::in BRC_COMMA brc::element>(g))) \
+    BRC_FP8_##element(BRC_CAST(cast_squares_##in##_##element, 256, cast_squares<brc::in BRC_COMMA brc::element>(g))) \
+    BRC_CAST(cast_row_##in##_##element, 256, cast_rows<brc::in BRC_COMMA brc::element BRC_COMMA 256>(g))    \
+    BRC_CAST(cast_narrow_row_##in##_##element, 256, cast_rows<brc::in BRC_COMMA brc::element BRC_COMMA 32>(g))
+#define GLOBAL(in) BRC_CAST(find_global_##in, 256, find_global<brc::in>(g))
+#define DEQUANTIZE(element, out) BRC_CAST(dequantize_##element##_##out, 256, dequantize<brc::element BRC_COMMA brc::out>(g))
+#define BRC_COMMA ,
+#define BRC_FP8_E4M3(x) x
+#define BRC_FP8_E5M2(x) x
+#define BRC_FP8_INT8(x)
+#include "casts.def"

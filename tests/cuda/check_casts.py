@@ -1,0 +1,137 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Casts and dequantization on the GPU against the CPU library, bit for bit. BRECCIA_CPU names libbreccia.so.
+Inputs: every bit pattern of the sixteen-bit types, blocks of every magnitude, zeros, infinities, NaN, subnormals, ties, and
+shapes that are no multiple of anything; `all` adds every float (2^32) through the FP8 encoders."""
+import os
+import sys
+
+import numpy as np
+import torch
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "bench", "gpu"))
+import breccia_gpu as brc  # noqa: E402
+import breccia_tensors as bt  # noqa: E402
+
+DEV = "cuda"
+RECIPES = ["fp8-delayed", "fp8-delayed:format=e5m2", "fp8", "fp8:format=e5m2", "fp8:pow2=1", "fp8:margin=2", "fp8-row", "fp8-row:format=e5m2",
+           "fp8-row:arith=te", "fp8-block", "fp8-block:arith=te,pow2=1", "fp8-block:arith=deepgemm", "fp8-block:format=e5m2",
+           "fp8-block128", "fp8-block128:arith=te,pow2=1", "fp8-block128:arith=deepgemm", "mxfp8", "mxfp8:rule=floor", "mxfp8:rule=even", "mxfp8:format=e5m2",
+           "mxfp6-e3m2", "mxfp6-e2m3", "mxfp4", "mxfp4:rule=ceil", "nvfp4", "nvfp4:levels=1", "nvfp4:arith=div", "int8", "int4", "int4:scale=bf16", "int4:scale=f32"]
+
+
+def inputs(dtype):
+    """(name, tensor): the awkward first."""
+    g = torch.Generator(device=DEV).manual_seed(7)
+    out = []
+    if dtype != torch.float32:
+        out.append(("every bit pattern", torch.arange(65536, device=DEV, dtype=torch.int32).to(torch.int16).view(dtype).view(128, 512)))
+        finite = torch.arange(65536, device=DEV, dtype=torch.int32).to(torch.int16).view(dtype)
+        finite = torch.where(torch.isfinite(finite), finite, torch.zeros_like(finite))
+        out.append(("every finite pattern, shuffled", finite[torch.randperm(65536, generator=g, device=DEV)].view(256, 256)))
+    else:
+        bits = torch.randint(-2**31, 2**31 - 1, (256, 512), generator=g, device=DEV, dtype=torch.int64).to(torch.int32)
+        out.append(("random bits", bits.view(torch.float32)))
+    x = torch.randn(384, 512, generator=g, device=DEV)
+    out.append(("normal", x.to(dtype)))
+    out.append(("magnitudes", (x * torch.exp2(torch.linspace(-140, 120, 384, device=DEV))[:, None]).to(dtype)))
+    y = x.clone()
+    y[:128, :256] = 0
+    y[130, 7] = float("inf")
+    y[131, 8] = float("nan")
+    y[132] = float("nan")
+    y[133, 0:32] = -0.0
+    y[300:, :] = 2.0 ** -133
+    out.append(("zeros, inf, nan, subnormals", y.to(dtype)))
+    k = torch.randint(-4096, 4096, (128, 1024), generator=g, device=DEV).float() / 16
+    out.append(("ties", k.to(dtype)))
+    for shape in ((1, 1), (3, 17), (129, 130), (127, 1000), (5, 4104), (2, 20000), (1, 33)):
+        out.append((f"{shape[0]}x{shape[1]}", torch.randn(shape, generator=g, device=DEV).to(dtype)))
+    wide = torch.randn(64, 700, generator=g, device=DEV).to(dtype)
+    out.append(("a pitch", wide[:, :650]))
+    out.append(("three dimensions", torch.randn(2, 128, 256, generator=g, device=DEV).to(dtype)))
+    return out
+
+
+def compare(name, text, x):
+    """A list of what differs."""
+    r, bad = bt.recipe(text), []
+    r.partial = 1
+    delayed = 3.7 if text.startswith("fp8-delayed") else None
+    try:
+        data, scale, glob, amax, t = bt.cast_cpu(x, r, delayed)
+    except RuntimeError as e:
+        return [f"CPU: {e}"] if "shape" not in str(e) else []
+    c = bt.Cast(x, r, torch.tensor(delayed, device=DEV) if delayed else None)
+    try:
+        c.run()
+        c.run() if not delayed else None          # scratch is left as it was found
+    except RuntimeError as e:
+        return [f"GPU: {e}"]
+    torch.cuda.synchronize()
+    for what, a, b in (("codes", c.data, data), ("scales", c.scale, scale), ("global", c.glob, glob)):
+        n = {"codes": c.sizes.data, "scales": c.sizes.scale, "global": c.sizes.global_}[what]
+        a, b = a.cpu().numpy()[:n], b[:n]
+        if not np.array_equal(a, b):
+            i = int(np.nonzero(a != b)[0][0])
+            bad.append(f"{text} of {x.dtype} {name}: {int((a != b).sum())} of {n} bytes of {what} differ, first {i}: {a[i]:#x} for {b[i]:#x}")
+    if delayed and c.amax.item() != amax:
+        bad.append(f"{text} {name}: amax {c.amax.item()} for {amax}")
+    if not bad:
+        for fmt, dtype in bt.TORCH.items():
+            y = torch.empty(x.shape, dtype=dtype, device=DEV)
+            c.dequantize(y)
+            ref = bt.dequantize_cpu(t, tuple(x.shape), fmt).view(np.uint32 if fmt == brc.F32 else np.uint16)
+            got = (y.view(torch.int32) if fmt == brc.F32 else y.view(torch.int16)).cpu().numpy().view(ref.dtype)
+            if not np.array_equal(got, ref):
+                i = np.argwhere(got != ref)[0]
+                bad.append(f"{text} {name}: dequantize to {dtype}: {int((got != ref).sum())} of {ref.size} differ, first {i}: {got[tuple(i)]:#x} for {ref[tuple(i)]:#x}")
+    if "block" in text and x.dim() == 2:
+        d = bt.Cast(x, r, by_column=True)
+        d.run()
+        torch.cuda.synchronize()
+        rows = -(-x.shape[0] // max(1, r.block.rows))
+        n = c.sizes.scale // 4
+        a, b = d.scale.view(torch.float32)[:n].view(-1, rows).t().contiguous(), c.scale.view(torch.float32)[:n].view(rows, -1)
+        if not torch.equal(a.view(torch.int32), b.contiguous().view(torch.int32)):
+            bad.append(f"{text} {name}: scales by column differ")
+    return bad
+
+
+def every_float(fmt):
+    """All 2^32 floats through an FP8 encoder, in pieces, with a scale of 1."""
+    r, bad = bt.recipe(f"fp8-delayed:format={fmt}"), 0
+    one, piece = torch.ones(1, device=DEV), 1 << 26
+    for first in range(0, 1 << 32, piece):
+        x = (torch.arange(piece, device=DEV, dtype=torch.int64) + (first - (1 << 31))).to(torch.int32).view(torch.float32).view(-1, 4096)
+        c = bt.Cast(x, r, one)
+        c.run()
+        data, *_ = bt.cast_cpu(x, r, 1.0)
+        bad += int((c.data.cpu().numpy()[:piece] != data[:piece]).sum())
+    return bad
+
+
+def main():
+    brc.prepare()
+    bad = ran = 0
+    for dtype in (torch.bfloat16, torch.float16, torch.float32):
+        for name, x in inputs(dtype):
+            for text in RECIPES:
+                wrong = compare(name, text, x)
+                ran += 1
+                bad += bool(wrong)
+                for line in wrong[:2]:
+                    if bad < 40:
+                        print(line, flush=True)
+    print(f"{ran} casts compared with the CPU's, {bad} differ")
+    if "all" in sys.argv:
+        for fmt in ("e4m3", "e5m2"):
+            n = every_float(fmt)
+            bad += n > 0
+            print(f"every float to {fmt}: {n} codes differ", flush=True)
+    print("CASTS", "WRONG" if bad else "RIGHT")
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
