@@ -59,7 +59,8 @@ brc_status brci_array_check(const brc_array *a, const char *what, brc_error *err
     if (a->format >= BRC_FORMAT_COUNT || a->format == BRC_NONE)
         return brci_fail(err, BRC_FORMAT, 0, "%s has no known format", what);
     if (!brci_is_high(a->format))
-        return brci_fail(err, BRC_FORMAT, 0, "%s is %s; f64, f32, f16 or bf16 is needed", what, brci_format(a->format)->name);
+        return brci_fail(err, BRC_FORMAT, 0, "%s is %s; f64, f32, f16 or bf16 is needed", what,
+                         brci_format(a->format)->name);
     if (a->data == NULL && brci_elements(a->rank, a->shape) > 0)
         return brci_fail(err, BRC_ARGUMENT, 0, "%s has no data", what);
     return BRC_OK;

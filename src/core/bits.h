@@ -40,7 +40,8 @@ static inline double brci_power(int exponent) {
 /* Nearest integer, ties to even; the classic addition of 1.5 * 2^23 works below 2^22. Larger floats: 2^23 and up are
  * integers already, between them one step of the same kind is exact. */
 static inline float brci_round_even(float x) {
-    if (!(brci_absolute(x) < 0x1p22f)) return brci_absolute(x) < 0x1p23f ? (x < 0 ? (x - 0x1p23f) + 0x1p23f : (x + 0x1p23f) - 0x1p23f) : x;
+    if (!(brci_absolute(x) < 0x1p22f))
+        return brci_absolute(x) < 0x1p23f ? (x < 0 ? (x - 0x1p23f) + 0x1p23f : (x + 0x1p23f) - 0x1p23f) : x;
     return (x + 0x1.8p23f) - 0x1.8p23f;
 }
 

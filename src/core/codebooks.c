@@ -25,6 +25,4 @@ static const float nf4[16] = {
 /* IQ4_NL of GGUF (ggml-common.h, kvalues_iq4nl). */
 static const float iq4_nl[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
 
-const float *brci_codebook(brc_format format) {
-    return format == BRC_NF4 ? nf4 : format == BRC_IQ4_NL ? iq4_nl : NULL;
-}
+const float *brci_codebook(brc_format format) { return format == BRC_NF4 ? nf4 : format == BRC_IQ4_NL ? iq4_nl : NULL; }

@@ -25,7 +25,8 @@ static uint64_t shift_round(uint64_t significand, int shift) {
     return whole + (rest > half || (rest == half && (whole & 1)));
 }
 
-/* Counting in steps of the result's exponent makes subnormals and the carry into the next exponent come out by themselves. */
+/* Counting in steps of the result's exponent makes subnormals and the carry into the next exponent come out by
+ * themselves. */
 static uint64_t encode_float(const brc_format_info *f, uint32_t magnitude) {
     uint64_t code = 0;
     if (magnitude == BRCI_F32_INFINITY) {
@@ -41,7 +42,8 @@ static uint64_t encode_float(const brc_format_info *f, uint32_t magnitude) {
     return code;
 }
 
-/* Nearest power of two, ties up; what lies below 2^-127 becomes 2^-127 (as PyTorch's float8_e8m0fnu, but saturating). */
+/* Nearest power of two, ties up; what lies below 2^-127 becomes 2^-127 (as PyTorch's float8_e8m0fnu, but saturating).
+ */
 static uint64_t encode_exponent(uint32_t magnitude) {
     uint32_t exponent = magnitude >> 23, fraction = magnitude & 0x7FFFFFu;
     uint64_t code = exponent + (exponent > 0 ? fraction >= 0x400000u : fraction > 0x400000u);
@@ -50,8 +52,7 @@ static uint64_t encode_exponent(uint32_t magnitude) {
 
 static uint64_t encode_integer(const brc_format_info *f, uint32_t magnitude, int negative) {
     uint64_t limit = f->max_code, mask = f->bits == 64 ? UINT64_MAX : ((uint64_t)1 << f->bits) - 1, steps;
-    if (negative)
-        limit = f->family == BRC_UINT ? 0 : f->specials == BRC_SPECIALS_SYMMETRIC ? limit : limit + 1;
+    if (negative) limit = f->family == BRC_UINT ? 0 : f->specials == BRC_SPECIALS_SYMMETRIC ? limit : limit + 1;
     if (magnitude >= 0x5F800000u) { /* 2^64 and infinity */
         steps = limit;
     } else {
@@ -63,7 +64,8 @@ static uint64_t encode_integer(const brc_format_info *f, uint32_t magnitude, int
     return (negative ? 0 - steps : steps) & mask;
 }
 
-/* The nearest value; of two equally near ones the lower code. Outside the ends the end: far out all distances are equal. */
+/* The nearest value; of two equally near ones the lower code. Outside the ends the end: far out all distances are
+ * equal. */
 static uint64_t encode_codebook(const brc_format_info *f, float x) {
     const float *values = brci_codebook((brc_format)(f - brci_format(0)));
     uint64_t best = 0;

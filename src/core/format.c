@@ -7,9 +7,11 @@
 #include <strings.h>
 
 /* What follows from a row, as constant expressions, so that the table needs no initialisation at run time. */
-#define MASK(bits) ((bits) >= 64 ? UINT64_MAX : (((uint64_t)1 << ((bits) & 63)) - 1))
+#define MASK(bits) ((bits) >= 64 ? UINT64_MAX : (((uint64_t)1 << ((bits)&63)) - 1))
 #define POWER(e) ((e) >= 0 ? POWER_UP((unsigned)((e) >= 0 ? (e) : 0)) : 1.0 / POWER_UP((unsigned)((e) < 0 ? -(e) : 0)))
-#define POWER_UP(e) (BIT(e, 0) * BIT(e, 1) * BIT(e, 2) * BIT(e, 3) * BIT(e, 4) * BIT(e, 5) * BIT(e, 6) * BIT(e, 7) * BIT(e, 8) * BIT(e, 9))
+#define POWER_UP(e)                                                                                                    \
+    (BIT(e, 0) * BIT(e, 1) * BIT(e, 2) * BIT(e, 3) * BIT(e, 4) * BIT(e, 5) * BIT(e, 6) * BIT(e, 7) * BIT(e, 8) *       \
+     BIT(e, 9))
 #define BIT(e, i) (((e) >> (i)) & 1 ? POWER_##i : 1.0)
 #define POWER_0 0x1p1
 #define POWER_1 0x1p2
@@ -28,7 +30,7 @@
      : BRC_SPECIALS_##specials == BRC_SPECIALS_ALL_ONES ? MASK((exp) + (man)) - 1                                      \
                                                         : MASK((exp) + (man)))
 #define FLOAT_VALUE(code, man, bias)                                                                                   \
-    ((double)(((code) & MASK(man)) | ((uint64_t)1 << (man))) * POWER((int)((code) >> (man)) - (bias) - (man)))
+    ((double)(((code)&MASK(man)) | ((uint64_t)1 << (man))) * POWER((int)((code) >> (man)) - (bias) - (man)))
 
 #define MAX_CODE_FLOAT(bits, exp, man, specials) FLOAT_MAX_CODE(exp, man, specials)
 #define MAX_CODE_EXPONENT(bits, exp, man, specials) 254

@@ -24,7 +24,8 @@ brc_layout brc_layout_find(const char *name) {
 brc_status brc_layout_check(brc_layout layout, brc_block block, brc_error *err) {
     const uint32_t sides[3] = {block.batch, block.rows, block.cols};
     static const char *const names[3] = {"batch", "rows", "cols"};
-    if ((unsigned)layout >= BRC_LAYOUT_COUNT) return brci_fail(err, BRC_ARGUMENT, 0, "there is no layout %d", (int)layout);
+    if ((unsigned)layout >= BRC_LAYOUT_COUNT)
+        return brci_fail(err, BRC_ARGUMENT, 0, "there is no layout %d", (int)layout);
     const uint32_t fixed[3] = {rows[layout].block.batch, rows[layout].block.rows, rows[layout].block.cols};
     for (int i = 0; i < 3; i++) {
         int free_side = fixed[i] == BRC_FREE;

@@ -85,7 +85,9 @@ static brc_status check_formats(const brc_recipe *r, brc_error *err) {
     const brc_format_info *scale = brc_format_get((brc_format)r->scale);
     WANT("format", element != NULL && element->role == BRC_ELEMENT && element->family != BRC_EXPONENT,
          "not an element format that can hold a sign and zero");
-    WANT("scale", r->scale == BRC_F32 || r->scale == BRC_F16 || r->scale == BRC_BF16 || r->scale == BRC_E8M0 || r->scale == BRC_E4M3,
+    WANT("scale",
+         r->scale == BRC_F32 || r->scale == BRC_F16 || r->scale == BRC_BF16 || r->scale == BRC_E8M0 ||
+             r->scale == BRC_E4M3,
          "must be f32, f16, bf16, e8m0 or e4m3");
     WANT("rule", r->rule < BRC_RULE_COUNT, "there is no rule %u", r->rule);
     WANT("arith", r->arith < BRC_ARITH_COUNT, "there is no arithmetic %u", r->arith);
@@ -95,7 +97,8 @@ static brc_status check_formats(const brc_recipe *r, brc_error *err) {
     WANT("rule", (r->rule != BRC_RULE_NO_CLIP && r->rule != BRC_RULE_MINMAX) || brci_is_integer(element),
          "%s is for integer elements", rule_names[r->rule]);
     WANT("rule", r->rule != BRC_RULE_MINMAX || element->mantissa_bits == 0, "minmax needs whole numbers");
-    WANT("zero", (r->rule == BRC_RULE_MINMAX) == (r->zero != BRC_NONE), "a zero point goes with rule=minmax and only with it");
+    WANT("zero", (r->rule == BRC_RULE_MINMAX) == (r->zero != BRC_NONE),
+         "a zero point goes with rule=minmax and only with it");
     WANT("zero", r->zero == BRC_NONE || r->zero == (element->family == BRC_INT ? BRC_INT8 : BRC_UINT8),
          "must be int8 for signed and uint8 for unsigned elements");
     return BRC_OK;
@@ -109,12 +112,14 @@ static brc_status check_arithmetic(const brc_recipe *r, brc_error *err) {
     WANT("arith", r->arith != BRC_ARITH_DEEPGEMM || (r->rule == BRC_RULE_AMAX && element->family == BRC_FLOAT),
          "deepgemm is for floating-point elements with rule=amax");
     WANT("arith", r->arith != BRC_ARITH_DEEPGEMM || r->levels == 1, "deepgemm has no global scale");
-    WANT("arith", !brci_is_mx_rule(r->rule) || r->arith == BRC_ARITH_RECIP, "rule=%s implies its arithmetic", rule_names[r->rule]);
+    WANT("arith", !brci_is_mx_rule(r->rule) || r->arith == BRC_ARITH_RECIP, "rule=%s implies its arithmetic",
+         rule_names[r->rule]);
     WANT("pow2", r->pow2 <= 1, "must be 0 or 1");
     WANT("pow2", !r->pow2 || amax_f32, "is for f32 scales with rule=amax");
     WANT("partial", r->partial <= 1, "must be 0 or 1");
     WANT("levels", r->levels == 1 || r->levels == 2, "must be 1 or 2");
-    WANT("levels", r->levels == 1 || (r->scale == BRC_E4M3 && r->rule == BRC_RULE_AMAX), "2 needs e4m3 scales and rule=amax");
+    WANT("levels", r->levels == 1 || (r->scale == BRC_E4M3 && r->rule == BRC_RULE_AMAX),
+         "2 needs e4m3 scales and rule=amax");
     WANT("margin", r->margin == 0 || r->arith == BRC_ARITH_TE, "is for arith=te");
     WANT("margin", r->margin >= -64 && r->margin <= 64, "must be from -64 to 64");
     WANT("epsilon", r->epsilon >= 0 && r->epsilon <= 3.4028234663852886e38f, "must be finite and not negative");
@@ -122,7 +127,8 @@ static brc_status check_arithmetic(const brc_recipe *r, brc_error *err) {
 }
 
 brc_status brc_recipe_check(const brc_recipe *r, brc_error *err) {
-    if (r == NULL || r->size < sizeof *r) return brci_fail(err, BRC_RECIPE, 0, "recipe: size: missing or of another version");
+    if (r == NULL || r->size < sizeof *r)
+        return brci_fail(err, BRC_RECIPE, 0, "recipe: size: missing or of another version");
     WANT("id", r->id < BRC_RECIPE_COUNT || r->id == BRC_RECIPE_CUSTOM, "the recipe is unknown: it cannot be cast to");
     TRY(check_formats(r, err));
     TRY(check_arithmetic(r, err));

@@ -163,7 +163,8 @@ NUMBER(length, history_length, uint32_t, 0, BRCI_MAX_HISTORY, "a number of casts
 static const char *read_epsilon(brc_recipe *r, const char *text) {
     char *end;
     float value = strtof(text, &end);
-    if (end == text || *end != '\0' || !(value >= 0) || value > 3.4028234663852886e38f) return "a finite number, not negative";
+    if (end == text || *end != '\0' || !(value >= 0) || value > 3.4028234663852886e38f)
+        return "a finite number, not negative";
     r->epsilon = value;
     return NULL;
 }
@@ -209,12 +210,14 @@ static brc_status set(brc_recipe *r, const char *name, const char *value, brc_er
         derive(r);
         return BRC_OK;
     }
-    return brci_fail(err, BRC_RECIPE, 0, "recipe: there is no key '%.40s' (format, scale, block, group, rule, arith, levels, ..)", name);
+    return brci_fail(err, BRC_RECIPE, 0,
+                     "recipe: there is no key '%.40s' (format, scale, block, group, rule, arith, levels, ..)", name);
 }
 
 brc_status brc_recipe_set(brc_recipe *recipe, const char *name, const char *value, brc_error *err) {
     brc_recipe changed;
-    if (recipe == NULL || name == NULL || value == NULL) return brci_fail(err, BRC_ARGUMENT, 0, "recipe, key and value must be given");
+    if (recipe == NULL || name == NULL || value == NULL)
+        return brci_fail(err, BRC_ARGUMENT, 0, "recipe, key and value must be given");
     changed = *recipe;
     TRY(set(&changed, name, value, err));
     TRY(brc_recipe_check(&changed, err));
@@ -222,8 +225,12 @@ brc_status brc_recipe_set(brc_recipe *recipe, const char *name, const char *valu
     return BRC_OK;
 }
 
-static const brc_recipe custom = {
-    .size = sizeof(brc_recipe), .id = BRC_RECIPE_CUSTOM, .scale = BRC_F32, .levels = 1, .layout = BRC_PER_TENSOR, .arith = BRC_ARITH_DIV};
+static const brc_recipe custom = {.size = sizeof(brc_recipe),
+                                  .id = BRC_RECIPE_CUSTOM,
+                                  .scale = BRC_F32,
+                                  .levels = 1,
+                                  .layout = BRC_PER_TENSOR,
+                                  .arith = BRC_ARITH_DIV};
 
 #define NAME_ROOM 64 /* longest recipe name, key or value */
 
@@ -265,7 +272,10 @@ size_t brc_recipe_text(const brc_recipe *recipe, char *text, size_t room) {
     const brc_recipe_info *row = recipe == NULL ? NULL : brc_recipe_get((brc_recipe_id)recipe->id);
     const brc_recipe *base = row != NULL ? &row->recipe : &custom;
     int unknown = brc_recipe_check(recipe, NULL) != BRC_OK; /* also keeps the names below within their tables */
-    size_t length = (size_t)snprintf(whole, sizeof whole, "%s", unknown ? "unknown" : row != NULL ? row->name : "custom");
+    size_t length = (size_t)snprintf(whole, sizeof whole, "%s",
+                                     unknown       ? "unknown"
+                                     : row != NULL ? row->name
+                                                   : "custom");
     char separator = ':';
     for (size_t i = 0; i < KEYS && !unknown; i++) {
         if (!keys[i].write(recipe, base, value)) continue;

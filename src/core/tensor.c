@@ -28,8 +28,8 @@ static brc_status sizes_of(const brc_tensor *t, int with[3], brc_sizes *sizes, b
     sizes->scale = with[0] ? table_bytes(&t->scale, view) : 0;
     sizes->global = with[1] ? table_bytes(&t->global, view) : 0;
     sizes->zero = with[2] ? table_bytes(&t->zero, view) : 0;
-    if (sizes->data > INT64_MAX / 8 || sizes->scale > INT64_MAX / 16 || sizes->zero > INT64_MAX / 16 || sizes->scale < 0 ||
-        sizes->global < 0 || sizes->zero < 0)
+    if (sizes->data > INT64_MAX / 8 || sizes->scale > INT64_MAX / 16 || sizes->zero > INT64_MAX / 16 ||
+        sizes->scale < 0 || sizes->global < 0 || sizes->zero < 0)
         return brci_fail(err, BRC_OVERFLOW, 0, "the tensor exceeds 63 bits");
     sizes->total = aligned(sizes->data) + aligned(sizes->scale) + aligned(sizes->global) + aligned(sizes->zero);
     return BRC_OK;
@@ -45,8 +45,8 @@ static brc_status check_divisible(const brc_recipe *r, brci_view view, brc_error
     return BRC_OK;
 }
 
-brc_status brc_tensor_plan(const brc_recipe *recipe, int rank, const int64_t *shape, brc_tensor *tensor, brc_sizes *sizes,
-                           brc_error *err) {
+brc_status brc_tensor_plan(const brc_recipe *recipe, int rank, const int64_t *shape, brc_tensor *tensor,
+                           brc_sizes *sizes, brc_error *err) {
     brc_tensor t = {.size = sizeof t};
     brc_sizes unused;
     if (shape == NULL || tensor == NULL) return brci_fail(err, BRC_ARGUMENT, 0, "shape and tensor must be given");
@@ -60,7 +60,8 @@ brc_status brc_tensor_plan(const brc_recipe *recipe, int rank, const int64_t *sh
     t.row_pitch = brc_row_bytes((brc_format)recipe->element, shape[rank - 1]);
     t.scale = (brc_table){.format = recipe->scale, .kind = BRC_KIND_MULTIPLIER, .block = recipe->block};
     if (recipe->levels == 2) /* compressed-tensors' arithmetic stores its divisor */
-        t.global = (brc_table){.format = BRC_F32, .kind = recipe->arith == BRC_ARITH_DIV ? BRC_KIND_DIVISOR : BRC_KIND_MULTIPLIER};
+        t.global = (brc_table){.format = BRC_F32,
+                               .kind = recipe->arith == BRC_ARITH_DIV ? BRC_KIND_DIVISOR : BRC_KIND_MULTIPLIER};
     if (recipe->zero != BRC_NONE)
         t.zero = (brc_table){.format = recipe->zero, .kind = BRC_KIND_CODE, .block = recipe->block};
     t.recipe = *recipe;
@@ -84,14 +85,18 @@ static int kind_fits(unsigned kind, int is_zero) {
     return is_zero ? kind >= BRC_KIND_CODE && kind < BRC_KIND_COUNT : kind < BRC_KIND_CODE;
 }
 
-static brc_status check_table(const brc_tensor *t, const brc_table *table, const char *name, int is_zero, brc_error *err) {
+static brc_status check_table(const brc_tensor *t, const brc_table *table, const char *name, int is_zero,
+                              brc_error *err) {
     const brc_format_info *f = brc_format_get((brc_format)table->format);
     if (f == NULL || f->bits < 8 || f->family == BRC_OPAQUE || f->family == BRC_CODEBOOK || f->bits == 64)
-        return brci_fail(err, BRC_FORMAT, 0, "%s: %s cannot hold a table of numbers", name, f == NULL ? "an unknown format" : f->name);
-    if (!kind_fits(table->kind, is_zero)) return brci_fail(err, BRC_FORMAT, 0, "%s: this kind of number does not go there", name);
+        return brci_fail(err, BRC_FORMAT, 0, "%s: %s cannot hold a table of numbers", name,
+                         f == NULL ? "an unknown format" : f->name);
+    if (!kind_fits(table->kind, is_zero))
+        return brci_fail(err, BRC_FORMAT, 0, "%s: this kind of number does not go there", name);
     if (table->kind == BRC_KIND_AMAX && !(table->constant > 0))
         return brci_fail(err, BRC_ARGUMENT, 0, "%s: an amax needs its constant", name);
-    if (table_bytes(table, brci_tensor_view(t)) < 0) return brci_fail(err, BRC_OVERFLOW, 0, "%s: exceeds 63 bits", name);
+    if (table_bytes(table, brci_tensor_view(t)) < 0)
+        return brci_fail(err, BRC_OVERFLOW, 0, "%s: exceeds 63 bits", name);
     return BRC_OK;
 }
 
@@ -102,29 +107,35 @@ static brc_status check_group_index(const brc_tensor *t, brc_error *err) {
         return brci_fail(err, BRC_SHAPE, 0, "zero point: a group_index needs as many columns as the scale has");
     for (int64_t i = 0; i < cols; i++)
         if (t->group_index[i] < 0 || t->group_index[i] >= groups)
-            return brci_fail(err, BRC_SHAPE, (uint64_t)i, "group_index[%lld] is %d; there are %lld groups", (long long)i,
-                             t->group_index[i], (long long)groups);
+            return brci_fail(err, BRC_SHAPE, (uint64_t)i, "group_index[%lld] is %d; there are %lld groups",
+                             (long long)i, t->group_index[i], (long long)groups);
     return BRC_OK;
 }
 
 brc_status brc_tensor_check(const brc_tensor *t, brc_error *err) {
     const brc_format_info *f;
     int64_t row;
-    if (t == NULL || t->size < sizeof *t) return brci_fail(err, BRC_ARGUMENT, 0, "the tensor is missing or of another version");
+    if (t == NULL || t->size < sizeof *t)
+        return brci_fail(err, BRC_ARGUMENT, 0, "the tensor is missing or of another version");
     TRY(brci_shape_check(t->rank, t->shape, err));
     f = brc_format_get((brc_format)t->format);
     if (f == NULL || f->role != BRC_ELEMENT)
-        return brci_fail(err, BRC_FORMAT, 0, "%s cannot be the data of a scaled tensor", f == NULL ? "an unknown format" : f->name);
-    if (t->scale.data == NULL) return brci_fail(err, BRC_ARGUMENT, 0, "the scale is missing: without it the data means nothing");
+        return brci_fail(err, BRC_FORMAT, 0, "%s cannot be the data of a scaled tensor",
+                         f == NULL ? "an unknown format" : f->name);
+    if (t->scale.data == NULL)
+        return brci_fail(err, BRC_ARGUMENT, 0, "the scale is missing: without it the data means nothing");
     TRY(check_table(t, &t->scale, "scale", 0, err));
-    if (t->scale.kind == BRC_KIND_AMAX) return brci_fail(err, BRC_FORMAT, 0, "scale: block scales are multipliers or divisors");
+    if (t->scale.kind == BRC_KIND_AMAX)
+        return brci_fail(err, BRC_FORMAT, 0, "scale: block scales are multipliers or divisors");
     if (t->global.data != NULL) TRY(check_table(t, &t->global, "global scale", 0, err));
     if (t->zero.data != NULL) TRY(check_table(t, &t->zero, "zero point", 1, err));
     TRY(brc_layout_check((brc_layout)t->layout, t->scale.block, err));
     row = brc_row_bytes((brc_format)t->format, t->shape[t->rank - 1]);
     if (row < 0 || t->row_pitch < row)
-        return brci_fail(err, BRC_SHAPE, 0, "row_pitch is %lld bytes; a row has %lld", (long long)t->row_pitch, (long long)row);
-    if (t->data == NULL && brci_elements(t->rank, t->shape) > 0) return brci_fail(err, BRC_ARGUMENT, 0, "the data is missing");
+        return brci_fail(err, BRC_SHAPE, 0, "row_pitch is %lld bytes; a row has %lld", (long long)t->row_pitch,
+                         (long long)row);
+    if (t->data == NULL && brci_elements(t->rank, t->shape) > 0)
+        return brci_fail(err, BRC_ARGUMENT, 0, "the data is missing");
     return t->group_index == NULL ? BRC_OK : check_group_index(t, err);
 }
 
@@ -147,7 +158,8 @@ static int data_equal(const brc_tensor *a, const brc_tensor *b) {
     int64_t whole = view.cols / 8 * bits + view.cols % 8 * bits / 8; /* bytes without padding bits */
     unsigned rest = (unsigned)(view.cols % 8 * bits % 8);
     for (int64_t r = 0; r < view.batch * view.rows; r++) {
-        const uint8_t *x = (const uint8_t *)a->data + r * a->row_pitch, *y = (const uint8_t *)b->data + r * b->row_pitch;
+        const uint8_t *x = (const uint8_t *)a->data + r * a->row_pitch,
+                      *y = (const uint8_t *)b->data + r * b->row_pitch;
         if (memcmp(x, y, (size_t)whole) != 0) return 0;
         if (rest != 0 && ((x[whole] ^ y[whole]) & ((1u << rest) - 1)) != 0) return 0;
     }

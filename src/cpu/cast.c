@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cpu/cast.h"
 
-#define PIECE 4096          /* floats at a time: 16 KiB, half of a first-level cache */
-#define WINDOW 65536        /* floats that are read twice: 256 KiB, a quarter of a second-level cache */
-#define BLOCKS 256          /* blocks whose scales are chosen together */
+#define PIECE 4096   /* floats at a time: 16 KiB, half of a first-level cache */
+#define WINDOW 65536 /* floats that are read twice: 256 KiB, a quarter of a second-level cache */
+#define BLOCKS 256   /* blocks whose scales are chosen together */
 
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
@@ -14,7 +14,8 @@ int brci_cpu_cast_fits(const brci_source *source, const brc_tensor *dst) {
     if (a->format != BRC_F32 && a->format != BRC_F16 && a->format != BRC_BF16) return 0;
     if (a->format == BRC_F32 && (uintptr_t)a->data % sizeof(float) != 0) return 0; /* a file with an odd header */
     if (!brci_vector_format_of(brci_format(dst->format), &format)) return 0;
-    return brci_block_counts(source->view, dst->scale.block).cols <= 1 || (uint64_t)dst->scale.block.cols * format.bits % 8 == 0;
+    return brci_block_counts(source->view, dst->scale.block).cols <= 1 ||
+           (uint64_t)dst->scale.block.cols * format.bits % 8 == 0;
 }
 
 /* Rows of the source as floats, in pieces. */
@@ -35,8 +36,8 @@ static const float *widened(reader *r, const uint8_t *x, int64_t n) {
     return r->piece;
 }
 
-/* Calls `visit` for `blocks` blocks of `length`: floats as they lie, half-width types widened a piece at a time. A long block
- * comes in several visits of one block each. */
+/* Calls `visit` for `blocks` blocks of `length`: floats as they lie, half-width types widened a piece at a time. A long
+ * block comes in several visits of one block each. */
 typedef void visitor(void *user, int64_t block, int64_t col, const float *x, int64_t blocks, int64_t length);
 
 static void each_piece(reader *r, const uint8_t *x, int64_t blocks, int64_t length, visitor *visit, void *user) {
@@ -64,7 +65,7 @@ typedef struct batch {
     uint32_t amax[BLOCKS];
     float low[BLOCKS], high[BLOCKS], factor[BLOCKS], zero[BLOCKS];
     brci_encoding encoding;
-    int64_t length;   /* of a block */
+    int64_t length; /* of a block */
     uint8_t *out;
 } batch;
 
@@ -79,7 +80,8 @@ static void encode(void *user, int64_t block, int64_t col, const float *x, int64
     batch *b = user;
     brci_encoding e = b->encoding;
     if (e.zeros != NULL) e.zeros += block;
-    b->kernels->encode(&e, x, blocks, length, b->factor + block, b->out + (block * b->length + col) * e.format.bits / 8);
+    b->kernels->encode(&e, x, blocks, length, b->factor + block,
+                       b->out + (block * b->length + col) * e.format.bits / 8);
 }
 
 static int ordinary(const uint32_t *amax, int64_t n) {
@@ -91,7 +93,8 @@ static int ordinary(const uint32_t *amax, int64_t n) {
 /* Scales of F32, F16 or BF16 that are amax over the largest element, rounded to their format before use. */
 static void choose_ratios(batch *b, const brci_casting *c, brc_tensor *dst, int64_t at, int64_t n) {
     const brc_format_info *f = brci_format(dst->scale.format);
-    const float reach = brci_element_reach(c->element), of_zero = brci_is_integer(c->element) ? (float)brci_power(-(int)f->mantissa_bits) : 1;
+    const float reach = brci_element_reach(c->element),
+                of_zero = brci_is_integer(c->element) ? (float)brci_power(-(int)f->mantissa_bits) : 1;
     for (int64_t i = 0; i < n; i++) {
         float amax = brci_float(b->amax[i]), scale = amax / reach;
         scale = scale > (float)f->max ? (float)f->max : scale;
@@ -133,7 +136,8 @@ static void choose(batch *b, const brci_casting *c, brc_tensor *dst, int64_t at,
     } else if (brci_has_fraction_scales(r)) {
         b->encoding.divide = r->arith == BRC_ARITH_DIV;
         b->kernels->fractions(b->amax, n, r, c->element, c->global, (uint8_t *)dst->scale.data + at, b->factor);
-    } else if (r->rule == BRC_RULE_AMAX && r->arith == BRC_ARITH_DIV && !r->pow2 && brci_format(r->scale)->role == BRC_HIGH && c->delayed <= 0) {
+    } else if (r->rule == BRC_RULE_AMAX && r->arith == BRC_ARITH_DIV && !r->pow2 &&
+               brci_format(r->scale)->role == BRC_HIGH && c->delayed <= 0) {
         b->encoding.divide = 1;
         choose_ratios(b, c, dst, at, n);
     } else {
@@ -145,10 +149,10 @@ static uint8_t *codes_at(const brc_tensor *dst, int64_t row, int64_t col, uint32
     return (uint8_t *)dst->data + row * dst->row_pitch + col * bits / 8;
 }
 
-/* Rows of one block row (rows, or batch * rows, that share their scales), blocks [from, to) of `length`, starting at column
- * `col`; 0 if something is not an ordinary number. */
-static int cast_window(batch *b, reader *r, const brci_casting *c, brc_tensor *dst, int64_t row, int64_t row_end, int64_t col,
-                       int64_t at, int64_t blocks, int64_t length, brci_extent *met) {
+/* Rows of one block row (rows, or batch * rows, that share their scales), blocks [from, to) of `length`, starting at
+ * column `col`; 0 if something is not an ordinary number. */
+static int cast_window(batch *b, reader *r, const brci_casting *c, brc_tensor *dst, int64_t row, int64_t row_end,
+                       int64_t col, int64_t at, int64_t blocks, int64_t length, brci_extent *met) {
     memset(b->amax, 0, (size_t)blocks * sizeof *b->amax);
     memset(b->low, 0, (size_t)blocks * sizeof *b->low);
     memset(b->high, 0, (size_t)blocks * sizeof *b->high);
@@ -176,8 +180,8 @@ static void begin(batch *b, reader *r, const brci_kernels *k, const brci_source 
     r->bytes = brci_format(source->array->format)->bits / 8;
 }
 
-void brci_cpu_cast(const brci_kernels *k, const brci_casting *c, const brci_source *source, brc_tensor *dst, int64_t first,
-                   int64_t last, brci_extent *met) {
+void brci_cpu_cast(const brci_kernels *k, const brci_casting *c, const brci_source *source, brc_tensor *dst,
+                   int64_t first, int64_t last, brci_extent *met) {
     const brci_view v = source->view;
     const brc_block block = dst->scale.block;
     const brci_counts n = brci_block_counts(v, block);
@@ -192,7 +196,8 @@ void brci_cpu_cast(const brci_kernels *k, const brci_casting *c, const brci_sour
     for (int64_t i = first; i < last; i++) {
         /* Rows counted over batch * rows; a block row of several matrices is all of them. */
         int64_t matrix = i / n.rows, rows = block.rows == 0 ? v.rows : block.rows;
-        int64_t row = block.batch == 0 ? 0 : matrix * v.rows, row_end = block.batch == 0 ? v.batch * v.rows : row + v.rows;
+        int64_t row = block.batch == 0 ? 0 : matrix * v.rows,
+                row_end = block.batch == 0 ? v.batch * v.rows : row + v.rows;
         int fine = block.batch != 0 || block.rows == 0 || v.batch == 1;
         brci_extent seen = {0};
         if (block.rows != 0) {
@@ -201,9 +206,11 @@ void brci_cpu_cast(const brci_kernels *k, const brci_casting *c, const brci_sour
         }
         const int64_t many = least(BLOCKS, WINDOW / ((row_end - row) * length + 1) + 1);
         for (int64_t j = 0; fine && j < whole; j += many)
-            fine = cast_window(&b, &r, c, dst, row, row_end, j * length, i * n.cols + j, least(many, whole - j), length, &seen);
+            fine = cast_window(&b, &r, c, dst, row, row_end, j * length, i * n.cols + j, least(many, whole - j), length,
+                               &seen);
         if (fine && whole < n.cols)
-            fine = cast_window(&b, &r, c, dst, row, row_end, whole * length, i * n.cols + whole, 1, v.cols - whole * length, &seen);
+            fine = cast_window(&b, &r, c, dst, row, row_end, whole * length, i * n.cols + whole, 1,
+                               v.cols - whole * length, &seen);
         if (!fine) {
             brci_reference_cast(c, source, dst, i, i + 1, met);
         } else if (seen.amax > met->amax) {
@@ -212,19 +219,24 @@ void brci_cpu_cast(const brci_kernels *k, const brci_casting *c, const brci_sour
     }
 }
 
-int brci_cpu_measure(const brci_kernels *k, const brci_source *source, int64_t first, int64_t last, brci_extent *extent) {
+int brci_cpu_measure(const brci_kernels *k, const brci_source *source, int64_t first, int64_t last,
+                     brci_extent *extent) {
     batch b = {.kernels = k, .with_ends = 1};
-    reader r = {.kernels = k, .array = source->array, .rows = source->view.rows, .bytes = brci_format(source->array->format)->bits / 8};
+    reader r = {.kernels = k,
+                .array = source->array,
+                .rows = source->view.rows,
+                .bytes = brci_format(source->array->format)->bits / 8};
     b.length = source->view.cols;
-    for (int64_t i = first; i < last && source->view.cols > 0; i++) each_piece(&r, row_at(&r, i, 0), 1, source->view.cols, measure, &b);
+    for (int64_t i = first; i < last && source->view.cols > 0; i++)
+        each_piece(&r, row_at(&r, i, 0), 1, source->view.cols, measure, &b);
     extent->amax = brci_float(b.amax[0]);
     extent->low = b.low[0];
     extent->high = b.high[0];
     return ordinary(b.amax, 1);
 }
 
-void brci_cpu_encode(const brci_kernels *k, const brci_casting *c, const brci_source *source, brc_tensor *dst, int64_t first,
-                     int64_t last, const brci_scaling *s) {
+void brci_cpu_encode(const brci_kernels *k, const brci_casting *c, const brci_source *source, brc_tensor *dst,
+                     int64_t first, int64_t last, const brci_scaling *s) {
     batch b;
     reader r;
     (void)c;

@@ -6,24 +6,25 @@
 #include "cpu/kernels.h"
 #include "reference/reference.h"
 
-/* Whether the kernels serve this cast: rows of F32, F16 or BF16 without gaps, an element format of the vector path, blocks
- * that start on a byte. */
+/* Whether the kernels serve this cast: rows of F32, F16 or BF16 without gaps, an element format of the vector path,
+ * blocks that start on a byte. */
 int brci_cpu_cast_fits(const brci_source *source, const brc_tensor *dst);
 
 /* As brci_reference_cast. */
 void brci_cpu_cast(const brci_kernels *kernels, const brci_casting *casting, const brci_source *source, brc_tensor *dst,
                    int64_t first, int64_t last, brci_extent *met);
 
-/* One scale for the whole tensor, in two steps that threads share: rows [first, last) are measured, and, once the scale is
- * chosen, encoded. Measuring returns 0 where NaN or infinity was met: then nothing is known. */
-int brci_cpu_measure(const brci_kernels *kernels, const brci_source *source, int64_t first, int64_t last, brci_extent *extent);
-void brci_cpu_encode(const brci_kernels *kernels, const brci_casting *casting, const brci_source *source, brc_tensor *dst,
-                     int64_t first, int64_t last, const brci_scaling *scaling);
+/* One scale for the whole tensor, in two steps that threads share: rows [first, last) are measured, and, once the scale
+ * is chosen, encoded. Measuring returns 0 where NaN or infinity was met: then nothing is known. */
+int brci_cpu_measure(const brci_kernels *kernels, const brci_source *source, int64_t first, int64_t last,
+                     brci_extent *extent);
+void brci_cpu_encode(const brci_kernels *kernels, const brci_casting *casting, const brci_source *source,
+                     brc_tensor *dst, int64_t first, int64_t last, const brci_scaling *scaling);
 
 /* `count` values of a row from column `col` on (a multiple of 8), as brci_read; `source` as for brci_cpu_read_fits. */
 int brci_cpu_read_fits(const brci_source *source);
-void brci_cpu_read(const brci_kernels *kernels, const brci_source *source, int64_t batch, int64_t row, int64_t col, int64_t count,
-                   float *out);
+void brci_cpu_read(const brci_kernels *kernels, const brci_source *source, int64_t batch, int64_t row, int64_t col,
+                   int64_t count, float *out);
 
 int brci_cpu_store_fits(const brc_tensor *src, const brc_array *dst);
 

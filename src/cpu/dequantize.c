@@ -8,14 +8,18 @@ static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
 static int tensor_fits(const brc_tensor *t) {
     brci_vector_format format;
-    if (!brci_is_little_endian() || t->group_index != NULL || !brci_vector_format_of(brci_format(t->format), &format)) return 0;
+    if (!brci_is_little_endian() || t->group_index != NULL || !brci_vector_format_of(brci_format(t->format), &format))
+        return 0;
     if (t->zero.data != NULL && (t->zero.kind == BRC_KIND_REAL || t->zero.block.cols != t->scale.block.cols)) return 0;
     if (t->global.data != NULL && t->global.block.cols != 0) return 0;
-    return brci_block_counts(brci_tensor_view(t), t->scale.block).cols <= 1 || (uint64_t)t->scale.block.cols * format.bits % 8 == 0;
+    return brci_block_counts(brci_tensor_view(t), t->scale.block).cols <= 1 ||
+           (uint64_t)t->scale.block.cols * format.bits % 8 == 0;
 }
 
 int brci_cpu_store_fits(const brc_tensor *t, const brc_array *dst) {
-    if (dst->stride[dst->rank - 1] != 1 || (dst->format != BRC_F32 && dst->format != BRC_F16 && dst->format != BRC_BF16)) return 0;
+    if (dst->stride[dst->rank - 1] != 1 ||
+        (dst->format != BRC_F32 && dst->format != BRC_F16 && dst->format != BRC_BF16))
+        return 0;
     if (dst->format == BRC_F32 && (uintptr_t)dst->data % sizeof(float) != 0) return 0;
     return tensor_fits(t);
 }
@@ -29,7 +33,8 @@ static void numbers(const brci_kernels *k, const brc_table *t, int64_t first, in
     else if (t->format == BRC_F16) k->widen_f16(at, n, out);
     else if (t->format == BRC_BF16) k->widen_bf16(at, n, out);
     else if (t->format == BRC_E8M0)
-        for (int64_t i = 0; i < n; i++) out[i] = brci_float(at[i] == 0 ? 0x00400000u : at[i] == 255 ? 0x7FC00000u : (uint32_t)at[i] << 23);
+        for (int64_t i = 0; i < n; i++)
+            out[i] = brci_float(at[i] == 0 ? 0x00400000u : at[i] == 255 ? 0x7FC00000u : (uint32_t)at[i] << 23);
     else if (brci_format(t->format)->bits == 8 && brci_vector_format_of(brci_format(t->format), &format))
         k->decode(&format, at, 1, n, &one, NULL, out);
     else
@@ -49,8 +54,8 @@ static int ordinary(const float *m, int64_t n) {
 typedef struct writer {
     const brci_kernels *kernels;
     brci_vector_format format;
-    unsigned out;          /* brc_format */
-    int64_t bytes;         /* of an output element */
+    unsigned out;  /* brc_format */
+    int64_t bytes; /* of an output element */
     float piece[PIECE];
 } writer;
 
@@ -58,7 +63,8 @@ static void narrow(const writer *w, int64_t n, uint8_t *out) {
     (w->out == BRC_F16 ? w->kernels->narrow_f16 : w->kernels->narrow_bf16)(w->piece, n, out);
 }
 
-static void write_blocks(writer *w, const uint8_t *codes, int64_t blocks, int64_t length, const float *m, const float *zeros, uint8_t *out) {
+static void write_blocks(writer *w, const uint8_t *codes, int64_t blocks, int64_t length, const float *m,
+                         const float *zeros, uint8_t *out) {
     const uint32_t bits = w->format.bits;
     if (w->out == BRC_F32) {
         w->kernels->decode(&w->format, codes, blocks, length, m, zeros, (float *)(void *)out);
@@ -66,14 +72,16 @@ static void write_blocks(writer *w, const uint8_t *codes, int64_t blocks, int64_
         const int64_t many = PIECE / length;
         for (int64_t i = 0; i < blocks; i += many) {
             int64_t n = least(many, blocks - i);
-            w->kernels->decode(&w->format, codes + i * length * bits / 8, n, length, m + i, zeros == NULL ? NULL : zeros + i, w->piece);
+            w->kernels->decode(&w->format, codes + i * length * bits / 8, n, length, m + i,
+                               zeros == NULL ? NULL : zeros + i, w->piece);
             narrow(w, n * length, out + i * length * w->bytes);
         }
     } else {
         for (int64_t i = 0; i < blocks; i++)
             for (int64_t col = 0; col < length; col += PIECE) {
                 int64_t n = least(PIECE, length - col), at = i * length + col;
-                w->kernels->decode(&w->format, codes + at * bits / 8, 1, n, m + i, zeros == NULL ? NULL : zeros + i, w->piece);
+                w->kernels->decode(&w->format, codes + at * bits / 8, 1, n, m + i, zeros == NULL ? NULL : zeros + i,
+                                   w->piece);
                 narrow(w, n, out + at * w->bytes);
             }
     }
@@ -98,7 +106,8 @@ static int write_row(writer *w, const brc_tensor *t, int64_t batch, int64_t row,
         write_blocks(w, codes + at * w->format.bits / 8, full, length, m, zero, out + at * w->bytes);
         if (full < n) { /* the partial block at the edge */
             at += full * length;
-            write_blocks(w, codes + at * w->format.bits / 8, 1, v.cols - at, m + full, zero == NULL ? NULL : zeros + full, out + at * w->bytes);
+            write_blocks(w, codes + at * w->format.bits / 8, 1, v.cols - at, m + full,
+                         zero == NULL ? NULL : zeros + full, out + at * w->bytes);
         }
     }
     return 1;
@@ -119,16 +128,19 @@ void brci_cpu_store(const brci_kernels *k, const brc_tensor *t, brc_array *dst, 
 int brci_cpu_read_fits(const brci_source *source) {
     const brc_array *a = source->array;
     if (a == NULL) return tensor_fits(source->tensor);
-    return brci_is_little_endian() && a->stride[a->rank - 1] == 1 && (a->format == BRC_F32 || a->format == BRC_F16 || a->format == BRC_BF16);
+    return brci_is_little_endian() && a->stride[a->rank - 1] == 1 &&
+           (a->format == BRC_F32 || a->format == BRC_F16 || a->format == BRC_BF16);
 }
 
-static void read_array(const brci_kernels *k, const brc_array *a, int64_t batch, int64_t row, int64_t col, int64_t count, float *out) {
+static void read_array(const brci_kernels *k, const brc_array *a, int64_t batch, int64_t row, int64_t col,
+                       int64_t count, float *out) {
     const uint8_t *at = (const uint8_t *)a->data + brci_offset(a, batch, row, col) * (brci_format(a->format)->bits / 8);
     if (a->format == BRC_F32) memcpy(out, at, (size_t)count * sizeof *out);
     else (a->format == BRC_F16 ? k->widen_f16 : k->widen_bf16)(at, count, out);
 }
 
-void brci_cpu_read(const brci_kernels *k, const brci_source *source, int64_t batch, int64_t row, int64_t col, int64_t count, float *out) {
+void brci_cpu_read(const brci_kernels *k, const brci_source *source, int64_t batch, int64_t row, int64_t col,
+                   int64_t count, float *out) {
     const brc_tensor *t = source->tensor;
     if (t == NULL) {
         read_array(k, source->array, batch, row, col, count, out);
@@ -153,7 +165,8 @@ void brci_cpu_read(const brci_kernels *k, const brci_source *source, int64_t bat
         }
         if (zero != NULL) numbers(k, &t->zero, zero_at + first, n, zeros);
         for (int64_t i = 0; i < n;) {
-            const int64_t stop = least((first + i + 1) * length, end), whole = col == (first + i) * length ? (end - col) / length : 0;
+            const int64_t stop = least((first + i + 1) * length, end),
+                          whole = col == (first + i) * length ? (end - col) / length : 0;
             const int64_t blocks = whole > 0 ? least(whole, n - i) : 1, size = whole > 0 ? length : stop - col;
             k->decode(&format, codes + col * format.bits / 8, blocks, size, m + i, zero == NULL ? NULL : zero + i, out);
             out += blocks * size;

@@ -76,7 +76,8 @@ static void prepare(void) {
         for (int i = 0; i < LEVELS; i++) {
             if (!available(i, have)) continue;
             tables[i] = build(have & levels[i].mask, i);
-            if (forced == NULL || *forced == '\0' || strcmp(forced, levels[i].name) == 0 || chosen == NULL) chosen = &tables[i];
+            if (forced == NULL || *forced == '\0' || strcmp(forced, levels[i].name) == 0 || chosen == NULL)
+                chosen = &tables[i];
         }
         if (forced != NULL && strcmp(forced, "reference") == 0) chosen = NULL;
         atomic_store_explicit(&state, 2, memory_order_release);
@@ -101,7 +102,8 @@ int brci_vector_format_of(const brc_format_info *f, brci_vector_format *v) {
     *v = (brci_vector_format){.family = f->family, .bits = f->bits, .mantissa = f->mantissa_bits, .sign = f->bits - 1u};
     if (f->role != BRC_ELEMENT || f->bits > 8) return 0;
     if (f->family == BRC_FLOAT) {
-        const float largest = (float)f->max, normal = (float)f->smallest_normal, small = (float)quantum, magic = (float)(quantum * 0x1p23);
+        const float largest = (float)f->max, normal = (float)f->smallest_normal, small = (float)quantum,
+                    magic = (float)(quantum * 0x1p23);
         memcpy(&v->largest, &largest, sizeof largest);
         memcpy(&v->smallest_normal, &normal, sizeof normal);
         v->exponent_shift = (uint32_t)(127 - f->bias) << f->mantissa_bits;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The fast kernels of the CPU: what each does, and the table they are called through. A kernel does ordinary numbers only;
- * a block that holds NaN or infinity is done by the reference (cast.c), which also defines every result, bit for bit.
+ * The fast kernels of the CPU: what each does, and the table they are called through. A kernel does ordinary numbers
+ * only; a block that holds NaN or infinity is done by the reference (cast.c), which also defines every result, bit for
+ * bit.
  *
  * Each instruction set has a folder with kernels.def: KERNEL(type, slot, needs, function). The same row declares the
  * function, chooses it at run time, and lists it for the tests. */
@@ -17,17 +18,17 @@ enum {
 
 /* How a format's codes are made and read by vector arithmetic; derived from its row. */
 typedef struct brci_vector_format {
-    uint32_t family, bits, mantissa, sign;  /* sign: the bit's position */
-    uint32_t largest;                       /* FLOAT: bits of the largest finite number as a float */
-    uint32_t smallest_normal;               /* FLOAT: bits */
-    uint32_t exponent_shift;                /* FLOAT: (127 - bias) << mantissa, between the two exponents */
-    float magic;                            /* FLOAT: 2^23 * the smallest subnormal: adding it rounds a subnormal */
-    float quantum;                          /* FLOAT: the smallest subnormal */
-    uint32_t keeps_minus_zero;              /* FLOAT: all but FNUZ */
-    uint32_t finite;                        /* FLOAT: largest finite code without its sign; above it NaN, */
-    uint32_t infinity;                      /* FLOAT: but this is infinity (no code: UINT32_MAX) */
-    float low, high;                        /* INT, UINT: the ends, in codes */
-    float step, unit;                       /* INT: codes of 1.0 (2^fraction bits), value of code 1 */
+    uint32_t family, bits, mantissa, sign; /* sign: the bit's position */
+    uint32_t largest;                      /* FLOAT: bits of the largest finite number as a float */
+    uint32_t smallest_normal;              /* FLOAT: bits */
+    uint32_t exponent_shift;               /* FLOAT: (127 - bias) << mantissa, between the two exponents */
+    float magic;                           /* FLOAT: 2^23 * the smallest subnormal: adding it rounds a subnormal */
+    float quantum;                         /* FLOAT: the smallest subnormal */
+    uint32_t keeps_minus_zero;             /* FLOAT: all but FNUZ */
+    uint32_t finite;                       /* FLOAT: largest finite code without its sign; above it NaN, */
+    uint32_t infinity;                     /* FLOAT: but this is infinity (no code: UINT32_MAX) */
+    float low, high;                       /* INT, UINT: the ends, in codes */
+    float step, unit;                      /* INT: codes of 1.0 (2^fraction bits), value of code 1 */
 } brci_vector_format;
 
 /* Whether the vector kernels serve a format; fills `v`. */
@@ -37,7 +38,7 @@ int brci_vector_format_of(const brc_format_info *format, brci_vector_format *v);
 typedef struct brci_encoding {
     brci_vector_format format;
     int divide, round_first;
-    const float *zeros;      /* one a block, or NULL */
+    const float *zeros; /* one a block, or NULL */
 } brci_encoding;
 
 /* n floats of a half-width type. */
@@ -49,21 +50,21 @@ typedef void brci_amax_fn(const float *x, int64_t blocks, int64_t length, uint32
 /* The same for the smallest and largest number. NaN is not looked for: use amax. */
 typedef void brci_ends_fn(const float *x, int64_t blocks, int64_t length, float *low, float *high);
 /* Codes of `blocks` blocks, packed; every block starts on a byte. */
-typedef void brci_encode_fn(const brci_encoding *encoding, const float *x, int64_t blocks, int64_t length, const float *factors,
-                            uint8_t *out);
+typedef void brci_encode_fn(const brci_encoding *encoding, const float *x, int64_t blocks, int64_t length,
+                            const float *factors, uint8_t *out);
 /* Values of `blocks` blocks: f32(f32(e-z)*m), z = 0 without zeros. m is finite and not 0. */
-typedef void brci_decode_fn(const brci_vector_format *format, const uint8_t *codes, int64_t blocks, int64_t length, const float *m,
-                            const float *zeros, float *out);
+typedef void brci_decode_fn(const brci_vector_format *format, const uint8_t *codes, int64_t blocks, int64_t length,
+                            const float *m, const float *zeros, float *out);
 /* E8M0 scales and factors from the magnitudes of n blocks; `rule` is a brc_rule of OCP MX. */
-typedef void brci_exponents_fn(const uint32_t *amax, int64_t n, uint32_t rule, const brc_format_info *element, uint8_t *scales,
-                               float *factors);
-
-/* E4M3 scales and factors (NVFP4), one or two levels, arith recip or div. */
-typedef void brci_fractions_fn(const uint32_t *amax, int64_t n, const brc_recipe *recipe, const brc_format_info *element, float global,
+typedef void brci_exponents_fn(const uint32_t *amax, int64_t n, uint32_t rule, const brc_format_info *element,
                                uint8_t *scales, float *factors);
 
-/* One tile of a product: c[i][j] = sum over k of a[k][i] * b[k][j], k rising, from packed panels of `brci_kernels.tile_m` and
- * `tile_n` numbers a step. Fused multiply-add where the processor has it. */
+/* E4M3 scales and factors (NVFP4), one or two levels, arith recip or div. */
+typedef void brci_fractions_fn(const uint32_t *amax, int64_t n, const brc_recipe *recipe,
+                               const brc_format_info *element, float global, uint8_t *scales, float *factors);
+
+/* One tile of a product: c[i][j] = sum over k of a[k][i] * b[k][j], k rising, from packed panels of
+ * `brci_kernels.tile_m` and `tile_n` numbers a step. Fused multiply-add where the processor has it. */
 typedef void brci_tile_fn(int64_t depth, const float *a, const float *b, float *c);
 /* Sum of x[i]*y[i]; the order of the sum depends on n and the instruction set alone. */
 typedef float brci_dot_fn(const float *x, const float *y, int64_t n);
@@ -73,7 +74,7 @@ typedef float brci_dot_fn(const float *x, const float *y, int64_t n);
 #define BRCI_TILE_N 32
 
 typedef struct brci_kernels {
-    const char *name;        /* of the instruction set */
+    const char *name; /* of the instruction set */
     int tile_m, tile_n;
     brci_widen_fn *widen_f16, *widen_bf16;
     brci_narrow_fn *narrow_f16, *narrow_bf16;
@@ -87,8 +88,8 @@ typedef struct brci_kernels {
     brci_dot_fn *dot;
 } brci_kernels;
 
-/* The table for this processor: generic first, then what each better instruction set offers. BRECCIA_ISA=reference, generic,
- * avx2, avx512 forces a level (read once); `reference` gives NULL: no fast kernels. */
+/* The table for this processor: generic first, then what each better instruction set offers. BRECCIA_ISA=reference,
+ * generic, avx2, avx512 forces a level (read once); `reference` gives NULL: no fast kernels. */
 const brci_kernels *brci_cpu(void);
 /* The table of a level by name, for tests; NULL if this processor lacks it or the name is unknown. */
 const brci_kernels *brci_cpu_level(const char *name);

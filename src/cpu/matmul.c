@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cpu/matmul.h"
 
-#define PIECE 256        /* of k, read at a time while packing */
-#define B_BYTES (32 << 20) /* of packed b at a time: stays in a third-level cache */
+#define PIECE 256           /* of k, read at a time while packing */
+#define B_BYTES (32 << 20)  /* of packed b at a time: stays in a third-level cache */
 #define A_BYTES (512 << 10) /* of packed a at a time: half of a second-level cache */
 
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -22,9 +22,10 @@ brci_packing brci_cpu_packing(const brci_kernels *k, const brci_multiplication *
     return s;
 }
 
-/* panel[k][i] = operand[outer + i][k], i < width; beyond the operand's edge 0. `along`: k runs along the stored rows. */
-static void pack_panel(const brci_kernels *kernels, const brci_source *s, int64_t batch, int along, int64_t outer, int64_t outers,
-                       int64_t depth, int64_t width, float *panel) {
+/* panel[k][i] = operand[outer + i][k], i < width; beyond the operand's edge 0. `along`: k runs along the stored rows.
+ */
+static void pack_panel(const brci_kernels *kernels, const brci_source *s, int64_t batch, int along, int64_t outer,
+                       int64_t outers, int64_t depth, int64_t width, float *panel) {
     float piece[PIECE];
     if (outers < width) memset(panel, 0, (size_t)(depth * width) * sizeof *panel);
     if (along) {
@@ -45,17 +46,21 @@ static void pack_panel(const brci_kernels *kernels, const brci_source *s, int64_
     }
 }
 
-void brci_cpu_pack(const brci_kernels *k, const brci_multiplication *p, int64_t batch, int64_t column, int64_t first, int64_t last, float *b) {
+void brci_cpu_pack(const brci_kernels *k, const brci_multiplication *p, int64_t batch, int64_t column, int64_t first,
+                   int64_t last, float *b) {
     const int64_t matrix = p->b_batch == 1 ? 0 : batch;
     for (int64_t i = first; i < last; i++) {
         const int64_t n = column + i * k->tile_n;
-        pack_panel(k, &p->b, matrix, p->transpose_b, n, least(k->tile_n, p->n - n), p->k, k->tile_n, b + i * k->tile_n * p->k);
+        pack_panel(k, &p->b, matrix, p->transpose_b, n, least(k->tile_n, p->n - n), p->k, k->tile_n,
+                   b + i * k->tile_n * p->k);
     }
 }
 
-static void finish(const brci_multiplication *p, int64_t batch, int64_t m, int64_t n, int64_t rows, int64_t cols, const float *tile, int64_t width) {
+static void finish(const brci_multiplication *p, int64_t batch, int64_t m, int64_t n, int64_t rows, int64_t cols,
+                   const float *tile, int64_t width) {
     const brc_format_info *f = brci_format(p->out->format);
-    const brci_source bias = p->bias == NULL ? (brci_source){0} : brci_source_array(p->bias), out = brci_source_array(p->out);
+    const brci_source bias = p->bias == NULL ? (brci_source){0} : brci_source_array(p->bias),
+                      out = brci_source_array(p->out);
     float add[BRCI_TILE_N], old[BRCI_TILE_N];
     if (p->bias != NULL) brci_read(&bias, 0, 0, n, cols, add);
     for (int64_t i = 0; i < rows; i++) {
@@ -71,14 +76,14 @@ static void finish(const brci_multiplication *p, int64_t batch, int64_t m, int64
     }
 }
 
-void brci_cpu_multiply(const brci_kernels *k, const brci_multiplication *p, int64_t batch, int64_t column, int64_t column_end,
-                       int64_t first, int64_t last, const float *b, float *a, int64_t rows) {
+void brci_cpu_multiply(const brci_kernels *k, const brci_multiplication *p, int64_t batch, int64_t column,
+                       int64_t column_end, int64_t first, int64_t last, const float *b, float *a, int64_t rows) {
     float tile[BRCI_TILE_M * BRCI_TILE_N];
     for (int64_t m = first; m < last; m += rows) {
         const int64_t end = least(last, m + rows), panels = rounded(end - m, k->tile_m) / k->tile_m;
         for (int64_t i = 0; i < panels; i++)
-            pack_panel(k, &p->a, p->a_batch == 1 ? 0 : batch, !p->transpose_a, m + i * k->tile_m, least(k->tile_m, end - m - i * k->tile_m),
-                       p->k, k->tile_m, a + i * k->tile_m * p->k);
+            pack_panel(k, &p->a, p->a_batch == 1 ? 0 : batch, !p->transpose_a, m + i * k->tile_m,
+                       least(k->tile_m, end - m - i * k->tile_m), p->k, k->tile_m, a + i * k->tile_m * p->k);
         for (int64_t n = column; n < column_end; n += k->tile_n)
             for (int64_t i = 0; i < panels; i++) {
                 const int64_t row = m + i * k->tile_m;
@@ -88,7 +93,8 @@ void brci_cpu_multiply(const brci_kernels *k, const brci_multiplication *p, int6
     }
 }
 
-void brci_cpu_stream(const brci_kernels *kernels, const brci_multiplication *p, int64_t batch, int64_t first, int64_t last) {
+void brci_cpu_stream(const brci_kernels *kernels, const brci_multiplication *p, int64_t batch, int64_t first,
+                     int64_t last) {
     float x[PIECE], w[PIECE];
     for (int64_t n = first; n < last; n++) {
         float sums[BRCI_STREAM_ROWS] = {0};

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Products in F32: both operands are dequantized into packed panels, tiles of the result stay in registers for all of k. */
+ * Products in F32: both operands are dequantized into packed panels, tiles of the result stay in registers for all of
+ * k. */
 #ifndef BRCI_CPU_MATMUL_H
 #define BRCI_CPU_MATMUL_H
 
@@ -16,15 +17,16 @@ typedef struct brci_packing {
 brci_packing brci_cpu_packing(const brci_kernels *kernels, const brci_multiplication *product);
 
 /* Packs panels [first, last) of `tile_n` columns, counted from column `column` of matrix `batch`. */
-void brci_cpu_pack(const brci_kernels *kernels, const brci_multiplication *product, int64_t batch, int64_t column, int64_t first,
-                   int64_t last, float *b);
+void brci_cpu_pack(const brci_kernels *kernels, const brci_multiplication *product, int64_t batch, int64_t column,
+                   int64_t first, int64_t last, float *b);
 
 /* Rows [first, last) of the result, columns [column, column_end), from packed b; `a` is this thread's memory. */
 void brci_cpu_multiply(const brci_kernels *kernels, const brci_multiplication *product, int64_t batch, int64_t column,
                        int64_t column_end, int64_t first, int64_t last, const float *b, float *a, int64_t rows);
 
 /* Few rows of a: rows [first, last) of a transposed b (its columns) are read once and multiplied as they come. */
-void brci_cpu_stream(const brci_kernels *kernels, const brci_multiplication *product, int64_t batch, int64_t first, int64_t last);
+void brci_cpu_stream(const brci_kernels *kernels, const brci_multiplication *product, int64_t batch, int64_t first,
+                     int64_t last);
 
 #define BRCI_STREAM_ROWS 4 /* of a, up to which b is streamed instead of packed */
 

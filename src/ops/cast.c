@@ -7,21 +7,25 @@
 #include <stdlib.h>
 
 static int same_table(const brc_table *a, const brc_table *b) {
-    return a->format == b->format && a->kind == b->kind && a->block.batch == b->block.batch && a->block.rows == b->block.rows &&
-           a->block.cols == b->block.cols;
+    return a->format == b->format && a->kind == b->kind && a->block.batch == b->block.batch &&
+           a->block.rows == b->block.rows && a->block.cols == b->block.cols;
 }
 
-brc_status brci_destination_check(const brc_recipe *recipe, int rank, const int64_t *shape, const brc_tensor *dst, brc_error *err) {
+brc_status brci_destination_check(const brc_recipe *recipe, int rank, const int64_t *shape, const brc_tensor *dst,
+                                  brc_error *err) {
     brc_tensor plan;
     TRY(brc_tensor_plan(recipe, rank, shape, &plan, NULL, err));
-    if (dst == NULL || dst->size < sizeof *dst) return brci_fail(err, BRC_ARGUMENT, 0, "the destination is missing or of another version");
+    if (dst == NULL || dst->size < sizeof *dst)
+        return brci_fail(err, BRC_ARGUMENT, 0, "the destination is missing or of another version");
     if (dst->rank != plan.rank || memcmp(dst->shape, plan.shape, (size_t)rank * sizeof *shape) != 0)
         return brci_fail(err, BRC_SHAPE, 0, "the destination's shape is not the source's");
     if (dst->format != plan.format || dst->layout != plan.layout || !same_table(&dst->scale, &plan.scale))
         return brci_fail(err, BRC_FORMAT, 0, "the destination was planned for another recipe");
-    if ((recipe->levels == 2) != (dst->global.data != NULL) || (recipe->levels == 2 && !same_table(&dst->global, &plan.global)))
+    if ((recipe->levels == 2) != (dst->global.data != NULL) ||
+        (recipe->levels == 2 && !same_table(&dst->global, &plan.global)))
         return brci_fail(err, BRC_FORMAT, 0, "the destination's global scale is not the recipe's");
-    if ((recipe->zero != BRC_NONE) != (dst->zero.data != NULL) || (recipe->zero != BRC_NONE && !same_table(&dst->zero, &plan.zero)))
+    if ((recipe->zero != BRC_NONE) != (dst->zero.data != NULL) ||
+        (recipe->zero != BRC_NONE && !same_table(&dst->zero, &plan.zero)))
         return brci_fail(err, BRC_FORMAT, 0, "the destination's zero point is not the recipe's");
     if (dst->group_index != NULL) return brci_fail(err, BRC_UNSUPPORTED, 0, "a cast does not choose a group_index");
     return brc_tensor_check(dst, err);
@@ -31,8 +35,8 @@ typedef struct job {
     const brci_casting *casting;
     const brci_source *source;
     brc_tensor *dst;
-    const brci_kernels *kernels;   /* NULL = the reference */
-    const brci_scaling *scaling;   /* of the whole tensor, once chosen */
+    const brci_kernels *kernels; /* NULL = the reference */
+    const brci_scaling *scaling; /* of the whole tensor, once chosen */
     int extraordinary[BRCI_MAX_THREADS];
     brci_extent met[BRCI_MAX_THREADS];
 } job;
@@ -106,7 +110,10 @@ void brci_cast(const brci_source *source, const brc_recipe *recipe, const brc_op
                brc_delayed_state *state, brc_tensor *dst, brc_report *report) {
     uint64_t saved = brci_environment_enter();
     brci_casting casting = {.recipe = recipe, .element = brci_format(recipe->element), .input_max = input_max};
-    job j = {.casting = &casting, .source = source, .dst = dst, .kernels = brci_cpu_cast_fits(source, dst) ? brci_cpu() : NULL};
+    job j = {.casting = &casting,
+             .source = source,
+             .dst = dst,
+             .kernels = brci_cpu_cast_fits(source, dst) ? brci_cpu() : NULL};
     brci_counts n = brci_block_counts(source->view, recipe->block);
     int64_t blocks = n.batch * n.rows;
     brci_extent all;
@@ -119,7 +126,8 @@ void brci_cast(const brci_source *source, const brc_recipe *recipe, const brc_op
     if (j.kernels != NULL && recipe->layout == BRC_PER_TENSOR && recipe->block.batch == 0) {
         all = cast_whole(&j, options);
     } else {
-        brci_parallel(brci_parts(options, blocks, source->view.batch * source->view.rows * source->view.cols), blocks, cast, &j);
+        brci_parallel(brci_parts(options, blocks, source->view.batch * source->view.rows * source->view.cols), blocks,
+                      cast, &j);
         all = gather(&j);
     }
     if (state != NULL) state->amax = all.amax;
@@ -129,15 +137,16 @@ void brci_cast(const brci_source *source, const brc_recipe *recipe, const brc_op
 
 static brc_status check_state(const brc_recipe *recipe, const brc_delayed_state *state, brc_error *err) {
     if (state == NULL) return BRC_OK;
-    if (recipe->history_length == 0) return brci_fail(err, BRC_ARGUMENT, 0, "a state is for delayed scaling; this recipe has no history");
+    if (recipe->history_length == 0)
+        return brci_fail(err, BRC_ARGUMENT, 0, "a state is for delayed scaling; this recipe has no history");
     if (state->size < sizeof *state) return brci_fail(err, BRC_ARGUMENT, 0, "the state is of another version");
     if (!(state->scale > 0) || brci_is_infinite(state->scale))
         return brci_fail(err, BRC_ARGUMENT, 0, "the state's scale must be positive and finite; start with 1");
     return BRC_OK;
 }
 
-brc_status brc_cast(const brc_array *src, const brc_recipe *recipe, const brc_options *options, brc_delayed_state *state,
-                    brc_tensor *dst, brc_report *report, brc_error *err) {
+brc_status brc_cast(const brc_array *src, const brc_recipe *recipe, const brc_options *options,
+                    brc_delayed_state *state, brc_tensor *dst, brc_report *report, brc_error *err) {
     brci_source source;
     double input_max;
     TRY(brci_array_check(src, "the source", err));
@@ -145,7 +154,8 @@ brc_status brc_cast(const brc_array *src, const brc_recipe *recipe, const brc_op
     TRY(check_state(recipe, state, err));
     source = brci_source_array(src);
     input_max = brci_format(src->format)->max;
-    brci_cast(&source, recipe, options, input_max > 3.4028234663852886e38 ? 3.4028234663852886e38f : (float)input_max, state, dst, report);
+    brci_cast(&source, recipe, options, input_max > 3.4028234663852886e38 ? 3.4028234663852886e38f : (float)input_max,
+              state, dst, report);
     return BRC_OK;
 }
 
@@ -168,8 +178,8 @@ brc_status brci_own(const brc_recipe *recipe, int rank, const int64_t *shape, br
     return BRC_OK;
 }
 
-brc_status brc_cast_new(const brc_array *src, const brc_recipe *recipe, const brc_options *options, brc_delayed_state *state,
-                        brc_owned *dst, brc_report *report, brc_error *err) {
+brc_status brc_cast_new(const brc_array *src, const brc_recipe *recipe, const brc_options *options,
+                        brc_delayed_state *state, brc_owned *dst, brc_report *report, brc_error *err) {
     brc_status status;
     if (dst != NULL) *dst = (brc_owned){0};
     TRY(brci_array_check(src, "the source", err));
@@ -186,7 +196,8 @@ brc_status brc_delayed_update(brc_delayed_state *state, const brc_recipe *recipe
     float amax, scale;
     TRY(brc_recipe_check(recipe, err));
     if (state == NULL || state->history == NULL || state->length == 0 || state->length != recipe->history_length)
-        return brci_fail(err, BRC_ARGUMENT, 0, "the state's history must have the recipe's length %u", recipe->history_length);
+        return brci_fail(err, BRC_ARGUMENT, 0, "the state's history must have the recipe's length %u",
+                         recipe->history_length);
     TRY(check_state(recipe, state, err));
     saved = brci_environment_enter();
     state->history[0] = state->amax;

@@ -6,7 +6,8 @@
 #include "reference/reference.h"
 
 /* Checks that `dst` is what brc_tensor_plan gives for this recipe and shape, its pointers set. */
-brc_status brci_destination_check(const brc_recipe *recipe, int rank, const int64_t *shape, const brc_tensor *dst, brc_error *err);
+brc_status brci_destination_check(const brc_recipe *recipe, int rank, const int64_t *shape, const brc_tensor *dst,
+                                  brc_error *err);
 
 /* Casts a checked source into a checked destination. */
 void brci_cast(const brci_source *source, const brc_recipe *recipe, const brc_options *options, float input_max,

@@ -6,8 +6,10 @@
 
 static brc_status check(brc_format format, const void *row, int64_t n, const float *x, brc_error *err) {
     const brc_format_info *f = brc_format_get(format);
-    if (f == NULL || f->family == BRC_OPAQUE) return brci_fail(err, BRC_FORMAT, 0, "numbers of this format cannot be encoded or decoded");
-    if (n < 0 || (n > 0 && (row == NULL || x == NULL))) return brci_fail(err, BRC_ARGUMENT, 0, "a row or its count is missing");
+    if (f == NULL || f->family == BRC_OPAQUE)
+        return brci_fail(err, BRC_FORMAT, 0, "numbers of this format cannot be encoded or decoded");
+    if (n < 0 || (n > 0 && (row == NULL || x == NULL)))
+        return brci_fail(err, BRC_ARGUMENT, 0, "a row or its count is missing");
     if (brc_row_bytes(format, n) < 0) return brci_fail(err, BRC_OVERFLOW, 0, "the row exceeds 63 bits");
     return BRC_OK;
 }

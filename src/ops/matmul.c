@@ -86,7 +86,8 @@ static int multiply_packed(slab *s, const brc_options *options) {
     s->a = (float *)(void *)((char *)s->b + b_bytes);
     for (s->batch = 0; s->batch < p->batch; s->batch++)
         for (s->column = 0; s->column < p->n; s->column += s->packing.columns) {
-            const int64_t rest = p->n - s->column, panels = tiles_of(rest < s->packing.columns ? rest : s->packing.columns, s->kernels->tile_n);
+            const int64_t rest = p->n - s->column,
+                          panels = tiles_of(rest < s->packing.columns ? rest : s->packing.columns, s->kernels->tile_n);
             s->columns = rest < s->packing.columns ? rest : s->packing.columns;
             brci_parallel(brci_parts(options, panels, panels * s->kernels->tile_n * p->k), panels, pack, s);
             brci_parallel(parts, tiles, fill, s);
@@ -99,7 +100,8 @@ static int multiply_fast(const brci_multiplication *p, const brc_options *option
     slab s = {.kernels = brci_cpu(), .product = p};
     if (s.kernels == NULL || !brci_cpu_matmul_fits(p) || p->m == 0 || p->n == 0) return 0;
     if (p->m > BRCI_STREAM_ROWS || !p->transpose_b || p->transpose_a) return multiply_packed(&s, options);
-    for (s.batch = 0; s.batch < p->batch; s.batch++) brci_parallel(brci_parts(options, p->n, p->n * p->k), p->n, stream, &s);
+    for (s.batch = 0; s.batch < p->batch; s.batch++)
+        brci_parallel(brci_parts(options, p->n, p->n * p->k), p->n, stream, &s);
     return 1;
 }
 
@@ -107,8 +109,9 @@ static brc_status check_output(const brc_product *p, const side *a, const side *
     brci_view out = brci_view_of(p->out->rank, p->out->shape);
     if (p->out->format == BRC_F64) return brci_fail(err, BRC_FORMAT, 0, "out: f32, f16 or bf16 is needed");
     if (p->out->rank < 2 || out.rows != a->rows || out.cols != b->cols || a->cols != b->rows)
-        return brci_fail(err, BRC_SHAPE, 0, "shape mismatch: [%lld, %lld] x [%lld, %lld] into [%lld, %lld]", (long long)a->rows,
-                         (long long)a->cols, (long long)b->rows, (long long)b->cols, (long long)out.rows, (long long)out.cols);
+        return brci_fail(err, BRC_SHAPE, 0, "shape mismatch: [%lld, %lld] x [%lld, %lld] into [%lld, %lld]",
+                         (long long)a->rows, (long long)a->cols, (long long)b->rows, (long long)b->cols,
+                         (long long)out.rows, (long long)out.cols);
     if (!batch_fits(a, p->out) || !batch_fits(b, p->out))
         return brci_fail(err, BRC_SHAPE, 0, "shape mismatch: leading dimensions must equal the output's or be 1");
     if (p->bias == NULL) return BRC_OK;
@@ -122,7 +125,8 @@ brc_status brc_matmul(const brc_product *p, brc_error *err) {
     brci_multiplication m = {0};
     side a = {0}, b = {0};
     int64_t tiles;
-    if (p == NULL || p->size < sizeof *p) return brci_fail(err, BRC_ARGUMENT, 0, "the product is missing or of another version");
+    if (p == NULL || p->size < sizeof *p)
+        return brci_fail(err, BRC_ARGUMENT, 0, "the product is missing or of another version");
     TRY(resolve(&p->a, "a", &a, err));
     TRY(resolve(&p->b, "b", &b, err));
     TRY(brci_array_check(p->out, "out", err));

@@ -45,7 +45,8 @@ void brci_parallel(uint32_t parts, int64_t items, brci_work *work, void *job) {
     int started[BRCI_MAX_THREADS] = {0};
     for (uint32_t i = 0; i < parts; i++) {
         int64_t share = items / parts, extra = items % parts;
-        tasks[i] = (task){work, job, i, i * share + (i < extra ? i : extra), (i + 1) * share + (i + 1 < extra ? i + 1 : extra)};
+        tasks[i] = (task){work, job, i, i * share + (i < extra ? i : extra),
+                          (i + 1) * share + (i + 1 < extra ? i + 1 : extra)};
         if (i > 0) started[i] = pthread_create(&threads[i], NULL, run, &tasks[i]) == 0;
     }
     for (uint32_t i = 0; i < parts; i++)

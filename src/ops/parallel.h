@@ -10,11 +10,12 @@ typedef void brci_work(void *job, uint32_t part, int64_t first, int64_t last);
 
 #define BRCI_MAX_THREADS 64
 
-/* In how many parts `items` are done: not more than the threads allowed, not so many that a thread is not worth starting. */
+/* In how many parts `items` are done: not more than the threads allowed, not so many that a thread is not worth
+ * starting. */
 uint32_t brci_parts(const brc_options *options, int64_t items, int64_t elements);
 
-/* Runs `work` over [0, items) in `parts` parts, the floating-point environment set in each, and waits. Where a thread cannot be
- * started its part runs here. */
+/* Runs `work` over [0, items) in `parts` parts, the floating-point environment set in each, and waits. Where a thread
+ * cannot be started its part runs here. */
 void brci_parallel(uint32_t parts, int64_t items, brci_work *work, void *job);
 
 #endif

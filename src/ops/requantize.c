@@ -45,8 +45,8 @@ brc_status brc_requantize(const brc_tensor *src, const brc_recipe *recipe, const
     return BRC_OK;
 }
 
-brc_status brc_requantize_new(const brc_tensor *src, const brc_recipe *recipe, const brc_options *options, brc_owned *dst,
-                              brc_path *path, brc_error *err) {
+brc_status brc_requantize_new(const brc_tensor *src, const brc_recipe *recipe, const brc_options *options,
+                              brc_owned *dst, brc_path *path, brc_error *err) {
     brc_status status;
     if (dst != NULL) *dst = (brc_owned){0};
     TRY(brc_tensor_check(src, err));

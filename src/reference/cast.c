@@ -14,7 +14,7 @@ static int64_t start(int64_t i, uint32_t side) { return i * side; }
 static int64_t end(int64_t i, uint32_t side, int64_t n) { return side == 0 ? n : least((i + 1) * side, n); }
 
 static range range_of(brci_view v, brc_block block, int64_t batch, int64_t row, int64_t col) {
-    return (range){start(batch, block.batch),      start(row, block.rows),      start(col, block.cols),
+    return (range){start(batch, block.batch),        start(row, block.rows),       start(col, block.cols),
                    end(batch, block.batch, v.batch), end(row, block.rows, v.rows), end(col, block.cols, v.cols)};
 }
 
@@ -33,7 +33,8 @@ static uint8_t *row_of(const brc_tensor *t, brci_view v, int64_t batch, int64_t 
     return (uint8_t *)t->data + (batch * v.rows + row) * t->row_pitch;
 }
 
-static void encode(const brci_casting *c, const brci_source *source, const range *r, const brci_coder *coder, const brc_tensor *dst) {
+static void encode(const brci_casting *c, const brci_source *source, const range *r, const brci_coder *coder,
+                   const brc_tensor *dst) {
     float x[PIECE];
     for (int64_t b = r->batch; b < r->batch_end; b++)
         for (int64_t n = r->row; n < r->row_end; n++) {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Products: every element is the sum in double of the products of the dequantized floats, k rising, rounded once to F32 and once
- * more to a narrower output. */
+ * Products: every element is the sum in double of the products of the dequantized floats, k rising, rounded once to F32
+ * and once more to a narrower output. */
 #include "reference/reference.h"
 
 #define DEPTH 64 /* of k read at a time */
@@ -12,8 +12,8 @@ int64_t brci_tiles(const brci_multiplication *p) {
 }
 
 /* tile[i][d] = operand[outer + i, k + d], whichever way it is stored. `along_rows`: k runs along the stored rows. */
-static void load(const brci_source *s, int64_t batch, int along_rows, int64_t outer, int64_t outers, int64_t k, int64_t depth,
-                 float tile[BRCI_TILE][DEPTH]) {
+static void load(const brci_source *s, int64_t batch, int along_rows, int64_t outer, int64_t outers, int64_t k,
+                 int64_t depth, float tile[BRCI_TILE][DEPTH]) {
     float column[BRCI_TILE];
     if (along_rows) {
         for (int64_t i = 0; i < outers; i++) brci_read(s, batch, outer + i, k, depth, tile[i]);
@@ -48,7 +48,8 @@ static void finish(const brci_multiplication *p, int64_t batch, int64_t m, int64
 void brci_reference_matmul(const brci_multiplication *p, int64_t first_tile, int64_t last_tile) {
     const int64_t tiles_n = (p->n + BRCI_TILE - 1) / BRCI_TILE, tiles_m = (p->m + BRCI_TILE - 1) / BRCI_TILE;
     for (int64_t tile = first_tile; tile < last_tile; tile++) {
-        int64_t batch = tile / tiles_n / tiles_m, m = tile / tiles_n % tiles_m * BRCI_TILE, n = tile % tiles_n * BRCI_TILE;
+        int64_t batch = tile / tiles_n / tiles_m, m = tile / tiles_n % tiles_m * BRCI_TILE,
+                n = tile % tiles_n * BRCI_TILE;
         int64_t rows = least(BRCI_TILE, p->m - m), cols = least(BRCI_TILE, p->n - n);
         double sums[BRCI_TILE][BRCI_TILE] = {{0}};
         for (int64_t k = 0; k < p->k; k += DEPTH) {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The reference kernels: plain loops that define every result. They take checked arguments, work on a range of the rows or
- * blocks so that several threads can share a call, and expect the floating-point environment of core/environment.h. */
+ * The reference kernels: plain loops that define every result. They take checked arguments, work on a range of the rows
+ * or blocks so that several threads can share a call, and expect the floating-point environment of core/environment.h.
+ */
 #ifndef BRCI_REFERENCE_H
 #define BRCI_REFERENCE_H
 
@@ -11,13 +12,14 @@
 void brci_reference_extent(const brci_source *source, int64_t first, int64_t last, brci_extent *extent);
 
 /* Casts block rows [first, last), counted over the block's batch * rows; `met` sums what they hold. */
-void brci_reference_cast(const brci_casting *casting, const brci_source *source, brc_tensor *dst, int64_t first, int64_t last,
-                         brci_extent *met);
+void brci_reference_cast(const brci_casting *casting, const brci_source *source, brc_tensor *dst, int64_t first,
+                         int64_t last, brci_extent *met);
 
 /* Rows [first, last) of a source into a high-precision array of the same shape. */
 void brci_reference_store(const brci_source *source, brc_array *dst, int64_t first, int64_t last);
 
-/* Tries to translate codes and scales so that every value is kept exactly. Returns 0, dst unspecified, where that is impossible. */
+/* Tries to translate codes and scales so that every value is kept exactly. Returns 0, dst unspecified, where that is
+ * impossible. */
 int brci_reference_translate(const brc_tensor *src, const brc_recipe *recipe, brc_tensor *dst);
 
 /* A product, its operands resolved: a[batch, m, k] * b[batch, k, n], `transposed` applied on reading. */
@@ -25,7 +27,7 @@ typedef struct brci_multiplication {
     brci_source a, b;
     int transpose_a, transpose_b, accumulate;
     int64_t batch, m, n, k;
-    int64_t a_batch, b_batch;   /* 1 = the same for all */
+    int64_t a_batch, b_batch; /* 1 = the same for all */
     const brc_array *bias;
     brc_array *out;
 } brci_multiplication;

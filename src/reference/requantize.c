@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Requantizing without arithmetic: where every element and every scale of the source has an equal in the destination, codes and
- * scales are translated and no value changes. */
+ * Requantizing without arithmetic: where every element and every scale of the source has an equal in the destination,
+ * codes and scales are translated and no value changes. */
 #include "reference/reference.h"
 
 #define CODES 256
@@ -67,10 +67,12 @@ int brci_reference_translate(const brc_tensor *src, const brc_recipe *recipe, br
     brci_view v = brci_tensor_view(src);
     uint8_t map[CODES];
     scales s = {.table = &dst->scale, .pow2 = recipe->pow2, .global = 1};
-    if (src->zero.data != NULL || recipe->zero != BRC_NONE || src->group_index != NULL || recipe->history_length > 0) return 0;
+    if (src->zero.data != NULL || recipe->zero != BRC_NONE || src->group_index != NULL || recipe->history_length > 0)
+        return 0;
     if (!nests(to.batch, from.batch) || !nests(to.rows, from.rows) || !nests(to.cols, from.cols)) return 0;
-    if (src->global.data != NULL && (!nests(to.batch, src->global.block.batch) || !nests(to.rows, src->global.block.rows) ||
-                                     !nests(to.cols, src->global.block.cols)))
+    if (src->global.data != NULL &&
+        (!nests(to.batch, src->global.block.batch) || !nests(to.rows, src->global.block.rows) ||
+         !nests(to.cols, src->global.block.cols)))
         return 0;
     if (!translate_codes(brci_format(src->format), brci_format(dst->format), map)) return 0;
     if (!each_block(src, dst, find_largest, &s)) return 0;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * One function a family of rules. All arithmetic is binary32, each operation rounded; docs/numerics.md has the formulas and
- * the systems they equal. */
+ * One function a family of rules. All arithmetic is binary32, each operation rounded; docs/numerics.md has the formulas
+ * and the systems they equal. */
 #include "reference/scale.h"
 
 #include "core/codec.h"
@@ -24,7 +24,8 @@ void brci_extend(brci_extent *e, const float *x, int64_t count) {
 
 static float capped(float x) { return x > LARGEST ? LARGEST : x; }
 
-/* A positive scale in its stored format: never 0, infinite or NaN. Underflow -> smallest normal, overflow -> largest finite. */
+/* A positive scale in its stored format: never 0, infinite or NaN. Underflow -> smallest normal, overflow -> largest
+ * finite. */
 static uint64_t store(unsigned format, float scale) {
     const brc_format_info *f = brci_format(format);
     uint64_t code;
@@ -49,7 +50,9 @@ static uint32_t exponent_up(float x) {
     return exponent + (fraction > 0 && !(exponent == 0 && fraction <= 0x400000u));
 }
 
-static uint32_t clamp_exponent(int64_t exponent) { return exponent < 0 ? 0 : exponent > 254 ? 254 : (uint32_t)exponent; }
+static uint32_t clamp_exponent(int64_t exponent) {
+    return exponent < 0 ? 0 : exponent > 254 ? 254 : (uint32_t)exponent;
+}
 
 static int floor_log2(double x) { /* of a normal number */
     uint64_t bits;
@@ -75,7 +78,8 @@ static brci_scaling choose_mx(const brci_casting *c, const brci_extent *e) {
     }
     s.scale = exponent;
     s.coder.divide = r->rule != BRC_RULE_RCEIL;
-    s.coder.factor = s.coder.divide ? (float)brci_power((exponent > 1 ? (int)exponent : 1) - 127) : (float)brci_power(127 - (int)exponent);
+    s.coder.factor = s.coder.divide ? (float)brci_power((exponent > 1 ? (int)exponent : 1) - 127)
+                                    : (float)brci_power(127 - (int)exponent);
     return s;
 }
 
@@ -176,7 +180,8 @@ static brci_scaling choose_integer(const brci_casting *c, const brci_extent *e) 
     s.coder = coder_of(r, real);
     if (r->rule == BRC_RULE_MINMAX) {
         float zero = recip ? lowest - brci_round_even(low / real) : lowest - low / real;
-        /* compressed-tensors: a zero block divides 0 by 0, and the NaN is stored as signed 0, the middle of the codes. */
+        /* compressed-tensors: a zero block divides 0 by 0, and the NaN is stored as signed 0, the middle of the codes.
+         */
         if (brci_bits(e->amax) == 0 && !recip) zero = brci_round_even((lowest + highest + 1) / 2);
         zero = brci_round_even(zero < lowest ? lowest : zero > highest ? highest : zero);
         s.coder.zero = zero;

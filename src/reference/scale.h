@@ -7,19 +7,20 @@
 
 /* What a scale is chosen from; NaN is counted and otherwise ignored. Starts as {0}. */
 typedef struct brci_extent {
-    float amax;       /* infinity is kept */
-    float low, high;  /* minimum and maximum, widened to zero */
+    float amax;      /* infinity is kept */
+    float low, high; /* minimum and maximum, widened to zero */
     int64_t nan, infinite;
 } brci_extent;
 
 void brci_extend(brci_extent *extent, const float *x, int64_t count);
 
-/* How the elements of one block are encoded: y = f32(x*factor) or f32(x/factor), then the zero point, then the codec. */
+/* How the elements of one block are encoded: y = f32(x*factor) or f32(x/factor), then the zero point, then the codec.
+ */
 typedef struct brci_coder {
     float factor;
     int divide;
-    float zero;       /* integer zero point */
-    int round_first;  /* the zero point is added to the rounded number (torchao), not before rounding */
+    float zero;      /* integer zero point */
+    int round_first; /* the zero point is added to the rounded number (torchao), not before rounding */
 } brci_coder;
 
 /* The numbers stored for one block. */
@@ -32,9 +33,9 @@ typedef struct brci_scaling {
 typedef struct brci_casting {
     const brc_recipe *recipe;
     const brc_format_info *element;
-    float input_max;   /* largest finite number of the source's format */
-    float global;      /* levels 2: the stored number */
-    float delayed;     /* delayed scaling: the state's scale; 0 = none */
+    float input_max; /* largest finite number of the source's format */
+    float global;    /* levels 2: the stored number */
+    float delayed;   /* delayed scaling: the state's scale; 0 = none */
 } brci_casting;
 
 /* The second level from the largest magnitude of all blocks that share it. */

@@ -6,7 +6,7 @@
 #include "core/tensor.h"
 
 typedef struct brci_source {
-    const brc_array *array;   /* one of the two */
+    const brc_array *array; /* one of the two */
     const brc_tensor *tensor;
     brci_view view;
 } brci_source;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Every finite float through every vector encoder of every instruction set here, against the generic codec. Minutes long. */
+ * Every finite float through every vector encoder of every instruction set here, against the generic codec. Minutes
+ * long. */
 #include "core/codec.h"
 #include "cpu/kernels.h"
 
@@ -27,7 +28,8 @@ static void compare(const char *level, const brc_format_info *f, const float *x,
         if (memcmp(got, want, bytes) == 0) continue;
         for (int64_t i = 0; i < CHUNK; i++)
             if (brci_code_at(got, f->bits, i) != brci_code_at(want, f->bits, i))
-                fail_msg("%s %s: %a gives %llx, expected %llx", level, f->name, (double)x[i], (unsigned long long)brci_code_at(got, f->bits, i),
+                fail_msg("%s %s: %a gives %llx, expected %llx", level, f->name, (double)x[i],
+                         (unsigned long long)brci_code_at(got, f->bits, i),
                          (unsigned long long)brci_code_at(want, f->bits, i));
     }
 }
