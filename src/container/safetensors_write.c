@@ -87,9 +87,10 @@ brc_status brci_header_text(brci_declared *const *arrays, size_t n, const brci_p
     if (n_metadata > 0) TRY(put_metadata(t, metadata, n_metadata, err));
     for (size_t i = 0; i < n; i++) {
         if (i > 0 || n_metadata > 0) TRY(put_text(t, ",", err));
-        TRY(put_array(t, arrays[i], position, err));
-        if (__builtin_add_overflow(position, arrays[i]->bytes, &position) || position > INT64_MAX - 2 * BRCI_HEADER_MAX)
+        if (arrays[i]->bytes > INT64_MAX - 2 * BRCI_HEADER_MAX - position)
             return brci_fail(err, BRC_OVERFLOW, 0, "the arrays of one file exceed 63 bits");
+        TRY(put_array(t, arrays[i], position, err));
+        position += arrays[i]->bytes;
     }
     TRY(put_text(t, "}", err));
     TRY(put(t, "       ", (8 - t->length % 8) % 8, err));
