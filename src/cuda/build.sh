@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# Builds the GPU part alone: build.sh OUTPUT_FOLDER [core sources..]
+# Builds the GPU part alone, with the core types it uses: build.sh OUTPUT_FOLDER
 # Writes OUTPUT_FOLDER/*.fatbin and libbreccia_cuda.so. Fails on spills, local memory and serialized warpgroup products.
 set -e
 here=$(cd "$(dirname "$0")" && pwd)
@@ -26,5 +26,5 @@ if [ "$BRECCIA_PARALLEL" ]; then
 else
     for name in $(sed -n 's/^IMAGE(\(.*\))/\1/p' "$here/images.def"); do compile "$name"; done
 fi
-${CC:-cc} -std=c11 -O2 -Wall -Wextra -Wpedantic -Wconversion -Wshadow -fPIC -fvisibility=hidden -shared -I"$here/../../include" \
-    -DBRCI_IMAGES="\"$out\"" "$here"/*.c -o "$out/libbreccia_cuda.so" -ldl -lpthread
+${CC:-cc} -std=c11 -O2 -Wall -Wextra -Wpedantic -Wconversion -Wshadow -fPIC -fvisibility=hidden -shared -I"$here/.." -I"$here/../../include" \
+    -DBRCI_IMAGES="\"$out\"" "$here"/*.c "$here"/../core/*.c -o "$out/libbreccia_cuda.so" -ldl -lpthread

@@ -69,15 +69,16 @@ static void plan_gemm(const brc_cuda_product *p, const brci_row *r, int sms, brc
         if (g == 1 || live < best) { best = live; plan->group = g; }
     }
 
-    /* Two tiles in flight share a multiprocessor's tensor cores when the warpgroups have one each. */
-    const double tile = (double)plan->tile_m * plan->tile_n * 128 / 4096 * (double)steps * 1000 / r->rate;
-    const int64_t slots = workers * (r->team == BRCI_APART ? 2 : 1);
-    const double rounds = (double)ceil_div(units, slots) * (r->team == BRCI_APART ? 2 : 1);
-    const double last = r->team == BRCI_TOGETHER ? 700 : 350;           /* clocks of a tile's end that nothing hides */
+    /* Two tiles in flight share a multiprocessor's tensor cores when the warpgroups have one each. A last round that leaves
+     * multiprocessors idle costs less than a full one: the others then run at a higher clock. */
+    static const double last_of[] = { [BRCI_TOGETHER] = 900, [BRCI_TURNS] = 200, [BRCI_APART] = 300 };   /* clocks of a tile's end that nothing hides */
+    const double tile = (double)plan->tile_m * plan->tile_n * 128 / 4096 * (double)steps * 1000 / r->rate, last = last_of[r->team];
+    const int64_t both = r->team == BRCI_APART ? 2 : 1, slots = workers * both;
+    const double rounds = (0.7 * (double)ceil_div(units, slots) + 0.3 * (double)units / (double)slots) * (double)both;
     double seconds = rounds * (tile + last) / CLOCK;
     const double bytes = (double)(p->m + p->n) * (double)p->k / MEMORY;
     /* What one multiprocessor takes in; a shared operand arrives once but is written twice. */
-    const double copy = rounds / (r->team == BRCI_APART ? 2 : 1) * (plan->tile_m + plan->tile_n) * 128.0 * (double)steps / COPY / CLOCK;
+    const double copy = rounds / (double)both * (plan->tile_m + plan->tile_n) * 128.0 * (double)steps / COPY / CLOCK;
     if (seconds < bytes * 1.1) seconds = bytes * 1.1;
     if (seconds < copy) seconds = copy;
     plan->microseconds = (float)(1e6 * (START + seconds));
