@@ -1,30 +1,34 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# Builds the GPU part alone, with the core types it uses: build.sh OUTPUT_FOLDER
-# Writes OUTPUT_FOLDER/*.fatbin and libbreccia_cuda.so. Fails on spills, local memory and serialized warpgroup products.
+# build.sh FOLDER        writes FOLDER/*.fatbin and FOLDER/libbreccia_cuda.so: the GPU part alone, with the core types it uses
+# build.sh FOLDER NAME   writes FOLDER/NAME.fatbin only
+# Fails on spills, stack frames and warpgroup products that the compiler serialized.
 set -e
 here=$(cd "$(dirname "$0")" && pwd)
-out=$1
-mkdir -p "$out"
-out=$(cd "$out" && pwd)
-NVCC=${NVCC:-nvcc}
+mkdir -p "$1"
+out=$(cd "$1" && pwd)
+name=$2
+
 compile() {
-    fmad=
-    [ "$1" = casts ] && fmad=-fmad=false
-    [ "$out/$1.fatbin" -nt "$here/$1.cu" ] && [ -z "$(find "$here" -newer "$out/$1.fatbin" \( -name '*.cuh' -o -name '*.h' -o -name '*.def' \))" ] && return 0
-    $NVCC -std=c++17 -O3 -ftz=false -prec-div=true $fmad -gencode=arch=compute_90a,code=sm_90a -fatbin -Xptxas -v \
-        "$here/$1.cu" -o "$out/$1.fatbin" > "$out/$1.log" 2>&1 || { cat "$out/$1.log"; return 1; }
+    fatbin=$out/$1.fatbin
+    if [ -e "$fatbin" ] && [ -z "$(find "$here" -newer "$fatbin" \( -name '*.cuh' -o -name '*.def' -o -name arguments.h -o -name shape.h -o -name "$1.cu" \))" ]; then
+        return 0
+    fi
+    rounding=                      # casts equal the reference bit for bit
+    [ "$1" = casts ] && rounding='-ftz=false -prec-div=true -fmad=false'
+    ${NVCC:-nvcc} -std=c++17 -O3 $rounding -gencode=arch=compute_90a,code=sm_90a -fatbin -Xptxas -v "$here/$1.cu" -o "$fatbin" \
+        > "$out/$1.log" 2>&1 || { cat "$out/$1.log"; rm -f "$fatbin"; return 1; }
     if grep -E 'C75(08|1[0-4])|[1-9][0-9]* bytes (spill|stack)' "$out/$1.log"; then
         echo "$1.cu: the lines above are errors here" >&2
-        rm -f "$out/$1.fatbin"
+        rm -f "$fatbin"
         return 1
     fi
 }
-if [ "$BRECCIA_PARALLEL" ]; then
-    for name in $(sed -n 's/^IMAGE(\(.*\))/\1/p' "$here/images.def"); do compile "$name" & done
-    wait
-else
-    for name in $(sed -n 's/^IMAGE(\(.*\))/\1/p' "$here/images.def"); do compile "$name"; done
+
+if [ "$name" ]; then
+    compile "$name"
+    exit
 fi
+for name in $(sed -n 's/^IMAGE(\(.*\)).*/\1/p' "$here/images.def"); do compile "$name"; done
 ${CC:-cc} -std=c11 -O2 -Wall -Wextra -Wpedantic -Wconversion -Wshadow -fPIC -fvisibility=hidden -shared -I"$here/.." -I"$here/../../include" \
     -DBRCI_IMAGES="\"$out\"" "$here"/*.c "$here"/../core/*.c -o "$out/libbreccia_cuda.so" -ldl -lpthread
