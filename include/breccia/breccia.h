@@ -363,7 +363,8 @@ typedef struct brc_operand {
     uint32_t transposed;       /* 1 = the last two dimensions are swapped: a weight stored [N, K] is used as [K, N] */
 } brc_operand;
 
-/* out[.., M, N] = a[.., M, K] * b[.., K, N] (+ bias[N]) (+ out, if accumulate). Leading dimensions are equal or 1.
+/* out[.., M, N] = a[.., M, K] * b[.., K, N] (+ bias[N]) (+ out, if accumulate). The leading dimensions of an operand are
+ * the output's, or all 1.
  * While it runs it takes up to 32 MiB, and half a MiB a thread, for packed operands; without memory it is slower, not wrong.
  * |out - exact| <= K*2^-24 * sum(|a||b|) + half an ulp of the output, where `exact` uses the dequantized F32 values. */
 typedef struct brc_product {

@@ -3,6 +3,7 @@
 #include "core/recipe.h"
 
 #include <inttypes.h>
+#include <locale.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -160,9 +161,18 @@ NUMBER(partial, partial, uint8_t, 0, 1, "0 or 1")
 NUMBER(margin, margin, int32_t, -64, 64, "a number from -64 to 64")
 NUMBER(length, history_length, uint32_t, 0, BRCI_MAX_HISTORY, "a number of casts")
 
-static const char *read_epsilon(brc_recipe *r, const char *text) {
-    char *end;
-    float value = strtof(text, &end);
+/* C's number functions follow the process's locale; recipes do not: the point is '.', whatever the host has set. */
+static void change_point(char *text, char from, char to) {
+    for (; *text != '\0'; text++)
+        if (*text == from) *text = to;
+}
+
+static const char *read_epsilon(brc_recipe *r, const char *given) {
+    char text[VALUE_ROOM], *end;
+    float value;
+    snprintf(text, sizeof text, "%s", strchr(given, ',') != NULL ? "" : given);
+    change_point(text, '.', *localeconv()->decimal_point);
+    value = strtof(text, &end);
     if (end == text || *end != '\0' || !(value >= 0) || value > 3.4028234663852886e38f)
         return "a finite number, not negative";
     r->epsilon = value;
@@ -170,6 +180,7 @@ static const char *read_epsilon(brc_recipe *r, const char *text) {
 }
 static int write_epsilon(const brc_recipe *r, const brc_recipe *base, char *text) {
     snprintf(text, VALUE_ROOM, "%.9g", (double)r->epsilon);
+    change_point(text, *localeconv()->decimal_point, '.');
     return r->epsilon < base->epsilon || r->epsilon > base->epsilon;
 }
 

@@ -125,8 +125,8 @@ brc_status brc_tensor_check(const brc_tensor *t, brc_error *err) {
     if (t->scale.data == NULL)
         return brci_fail(err, BRC_ARGUMENT, 0, "the scale is missing: without it the data means nothing");
     TRY(check_table(t, &t->scale, "scale", 0, err));
-    if (t->scale.kind == BRC_KIND_AMAX)
-        return brci_fail(err, BRC_FORMAT, 0, "scale: block scales are multipliers or divisors");
+    if (t->scale.kind != BRC_KIND_MULTIPLIER)
+        return brci_fail(err, BRC_FORMAT, 0, "scale: block scales multiply; only a global scale may be another kind");
     if (t->global.data != NULL) TRY(check_table(t, &t->global, "global scale", 0, err));
     if (t->zero.data != NULL) TRY(check_table(t, &t->zero, "zero point", 1, err));
     TRY(brc_layout_check((brc_layout)t->layout, t->scale.block, err));
@@ -212,8 +212,7 @@ int64_t brc_table_index(const brc_tensor *t, const brc_table *table, int64_t bat
     return brci_table_at(table, n, batch, row, col);
 }
 
-float brci_multiplier(const brc_tensor *t, float scale, float global) {
-    float s = t->scale.kind == BRC_KIND_DIVISOR ? 1.0f / scale : scale;
+float brci_multiplier(const brc_tensor *t, float s, float global) {
     if (t->global.data == NULL) return s;
     switch ((brc_kind)t->global.kind) {
     case BRC_KIND_DIVISOR: return s / global;

@@ -96,7 +96,8 @@ def test_equal(brc):
                 raw[at] ^= 1
         assert equal(brc, a, b) == 1
         for part in tables:                                     # and what the numbers mean
-            for field, value in (("kind", brc.lib.BRC_KIND_FLOAT_CODE if part == "zero" else brc.lib.BRC_KIND_DIVISOR), ("constant", 2.0)):
+            kinds = {"global": [("kind", brc.lib.BRC_KIND_DIVISOR)], "zero": [("kind", brc.lib.BRC_KIND_FLOAT_CODE)]}
+            for field, value in [("constant", 2.0), *kinds.get(part, [])]:
                 old = getattr(getattr(b.c, part), field)
                 setattr(getattr(b.c, part), field, value)
                 assert equal(brc, a, b) == 0, (text, part, field)

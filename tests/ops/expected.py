@@ -72,7 +72,7 @@ def power_up(x):
 def store(format, scale):
     """A positive scale in its stored type: 0 -> smallest normal, too large -> largest finite."""
     most = F(limits(format)[1]) if format != "f32" else LARGEST
-    codes = encode(format, np.minimum(scale, most))
+    codes = encode(format, np.minimum(np.abs(scale), most))     # 0 may come as -0
     return np.where(codes == 0, codes.dtype.type(1 << MANTISSA[format]), codes)
 
 
