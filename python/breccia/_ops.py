@@ -167,7 +167,7 @@ def _packed(library: Any, st: ScaledTensor) -> Any:
     for row, wide, narrow in zip(codes, numbers, packed):
         _c.decode("int8" if signed else "uint8", row, wide)
         _c.encode(f"{'int' if signed else 'uint'}{bits}", wide, narrow)
-    return packed.reshape(*st.shape[:-1], -1)
+    return packed.reshape(*st.shape[:-1], (st.shape[-1] * bits + 7) // 8)
 
 
 def _description(st: ScaledTensor) -> tuple[Any, ...]:

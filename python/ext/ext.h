@@ -38,6 +38,11 @@ extern PyType_Spec ext_buffer_spec;
 /* tables.c: adds FORMATS, RECIPES, LAYOUTS, RULES, ARITHMETICS, KINDS and the versions to the module. */
 int ext_add_tables(PyObject *module);
 
+/* The formats, kinds and pitch that a recipe gives a tensor of this shape; the buffers and the layout's block are the caller's
+ * to set. And the bytes of its data. */
+brc_status ext_tensor_geometry(const brc_recipe *recipe, int rank, const int64_t *shape, brc_tensor *tensor, brc_error *err);
+int64_t ext_tensor_bytes(const brc_tensor *tensor);
+
 /* operations.c, codes.c, xla.c */
 extern PyMethodDef ext_operations[], ext_codes[], ext_xla[];
 

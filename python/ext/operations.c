@@ -130,26 +130,29 @@ static int item_shape(PyObject *tuple, brc_tensor *t) {
     return 0;
 }
 
-/* The kinds and formats that the recipe gives: those of its plan, which no shape can refuse when blocks may be partial. */
-static int by_recipe(const brc_recipe *recipe, brc_tensor *t) {
+brc_status ext_tensor_geometry(const brc_recipe *recipe, int rank, const int64_t *shape, brc_tensor *t, brc_error *err) {
     brc_recipe loose = *recipe;
+    loose.partial = 1; /* whether a shape must be divisible is the layout's to say */
+    brc_status status = brc_tensor_plan(&loose, rank, shape, t, NULL, err);
+    t->recipe = *recipe;
+    return status;
+}
+
+int64_t ext_tensor_bytes(const brc_tensor *t) {
+    int64_t n = t->row_pitch;
+    for (int i = 0; i + 1 < t->rank; i++) n *= t->shape[i];
+    return n;
+}
+
+static int by_recipe(const brc_recipe *recipe, brc_tensor *t) {
     brc_tensor plan;
     brc_error err = {0};
-    loose.partial = 1;
-    brc_status status = brc_tensor_plan(&loose, t->rank, t->shape, &plan, NULL, &err);
+    brc_status status = ext_tensor_geometry(recipe, t->rank, t->shape, &plan, &err);
     if (status != BRC_OK) {
         ext_raise(status, &err);
         return -1;
     }
     *t = plan;
-    t->recipe = *recipe;
-    return 0;
-}
-
-static int data_bytes(const brc_tensor *t, int64_t *bytes) {
-    int64_t n = t->row_pitch;
-    for (int i = 0; i + 1 < t->rank; i++) n *= t->shape[i];
-    *bytes = n;
     return 0;
 }
 
@@ -162,14 +165,13 @@ static int source(ext_tensor *t, const ext_state *state, PyObject *tuple) {
     }
     for (int i = 0; i < 9; i++) item[i] = PyTuple_GetItem(tuple, i);
     const brc_recipe *recipe = ext_recipe_of(state, item[0]);
-    int64_t bytes;
     brc_block block;
     if (recipe == NULL || item_shape(item[1], &t->tensor) != 0 || by_recipe(recipe, &t->tensor) != 0) return -1;
     long layout = PyLong_AsLong(item[2]);
     if (PyErr_Occurred() || item_block(item[3], &block) != 0) return -1;
     t->tensor.layout = (uint8_t)layout;
     t->tensor.scale.block = block;
-    if (data_bytes(&t->tensor, &bytes) != 0 || part(&t->data, item[4], "data", EXT_READ, bytes, &t->tensor.data) != 0) return -1;
+    if (part(&t->data, item[4], "data", EXT_READ, ext_tensor_bytes(&t->tensor), &t->tensor.data) != 0) return -1;
     if (table(&t->scale, item[5], "scale", recipe->scale, &t->tensor, &t->tensor.scale) != 0) return -1;
     if (item[6] != Py_None && table(&t->global, item[6], "global_scale", BRC_F32, &t->tensor, &t->tensor.global) != 0) return -1;
     if (item[7] != Py_None) {

@@ -9,7 +9,7 @@ from recipes_list import ALL, IDS
 
 
 @pytest.mark.parametrize("recipe", ALL, ids=IDS)
-def test_same_bits_as_numpy(jax, x, recipe):
+def test_same_bits_as_numpy(jax, x, recipe, monkeypatch):
     jx, want = jax.numpy.asarray(x), breccia.cast(x, recipe)
     w = np.random.default_rng(0).standard_normal((256, 8)).astype(np.float32)
 
@@ -18,7 +18,14 @@ def test_same_bits_as_numpy(jax, x, recipe):
         return (st, breccia.dequantize(st), breccia.dequantize(st, "bf16"), breccia.matmul(st, w), breccia.matmul(st, w, jax.numpy.bfloat16),
                 breccia.requantize(st, MXFP8BlockScaling(scale_rule="floor")))
 
-    for run in (everything, jax.jit(everything)):
+    from breccia._frameworks import _jax
+    assert _jax._HANDLERS, "XLA refused the handlers"
+
+    def with_callbacks(*arguments):
+        monkeypatch.setattr(_jax, "_HANDLERS", False)
+        return jax.jit(lambda x, w: everything(x, w))(*arguments)
+
+    for run in (everything, jax.jit(everything), with_callbacks):
         st, y, narrow, product, narrow_product, other = run(jx, jax.numpy.asarray(w))
         assert isinstance(st.data, jax.Array) and isinstance(st.scale, jax.Array)
         assert np.array_equal(np.asarray(st.data).view(np.uint8), want.data.view(np.uint8))
@@ -91,3 +98,44 @@ def test_errors_under_jit(jax):
         jax.jit(lambda x: breccia.dequantize(breccia.cast(x, MXFP8BlockScaling())))(jax.numpy.ones((2, 33)))
     with pytest.raises(ValueError, match="shape mismatch"):
         jax.jit(breccia.matmul)(jax.numpy.ones((2, 33)), jax.numpy.ones((32, 3)))
+
+
+def test_bias_and_group_index(jax, x):
+    """The optional arrays, through XLA's handler."""
+    w = np.random.default_rng(0).standard_normal((3, 256)).astype(np.float32)
+    bias = np.arange(8, dtype=np.float32)
+    st = breccia.cast(x, INT4Scaling(32, signed=False, symmetric=False))
+    index = np.random.default_rng(1).integers(0, 8, 256).astype(np.int32)
+    st = breccia.ScaledTensor(st.data, st.scale, st.recipe, st.layout, st.zero_point, group_index=index)
+    want = breccia.matmul(w, st, transpose_b=True, bias=bias)
+    on_jax = breccia.bridges.from_dlpack(st, "jax")
+    got = jax.jit(lambda w, st, bias: breccia.matmul(w, st, transpose_b=True, bias=bias))(w, on_jax, bias)
+    assert np.array_equal(got, want)
+    assert np.array_equal(jax.jit(breccia.dequantize)(on_jax), breccia.dequantize(st))
+
+
+@pytest.mark.parametrize("arrays, attributes, text", [
+    (1, {"recipe": "no-such-row", "numbers": [0]}, "there is no recipe"), (1, {"numbers": [0]}, "recipe's text is missing"),
+    (1, {"recipe": "mxfp8"}, "numbers are missing"), (0, {"recipe": "mxfp8", "numbers": [0]}, "array is missing"),
+    (1, {"recipe": "nvfp4", "numbers": [0]}, "has not the size"),
+])
+def test_handlers_refuse(jax, arrays, attributes, text):
+    from breccia._frameworks import _jax                       # registers the handlers
+    assert _jax._HANDLERS
+    shapes = [jax.ShapeDtypeStruct((4, 64), jax.numpy.uint8), jax.ShapeDtypeStruct((4, 2), jax.numpy.uint8)]
+    attributes = {key: np.array(value, np.int64) if isinstance(value, list) else value for key, value in attributes.items()}
+    with pytest.raises(Exception, match=text):
+        jax.block_until_ready(jax.ffi.ffi_call("breccia_cast", shapes)(*[jax.numpy.ones((4, 64))] * arrays, **attributes))
+
+
+def test_handlers_refuse_tensors_that_do_not_fit(jax):
+    from breccia._frameworks import _jax
+    assert _jax._HANDLERS
+    data, scale = jax.numpy.zeros((4, 64), jax.numpy.uint8), jax.numpy.zeros((4, 2), jax.numpy.uint8)
+    good = [0, 3, 1, 1, 32, 0, 4, 64]
+    call = jax.ffi.ffi_call("breccia_dequantize", jax.ShapeDtypeStruct((4, 64), jax.numpy.float32))
+    assert call(data, scale, recipe="mxfp8", numbers=np.array(good)).shape == (4, 64)
+    for wrong, text in (([0, 3, 1, 1, 32, 0, 4, 65], "size"), ([0, 3, 1, 1, 16, 0, 4, 64], "table"), ([0, 3, 1, 1, 32, 1, 4, 64], "table is missing"),
+                        ([0, 9, 1, 1, 32, 0, 4, 64], "layout"), ([0, 3, 1, 1, 32, 0] + [1] * 9, "dimensions")):
+        with pytest.raises(Exception, match=text):
+            jax.block_until_ready(call(data, scale, recipe="mxfp8", numbers=np.array(wrong)))

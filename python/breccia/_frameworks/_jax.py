@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""JAX: CPU arrays by DLPack. Under jit the same calls happen in a callback, one for each call of the compiled function."""
+"""JAX: CPU arrays by DLPack. Under jit on CPUs XLA calls libbreccia itself (its foreign function interface); where that is
+not to be had (another version of it, another platform) the same happens in a callback."""
+import logging
 import sys
 from functools import partial
 from types import ModuleType
@@ -12,6 +14,7 @@ import numpy as np
 from breccia import _c, _ops
 from breccia._core import ScaledTensor, _flatten, _unflatten
 
+_log = logging.getLogger("breccia")
 TYPES = ()                     # the type of arrays is not public: found by isinstance
 _NUMPY: ModuleType = _ops.frameworks.numpy
 _THIS: ModuleType = sys.modules[__name__]
@@ -73,8 +76,24 @@ def register_pytree() -> None:
 
 # ------------------------------------------------------------------------------------------------- while tracing
 
-def _call(function: Any, shapes: Any, *arrays: Any) -> Any:
-    """`function` of NumPy arrays when the compiled function runs; under vmap once for each element."""
+def _register_handlers() -> bool:
+    """Whether XLA takes the extension's handlers; it refuses those of another version of its interface."""
+    try:
+        for name, handler in _c.xla_handlers().items():
+            jax.ffi.register_ffi_target(name, handler, platform="cpu")
+    except Exception as refused:                                               # whatever jaxlib raises: the callback serves
+        _log.info("XLA does not take breccia's handlers (%s); jit goes through callbacks", refused)
+        return False
+    return True
+
+
+_HANDLERS = _register_handlers()
+
+
+def _call(name: str, function: Any, shapes: Any, arrays: Any, attributes: dict[str, Any]) -> Any:
+    """The handler `breccia_<name>`, or `function` of NumPy arrays as a callback; under vmap once for each element."""
+    if _HANDLERS and jax.default_backend() == "cpu":
+        return jax.ffi.ffi_call(f"breccia_{name}", shapes, vmap_method="sequential")(*arrays, **attributes)
     return jax.pure_callback(function, shapes, *arrays, vmap_method="sequential")
 
 
@@ -92,7 +111,17 @@ def _host(arrays: Any) -> list[Any]:
     return [np.asarray(array) for array in arrays]
 
 
-def _lists(recipe: Any, shape: Any, run: Any, arrays: Any) -> ScaledTensor:
+def _integers(*numbers: int) -> np.ndarray:
+    return np.array(numbers, np.int64)
+
+
+def _words(st: ScaledTensor, threads: int) -> np.ndarray:
+    """What a handler must know beside the recipe (ext/xla.c)."""
+    parts = (st.zero_point is not None) + 2 * (st.global_scale is not None) + 4 * (st.group_index is not None)
+    return _integers(threads, st.layout._number, *st.layout._block, parts, *st.shape)
+
+
+def _lists(name: str, recipe: Any, shape: Any, run: Any, arrays: Any, attributes: dict[str, Any]) -> ScaledTensor:
     plan = _ops._planned(recipe, shape)
 
     def callback(*arrays: Any) -> list[Any]:
@@ -100,16 +129,18 @@ def _lists(recipe: Any, shape: Any, run: Any, arrays: Any) -> ScaledTensor:
         left = [memory for memory in outputs if memory is not None]
         return [_as(memory, format) for memory, (_, format) in zip(left, plan)]
 
-    return _ops._from_list(_call(callback, [_struct(*row) for row in plan], *arrays), recipe, shape)
+    return _ops._from_list(_call(name, callback, [_struct(*row) for row in plan], arrays, attributes), recipe, shape)
 
 
 def cast(x: Any, recipe: Any, threads: int) -> ScaledTensor:
-    return _lists(recipe, x.shape, lambda x: _ops._cast_into(_NUMPY, x, recipe, None, threads), [x])
+    return _lists("cast", recipe, x.shape, lambda x: _ops._cast_into(_NUMPY, x, recipe, None, threads), [x],
+                  {"recipe": recipe.text, "numbers": _integers(threads)})
 
 
 def requantize(st: ScaledTensor, recipe: Any, threads: int) -> ScaledTensor:
     leaves, rest = _flatten(st)
-    return _lists(recipe, st.shape, lambda *parts: _ops._requantize_into(_NUMPY, _unflatten(rest, parts), recipe, threads), leaves)
+    return _lists("requantize", recipe, st.shape, lambda *parts: _ops._requantize_into(_NUMPY, _unflatten(rest, parts), recipe, threads),
+                  leaves, {"recipe": st.recipe.text, "to": recipe.text, "numbers": _words(st, threads)})
 
 
 def dequantize(st: ScaledTensor, format: str, threads: int) -> Any:
@@ -118,17 +149,21 @@ def dequantize(st: ScaledTensor, format: str, threads: int) -> Any:
     def callback(*parts: Any) -> Any:
         return _as(_ops._dequantize_now(_NUMPY, _unflatten(rest, _host(parts)), format, threads), format)
 
-    return _call(callback, _struct(st.shape, format), *leaves)
+    return _call("dequantize", callback, _struct(st.shape, format), leaves, {"recipe": st.recipe.text, "numbers": _words(st, threads)})
 
 
 def matmul(a: Any, b: Any, shape: Any, format: str, transpose_a: bool, transpose_b: bool, bias: Any, threads: int) -> Any:
-    sides, tree = jax.tree_util.tree_flatten((a, b, bias))
+    arrays, tree = jax.tree_util.tree_flatten((a, b, bias))
+    attributes: dict[str, Any] = {"numbers": _integers(threads, transpose_a, transpose_b, bias is not None)}
+    for name, side in (("a", a), ("b", b)):
+        if isinstance(side, ScaledTensor):
+            attributes |= {name: side.recipe.text, f"{name}_numbers": _words(side, threads)}
 
     def callback(*parts: Any) -> Any:
         a, b, bias = jax.tree_util.tree_unflatten(tree, _host(parts))
         return _as(_ops._matmul_now(_NUMPY, a, b, shape, format, transpose_a, transpose_b, bias, threads), format)
 
-    return _call(callback, _struct(shape, format), *sides)
+    return _call("matmul", callback, _struct(shape, format), arrays, attributes)
 
 
 # ------------------------------------------------------------------------------------------ straight-through estimator
