@@ -18,6 +18,7 @@ typedef struct brci_shard {
 
 typedef struct brci_pair {
     const char *key, *value;
+    uint32_t shard; /* the last one that has it */
 } brci_pair;
 
 struct brc_file {

@@ -24,6 +24,7 @@ typedef struct entry {
 typedef struct header {
     brc_file *file;
     const char *path;
+    uint32_t shard;
     entry *entries;
     size_t count, capacity;
     int has_metadata;
@@ -37,35 +38,38 @@ static brc_status fail(const header *h, const entry *e, const char *what, brc_er
     return brci_fail(err, BRC_MALFORMED, 0, "%s: %s: %s", brci_clip(h->path).text, brci_clip(e->name).text, what);
 }
 
-static brc_status read_metadata(header *h, brci_json text, brc_error *err) {
+/* A key twice in one header is an error, in two shards a note where the values differ. */
+static brc_status add_pair(header *h, brci_json key, const brci_pair *pair, brc_error *err) {
     brc_file *file = h->file;
+    uint32_t first;
+    brc_status status = brci_names_add(&file->by_key, pair->key, (uint32_t)file->n_metadata, &first, err);
+    if (status == BRC_EXISTS) {
+        brci_pair *earlier = &file->metadata[first];
+        if (earlier->shard == pair->shard) return brci_json_fail(key, "a key is twice in __metadata__", err);
+        earlier->shard = pair->shard;
+        if (strcmp(earlier->value, pair->value) == 0) return BRC_OK;
+        return brci_note(file, err, h->path, "", "__metadata__ key \"%s\" has another value than in an earlier shard",
+                         pair->key);
+    }
+    TRY(status);
+    TRY(brci_room(&file->metadata, &file->metadata_capacity, file->n_metadata, sizeof *pair, err));
+    file->metadata[file->n_metadata++] = *pair;
+    return BRC_OK;
+}
+
+static brc_status read_metadata(header *h, brci_json text, brc_error *err) {
     brci_json_walk walk;
     brci_json_member member;
-    brci_names seen = {0}; /* of this shard: a key twice in one header is an error, in two shards a note */
-    brc_status status = brci_json_walk_object(&walk, text, 2, err);
-    int more = 1;
-    while (status == BRC_OK && (status = brci_json_next(&walk, &member, &more, err)) == BRC_OK && more) {
-        brci_pair pair;
-        uint32_t first;
-        if ((status = brci_json_string(member.key, &file->arena, &pair.key, err)) != BRC_OK) break;
-        if ((status = brci_json_string(member.value, &file->arena, &pair.value, err)) != BRC_OK) break;
-        status = brci_names_add(&seen, pair.key, 0, NULL, err);
-        if (status == BRC_EXISTS) status = brci_json_fail(member.key, "a key is twice in __metadata__", err);
-        if (status != BRC_OK) break;
-        status = brci_names_add(&file->by_key, pair.key, (uint32_t)file->n_metadata, &first, err);
-        if (status == BRC_EXISTS) {
-            status = BRC_OK;
-            if (strcmp(file->metadata[first].value, pair.value) != 0)
-                status = brci_note(file, err, h->path, "",
-                                   "__metadata__ key \"%s\" has another value than in an earlier shard", pair.key);
-            continue;
-        }
-        if (status != BRC_OK) break;
-        status = brci_room(&file->metadata, &file->metadata_capacity, file->n_metadata, sizeof pair, err);
-        if (status == BRC_OK) file->metadata[file->n_metadata++] = pair;
+    TRY(brci_json_walk_object(&walk, text, 2, err));
+    for (;;) {
+        brci_pair pair = {.shard = h->shard};
+        int more;
+        TRY(brci_json_next(&walk, &member, &more, err));
+        if (!more) return BRC_OK;
+        TRY(brci_json_string(member.key, &h->file->arena, &pair.key, err));
+        TRY(brci_json_string(member.value, &h->file->arena, &pair.value, err));
+        TRY(add_pair(h, member.key, &pair, err));
     }
-    brci_names_free(&seen);
-    return status;
 }
 
 /* An array of non-negative integers, into `numbers`, which has room for all of them. */
@@ -175,9 +179,9 @@ static brc_array view_of(const entry *e, int64_t elements, uint8_t *bytes) {
 }
 
 /* Checks that the arrays tile the data from its first byte to its last, and adds them to the file. */
-static brc_status add_arrays(header *h, uint32_t shard, int64_t data_offset, brc_error *err) {
+static brc_status add_arrays(header *h, int64_t data_offset, brc_error *err) {
     brc_file *file = h->file;
-    const brci_map *map = &file->shards[shard].map;
+    const brci_map *map = &file->shards[h->shard].map;
     int64_t position = 0, size = map->size - data_offset;
     brc_named_array *arrays;
     if (h->count > 1) qsort(h->entries, h->count, sizeof *h->entries, by_offset);
@@ -195,9 +199,9 @@ static brc_status add_arrays(header *h, uint32_t shard, int64_t data_offset, brc
         status = brci_names_add(&file->by_name, e->name, (uint32_t)file->n_arrays, &first, err);
         if (status == BRC_EXISTS)
             return brci_fail(err, BRC_MALFORMED, 0, "%s: %s: the name is there twice%s%s", brci_clip(h->path).text,
-                             brci_clip(e->name).text, arrays[first].shard == shard ? "" : ", also in ",
-                             arrays[first].shard == shard ? ""
-                                                          : brci_clip(file->shards[arrays[first].shard].path).text);
+                             brci_clip(e->name).text, arrays[first].shard == h->shard ? "" : ", also in ",
+                             arrays[first].shard == h->shard ? ""
+                                                             : brci_clip(file->shards[arrays[first].shard].path).text);
         TRY(status);
         if (e->begin != position || e->end < e->begin)
             return fail(h, e, "data_offsets leave a hole, overlap or run backwards", err);
@@ -213,7 +217,7 @@ static brc_status add_arrays(header *h, uint32_t shard, int64_t data_offset, brc
         *a = (brc_named_array){.name = e->name,
                                .dtype = e->dtype->word,
                                .bytes = bytes,
-                               .shard = shard,
+                               .shard = h->shard,
                                .rank = e->rank,
                                .shape = e->shape};
         a->array = view_of(e, elements, (uint8_t *)(uintptr_t)map->bytes + data_offset + e->begin);
@@ -243,12 +247,12 @@ static brc_status header_length(const char *path, const brci_map *map, int64_t *
 
 brc_status brci_safetensors_read(brc_file *file, uint32_t shard, brc_error *err) {
     const brci_shard *s = &file->shards[shard];
-    header h = {.file = file, .path = s->path};
+    header h = {.file = file, .path = s->path, .shard = shard};
     int64_t length = 0;
     brc_status status;
     TRY(header_length(s->path, &s->map, &length, err));
     status = read_members(&h, (brci_json){s->path, (const char *)s->map.bytes + 8, (size_t)length, 8}, err);
-    if (status == BRC_OK) status = add_arrays(&h, shard, 8 + length, err);
+    if (status == BRC_OK) status = add_arrays(&h, 8 + length, err);
     free(h.entries);
     return status;
 }

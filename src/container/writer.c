@@ -171,7 +171,7 @@ brc_status brc_writer_metadata(brc_writer *w, const char *key, const char *value
     TRY(not_begun(w, err));
     TRY(check_text(key, "a key of __metadata__", err));
     TRY(check_text(value, "a value of __metadata__", err));
-    pair = (brci_pair){keep(w, key), keep(w, value)};
+    pair = (brci_pair){.key = keep(w, key), .value = keep(w, value)};
     if (pair.key == NULL || pair.value == NULL) return no_memory(err);
     TRY(brci_room(&w->metadata, &w->metadata_capacity, w->n_metadata, sizeof pair, err));
     status = brci_names_add(&w->by_key, pair.key, (uint32_t)w->n_metadata, NULL, err);
