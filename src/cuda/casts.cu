@@ -100,7 +100,7 @@ __device__ __forceinline__ void cast_blocks(const brci_cast_args &g)
                 coder = KIND == MX ? choose_mx<E>(g, amax, &s) : choose_nv(g, amax, &s);
                 if (leader) static_cast<uint8_t *>(g.scale)[block] = s;
             }
-            scaled(coder, x);
+            scaled<KIND == FP8>(coder, x);
             if (here[a] && at[a].count > 0) store_codes<E::BITS>(static_cast<uint8_t *>(g.out) + at[a].out, encode_eight<E>(x), g.wide, at[a].count);
         }
     }
@@ -131,7 +131,7 @@ __device__ __forceinline__ float encode_all(const brci_cast_args &g, float k, bo
             float x[8];
             floats_of(raw[a], x);
             amax = fmaxf(amax, amax_of(x));
-            scaled(coder, x);
+            scaled<true>(coder, x);
             store_codes<E::BITS>(static_cast<uint8_t *>(g.out) + at[a].out, encode_eight<E>(x), g.wide, at[a].count);
         }
     }
@@ -196,7 +196,7 @@ template <class T, class E> __device__ __forceinline__ void cast_current(const b
             const Group at = group_at<E::BITS>(g, g.units - 1 - unit);
             float x[8];
             floats_of(read<T>(g, at), x);
-            scaled(coder, x);
+            scaled<true>(coder, x);
             store_codes<E::BITS>(static_cast<uint8_t *>(g.out) + at.out, encode_eight<E>(x), g.wide, at.count);
         }
     } else
@@ -254,7 +254,7 @@ __device__ __forceinline__ void cast_rows(const brci_cast_args &g)
         };
         auto put = [&](uint32_t unit, float (&x)[8], const Coder &coder) {
             const int64_t left = g.cols - 8ll * unit;
-            scaled(coder, x);
+            scaled<!std::is_same_v<E, INT8>>(coder, x);
             store_codes<E::BITS>(static_cast<uint8_t *>(g.out) + out + static_cast<int64_t>(unit) * E::BITS, encode_eight<E>(x), g.wide, left < 8 ? static_cast<int>(left) : 8);
         };
         Raw<T> kept[KEEP];
@@ -327,7 +327,7 @@ __device__ __forceinline__ void cast_squares(const brci_cast_args &g)
             if (row0 + 16 * i < g.rows && count) {
                 float x[8];
                 floats_of(raw[i], x);
-                scaled(coder, x);
+                scaled<true>(coder, x);
                 store_codes<E::BITS>(static_cast<uint8_t *>(g.out) + (row0 + 16 * i) * g.out_pitch + col / 8 * E::BITS, encode_eight<E>(x), g.wide, count);
             }
     }
@@ -359,10 +359,27 @@ __device__ __forceinline__ float with_global(const brci_cast_args &g, float s)
     return __fmul_rn(__fmul_rn(s, x), __fdiv_rn(1.0f, g.global_constant));
 }
 
+/* Any alignment, any block: one element a thread, one look at the table each. */
+template <class E, class T>
+__device__ __forceinline__ void dequantize_slowly(const brci_cast_args &g)
+{
+    const int64_t threads = static_cast<int64_t>(gridDim.x) * blockDim.x, all = g.rows * g.cols;
+    for (int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < all; i += threads) {
+        const int64_t row = i / g.cols, col = i - row * g.cols;
+        const int64_t scale = (g.block_rows ? row / g.block_rows : 0) * g.scale_row + (g.block_cols ? col / g.block_cols : 0) * g.scale_col;
+        const uint8_t *from = static_cast<const uint8_t *>(g.in) + row * g.in_pitch + col / 8 * E::BITS;
+        const int bit = static_cast<int>(col % 8) * E::BITS;
+        uint32_t code = from[bit / 8];
+        if (bit % 8 + E::BITS > 8) code |= static_cast<uint32_t>(from[bit / 8 + 1]) << 8;
+        store_float<T>(static_cast<typename T::word *>(g.out) + row * g.out_pitch + col, __fmul_rn(decode_one<E>(code >> bit % 8), with_global(g, scale_at(g, scale))));
+    }
+}
+
 template <class E, class T>
 __device__ __forceinline__ void dequantize(const brci_cast_args &g)
 {
-    constexpr int AHEAD = sizeof(typename T::word) == 4 ? 2 : 4;
+    if (!g.wide) return dequantize_slowly<E, T>(g);
+    constexpr int AHEAD = sizeof(typename T::word) == 4 || E::BITS != 8 ? 2 : 4;
     const int64_t threads = static_cast<int64_t>(gridDim.x) * blockDim.x, first = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
     for (int64_t base = first; base < g.units; base += threads * AHEAD) {
         uint64_t codes[AHEAD];
@@ -375,29 +392,20 @@ __device__ __forceinline__ void dequantize(const brci_cast_args &g)
             if (unit >= g.units) continue;
             row[a] = g.units <= 0xFFFFFFFFll ? static_cast<uint32_t>(unit) / g.unit_row : unit / g.unit_row;
             col[a] = static_cast<uint32_t>(unit - row[a] * g.unit_row) * 8;
-            const int64_t left = g.cols - col[a];
-            codes[a] = load_codes<E::BITS>(static_cast<const uint8_t *>(g.in) + row[a] * g.in_pitch + col[a] / 8 * E::BITS, g.wide, left < 8 ? static_cast<int>(left) : 8);
-            if (g.wide) m[a] = scale_at(g, (g.block_rows ? static_cast<uint32_t>(row[a]) / g.block_rows : 0) * g.scale_row + (g.block_cols ? col[a] / g.block_cols : 0) * g.scale_col);
+            codes[a] = load_codes<E::BITS>(static_cast<const uint8_t *>(g.in) + row[a] * g.in_pitch + col[a] / 8 * E::BITS);
+            m[a] = scale_at(g, (g.block_rows ? static_cast<uint32_t>(row[a]) / g.block_rows : 0) * g.scale_row + (g.block_cols ? col[a] / g.block_cols : 0) * g.scale_col);
         }
 #pragma unroll
         for (int a = 0; a < AHEAD; a++) {
             const int64_t unit = base + a * threads;
             if (unit >= g.units) continue;
-            const int64_t left = g.cols - col[a];
-            const int count = left < 8 ? static_cast<int>(left) : 8;
+            auto *to = static_cast<typename T::word *>(g.out) + row[a] * g.out_pitch + col[a];
+            const float s = with_global(g, m[a]);
             float e[8];
             decode_eight<E>(codes[a], e);
-            if (g.wide) {
-                const float s = with_global(g, m[a]);
 #pragma unroll
-                for (int i = 0; i < 8; i++) e[i] = __fmul_rn(e[i], s);
-            } else {
-                /* any block: one look at the table an element */
-#pragma unroll
-                for (int i = 0; i < 8; i++)
-                    if (i < count) e[i] = __fmul_rn(e[i], with_global(g, scale_at(g, (g.block_rows ? row[a] / g.block_rows : 0) * g.scale_row + (g.block_cols ? (col[a] + i) / g.block_cols : 0) * g.scale_col)));
-            }
-            store_floats<T>(static_cast<typename T::word *>(g.out) + row[a] * g.out_pitch + col[a], e, g.wide, count);
+            for (int i = 0; i < 8; i++) e[i] = __fmul_rn(e[i], s);
+            store_floats<T>(to, e);
         }
     }
 }

@@ -183,6 +183,12 @@ template <class E> __device__ __forceinline__ void decode_eight(uint64_t codes, 
     }
 }
 
+template <class E> __device__ __forceinline__ float decode_one(uint64_t codes)
+{
+    if constexpr (std::is_same_v<E, E4M3> || std::is_same_v<E, E5M2>) return E::floats(static_cast<uint16_t>(codes & 0xFF)).x;
+    else return E::value(static_cast<uint32_t>(codes) & ((1u << E::BITS) - 1));
+}
+
 /* Eight codes are BITS bytes. */
 template <int BITS> __device__ __forceinline__ void store_codes(uint8_t *p, uint64_t codes, bool wide, int count)
 {
@@ -200,58 +206,47 @@ template <int BITS> __device__ __forceinline__ void store_codes(uint8_t *p, uint
         if (8 * i < count * BITS) p[i] = static_cast<uint8_t>(codes >> (8 * i));
 }
 
-template <int BITS> __device__ __forceinline__ uint64_t load_codes(const uint8_t *p, bool wide, int count)
+template <int BITS> __device__ __forceinline__ uint64_t load_codes(const uint8_t *p)
 {
-    uint64_t codes = 0;
-    if (wide) {
-        if constexpr (BITS == 8) {
-            uint2 v;
-            asm volatile("ld.global.nc.L1::no_allocate.v2.u32 {%0, %1}, [%2];" : "=r"(v.x), "=r"(v.y) : "l"(p));
-            return static_cast<uint64_t>(v.y) << 32 | v.x;
-        } else if constexpr (BITS == 4) {
-            return __ldg(reinterpret_cast<const uint32_t *>(p));
-        } else {
+    if constexpr (BITS == 8) {
+        uint2 v;
+        asm volatile("ld.global.nc.L1::no_allocate.v2.u32 {%0, %1}, [%2];" : "=r"(v.x), "=r"(v.y) : "l"(p));
+        return static_cast<uint64_t>(v.y) << 32 | v.x;
+    } else if constexpr (BITS == 4) {
+        return __ldg(reinterpret_cast<const uint32_t *>(p));
+    } else {
+        uint64_t codes = 0;
 #pragma unroll
-            for (int i = 0; i < 3; i++) codes |= static_cast<uint64_t>(__ldg(reinterpret_cast<const uint16_t *>(p) + i)) << (16 * i);
-            return codes;
-        }
+        for (int i = 0; i < 3; i++) codes |= static_cast<uint64_t>(__ldg(reinterpret_cast<const uint16_t *>(p) + i)) << (16 * i);
+        return codes;
     }
-#pragma unroll
-    for (int i = 0; i < BITS; i++)
-        if (8 * i < count * BITS) codes |= static_cast<uint64_t>(__ldg(p + i)) << (8 * i);
-    return codes;
 }
 
-/* Eight results, NaN as the type's canonical one. */
-template <class T> __device__ __forceinline__ void store_floats(typename T::word *p, const float (&x)[8], bool wide, int count)
+/* Results; NaN becomes the type's canonical one. */
+template <class T> __device__ __forceinline__ uint32_t bits_of(float x)
 {
+    if constexpr (std::is_same_v<T, F32>) return x == x ? __float_as_uint(x) : 0x7FC00000u;
+    else if constexpr (std::is_same_v<T, F16>) return x == x ? __half_as_ushort(__float2half_rn(x)) : 0x7E00u;
+    else return x == x ? __bfloat16_as_ushort(__float2bfloat16_rn(x)) : 0x7FC0u;
+}
+
+template <class T> __device__ __forceinline__ void store_float(typename T::word *p, float x)
+{
+    if constexpr (std::is_same_v<T, F32>) *p = __uint_as_float(bits_of<T>(x));
+    else *reinterpret_cast<uint16_t *>(p) = static_cast<uint16_t>(bits_of<T>(x));
+}
+
+/* Eight of them, to a multiple of 16 bytes. */
+template <class T> __device__ __forceinline__ void store_floats(typename T::word *p, const float (&x)[8])
+{
+    uint32_t w[8];
+#pragma unroll
+    for (int i = 0; i < 8; i++) w[i] = bits_of<T>(x[i]);
     if constexpr (std::is_same_v<T, F32>) {
-        float y[8];
-#pragma unroll
-        for (int i = 0; i < 8; i++) y[i] = x[i] == x[i] ? x[i] : __uint_as_float(0x7FC00000u);
-        if (wide) {
-            __stcs(reinterpret_cast<float4 *>(p), make_float4(y[0], y[1], y[2], y[3]));
-            __stcs(reinterpret_cast<float4 *>(p) + 1, make_float4(y[4], y[5], y[6], y[7]));
-            return;
-        }
-#pragma unroll
-        for (int i = 0; i < 8; i++) if (i < count) p[i] = y[i];
-    } else {
-        constexpr uint32_t NOT_A_NUMBER = std::is_same_v<T, F16> ? 0x7E00 : 0x7FC0;
-        uint32_t w[8];
-#pragma unroll
-        for (int i = 0; i < 8; i++) {
-            if constexpr (std::is_same_v<T, F16>) w[i] = __half_as_ushort(__float2half_rn(x[i]));
-            else w[i] = __bfloat16_as_ushort(__float2bfloat16_rn(x[i]));
-            if (x[i] != x[i]) w[i] = NOT_A_NUMBER;
-        }
-        if (wide) {
-            __stcs(reinterpret_cast<uint4 *>(p), make_uint4(w[0] | w[1] << 16, w[2] | w[3] << 16, w[4] | w[5] << 16, w[6] | w[7] << 16));
-            return;
-        }
-#pragma unroll
-        for (int i = 0; i < 8; i++) if (i < count) reinterpret_cast<uint16_t *>(p)[i] = static_cast<uint16_t>(w[i]);
-    }
+        __stcs(reinterpret_cast<uint4 *>(p), make_uint4(w[0], w[1], w[2], w[3]));
+        __stcs(reinterpret_cast<uint4 *>(p) + 1, make_uint4(w[4], w[5], w[6], w[7]));
+    } else
+        __stcs(reinterpret_cast<uint4 *>(p), make_uint4(w[0] | w[1] << 16, w[2] | w[3] << 16, w[4] | w[5] << 16, w[6] | w[7] << 16));
 }
 
 }  // namespace brc

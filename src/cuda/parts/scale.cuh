@@ -14,8 +14,9 @@ enum { FORMAT_F32 = 2, FORMAT_F16 = 3, FORMAT_BF16 = 4, FORMAT_E4M3 = 5, FORMAT_
 constexpr float LARGEST = 3.4028234663852886e38f, SMALLEST_NORMAL = 1.1754943508222875e-38f;
 constexpr uint32_t INFINITY_BITS = 0x7F800000u;
 
-/* How a block's elements are encoded: y = x * factor, or x / factor. */
-struct Coder { float factor, inverse; bool divide; };
+/* How a block's elements are encoded: y = x * factor; or (x * shift) / factor, where the power of two `shift` keeps factor in
+ * the middle of the range, so that no step of the division is subnormal. */
+struct Coder { float factor, inverse, shift; bool divide; };
 
 __device__ __forceinline__ float capped(float x) { return x > LARGEST ? LARGEST : x; }
 __device__ __forceinline__ bool infinite(float x) { return __float_as_uint(x) == INFINITY_BITS; }
@@ -48,26 +49,33 @@ __device__ __forceinline__ float stored16(float s, int format, uint16_t *code)
     return __uint_as_float(static_cast<uint32_t>(c) << 16);
 }
 
-__device__ __forceinline__ Coder multiplier(float k) { return {k, 0.0f, false}; }
-__device__ __forceinline__ Coder divisor(float s) { return {s, __frcp_rn(s), true}; }
+__device__ __forceinline__ Coder multiplier(float k) { return {k, 0.0f, 1.0f, false}; }
+__device__ __forceinline__ Coder divisor(float s)
+{
+    const float shift = s < 1e-19f ? 0x1p64f : s > 1e19f ? 0x1p-64f : 1.0f;
+    s = __fmul_rn(s, shift);
+    return {s, __frcp_rn(s), shift, true};
+}
 
-/* x / s, correctly rounded wherever that can change a code: with the correctly rounded reciprocal one residual step gives
- * the rounded quotient unless it or the residual is subnormal (Markstein 1990, theorem 8.5 of Muller's handbook); scales
- * near the ends of the range divide. */
-__device__ __forceinline__ void scaled(const Coder &c, float (&x)[8])
+/* x / s, correctly rounded wherever that can change a code: with the correctly rounded reciprocal, one step on the exact
+ * residual gives the rounded quotient (Markstein 1990; Muller et al., Handbook of Floating-Point Arithmetic, 4.7). What the
+ * shift of a large scale rounds away lies far below the smallest code. Infinity has no residual: FINITE says that none
+ * comes here. */
+template <bool FINITE> __device__ __forceinline__ void scaled(const Coder &c, float (&x)[8])
 {
     if (!c.divide) {
 #pragma unroll
         for (int i = 0; i < 8; i++) x[i] = __fmul_rn(x[i], c.factor);
-    } else if (c.factor > 1e-25f && c.factor < 1e25f) {
+        return;
+    }
+    if (c.shift != 1.0f) {
 #pragma unroll
-        for (int i = 0; i < 8; i++) {
-            const float q = __fmul_rn(x[i], c.inverse), rest = __fmaf_rn(-q, c.factor, x[i]), y = __fmaf_rn(rest, c.inverse, q);
-            x[i] = fabsf(x[i]) <= LARGEST ? y : q;         /* infinity and NaN have no residual */
-        }
-    } else {
+        for (int i = 0; i < 8; i++) x[i] = __fmul_rn(x[i], c.shift);
+    }
 #pragma unroll
-        for (int i = 0; i < 8; i++) x[i] = __fdiv_rn(x[i], c.factor);
+    for (int i = 0; i < 8; i++) {
+        const float q = __fmul_rn(x[i], c.inverse), y = __fmaf_rn(__fmaf_rn(-q, c.factor, x[i]), c.inverse, q);
+        x[i] = FINITE || fabsf(x[i]) <= LARGEST ? y : q;
     }
 }
 
@@ -88,6 +96,7 @@ __device__ __forceinline__ Coder choose_float(const brci_cast_args &g, float ama
     float s = __float_as_uint(amax) == 0 || infinite(amax) ? 1.0f : __fdiv_rn(amax, E::REACH);
     if (g.pow2) s = power_of(exponent_up(s));
     *scale = s = store_f32(s);
+    if (infinite(amax)) return multiplier(1.0f);           /* the scale is 1: no division of an infinity */
     return g.arith == ARITH_DIV ? divisor(s) : multiplier(capped(__fdiv_rn(1.0f, s)));
 }
 
