@@ -132,7 +132,7 @@ def test_runs_without_jansson(prefix, tmp_path):
             place = root / path.lstrip("/")
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(path, place)
-    enter = ["chroot", root] if os.geteuid() == 0 else ["unshare", "--map-root-user", f"--root={root}"]
+    enter = [shutil.which("chroot") or "/usr/sbin/chroot", root] if os.geteuid() == 0 else ["unshare", "--map-root-user", f"--root={root}"]
     tried = subprocess.run([*enter, "/user"], capture_output=True, text=True, env={"LD_BIND_NOW": "1"})
     if "ermitted" in tried.stderr:
         pytest.skip(f"no root of our own may be entered here: {tried.stderr.strip()}")
