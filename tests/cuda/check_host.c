@@ -1,0 +1,243 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The host side of the GPU part without a GPU: the planner's rules for thousands of shapes, and every call down to a driver
+ * that only checks (stub_driver.c). tests/cuda/run builds it and runs each mode. */
+#define _GNU_SOURCE
+#include <breccia/breccia_cuda.h>
+#include <dlfcn.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "cuda/arguments.h"
+#include "cuda/plan.h"
+#include "cuda/shape.h"
+
+static int failures;
+#define CHECK(condition, ...) do { if (!(condition)) { failures++; printf("%s:%d: %s: ", __FILE__, __LINE__, #condition); printf(__VA_ARGS__); printf("\n"); } } while (0)
+
+typedef struct stub_seen {
+    char kernel[96];
+    uint32_t grid[3], block[3], shared, cluster;
+    int cooperative, overlap, launches, maps, libraries;
+    void *stream;
+    unsigned char arguments[1024];
+} stub_seen;
+
+static uint64_t state = 1;
+static int64_t below(int64_t n) { state = state * 6364136223846793005u + 1442695040888963407u; return (int64_t)(state >> 33) % n; }
+
+static brc_cuda_product product(int64_t m, int64_t n, int64_t k, int scaling, uint32_t flags)
+{
+    brc_cuda_product p;
+    memset(&p, 0, sizeof p);
+    p.size = sizeof p;
+    p.flags = flags;
+    p.a_format = p.b_format = BRC_E4M3;
+    p.d_format = BRC_BF16;
+    p.scaling = scaling;
+    p.m = m; p.n = n; p.k = k;
+    p.a_pitch = p.b_pitch = (k + 15) / 16 * 16;
+    p.a = (void *)0x100000; p.b = (void *)0x200000; p.d = (void *)0x300000;
+    p.a_scale = (void *)0x400000; p.b_scale = (void *)0x500000;
+    p.a_scale_pitch = (m + 3) / 4 * 4;
+    if (scaling == BRC_CUDA_BLOCK_ROWS) p.b_scale_pitch = (n + 3) / 4 * 4;
+    return p;
+}
+
+/* What must hold for any plan. */
+static void check_plan(const brc_cuda_product *p, const brc_cuda_plan *q)
+{
+    char text[200];
+    const size_t length = brc_cuda_plan_text(q, text, sizeof text);
+    CHECK(length > 0 && length < sizeof text, "length %zu", length);
+    if (q->kernel < 0) return;
+    const brci_row *r = &brci_rows[q->kernel];
+    CHECK(q->shared_bytes <= BRCI_SHARED_BYTES, "%s", text);
+    CHECK(q->stages >= 2, "%s", text);
+    CHECK(q->grid > 0 && q->cluster > 0 && q->grid % q->cluster == 0, "%s", text);
+    CHECK(r->a == p->a_format && r->b == p->b_format, "%s", text);
+    if (r->units) {
+        const int64_t split = q->share ? 1 : q->cluster;
+        CHECK(p->m <= r->bn && p->scaling != BRC_CUDA_BLOCK_ROWS, "%s", text);
+        CHECK(q->rows % 8 == 0 && q->rows >= 8 && q->rows <= 64 && q->tile_n == r->units * q->rows, "%s", text);
+        CHECK(q->grid / split * q->tile_n >= p->n, "not all rows of b: %s", text);
+        CHECK(split <= (p->k + 127) / 128, "an empty part of K: %s", text);
+        CHECK(!q->share || r->bn / q->cluster % 8 == 0, "%s", text);
+        CHECK(q->stages <= BRCI_SMALL_STAGES && BRCI_SMALL_HEAD >= 16 * BRCI_SMALL_STAGES, "%s", text);
+        CHECK((int64_t)(q->tile_n + 4) * r->bn * 4 <= (int64_t)q->stages * ((q->tile_n + r->bn) * 128 + brci_small_scale_bytes(r->bn)), "the sums do not fit: %s", text);
+    } else {
+        CHECK(r->mode == brci_product_mode(p), "%s", text);
+        CHECK(q->tile_m == brci_tile_rows(r->team, r->mw) && q->tile_n == r->bn, "%s", text);
+        CHECK(q->grid <= 132 && q->group >= 1, "%s", text);
+    }
+}
+
+static void planner(void)
+{
+    static const int scalings[] = { BRC_CUDA_PER_TENSOR, BRC_CUDA_PER_ROW, BRC_CUDA_BLOCK, BRC_CUDA_BLOCK_ROWS };
+    int plain = 0;
+    for (int i = 0; i < 4000; i++) {
+        const int64_t m = 1 + below(i % 3 ? 200 : 20000), n = 1 + below(40000), k = 1 + below(20000);
+        brc_cuda_product p = product(m, n, k, scalings[i % 4], (uint32_t)(i / 4 % 2 ? BRC_CUDA_FAST_ACCUM : 0));
+        brc_cuda_plan q, again;
+        p.a_format = i % 5 ? BRC_E4M3 : BRC_E5M2;
+        p.b_format = i % 7 ? BRC_E4M3 : BRC_E5M2;
+        CHECK(brc_cuda_plan_product(&p, 132, &q, NULL) == BRC_OK, "%lld %lld %lld", (long long)m, (long long)n, (long long)k);
+        check_plan(&p, &q);
+        plain += q.kernel < 0;
+        brc_cuda_plan_product(&p, 132, &again, NULL);
+        CHECK(!memcmp(&q, &again, sizeof q), "not a function of its arguments");
+        for (int row = 0; row < brci_row_count; row++)
+            if (brc_cuda_plan_row(&p, 132, row, &q, NULL) == BRC_OK && q.microseconds < 1e8f) check_plan(&p, &q);
+    }
+    CHECK(plain < 400, "%d of 4000 shapes run on the plain kernel", plain);
+    brc_cuda_plan q;
+    brc_error err;
+    brc_cuda_product p = product(64, 64, 64, 0, 0);
+    p.a_pitch = 65;
+    CHECK(brc_cuda_plan_product(&p, 0, &q, NULL) == BRC_OK && q.kernel == -1, "a pitch of 65 bytes");
+    p = product(-1, 64, 64, 0, 0);
+    CHECK(brc_cuda_plan_product(&p, 0, &q, &err) == BRC_SHAPE, "%s", err.text);
+    p = product(64, 64, 64, 9, 0);
+    CHECK(brc_cuda_plan_product(&p, 0, &q, &err) == BRC_ARGUMENT, "%s", err.text);
+    p = product(64, 64, 64, 0, 0);
+    p.b_format = BRC_E2M1;
+    CHECK(brc_cuda_plan_product(&p, 0, &q, &err) == BRC_FORMAT, "%s", err.text);
+    CHECK(brc_cuda_plan_row(&p, 0, brci_row_count, &q, &err) == BRC_FORMAT, "%s", err.text);
+    /* Decode: all multiprocessors get equal shares of B, none waits for a second round. */
+    p = product(16, 28672, 8192, BRC_CUDA_BLOCK, 0);
+    brc_cuda_plan_product(&p, 132, &q, NULL);
+    CHECK(brci_rows[q.kernel].units && q.grid <= 132 && q.grid >= 120, "grid %d", q.grid);
+    /* 2112 columns are twelve tiles of 176, or eleven of 192: less than three rounds. */
+    p = product(4096, 2112, 7168, BRC_CUDA_PER_TENSOR, BRC_CUDA_FAST_ACCUM);
+    brc_cuda_plan_product(&p, 132, &q, NULL);
+    CHECK(q.tile_n == 176, "tile_n %d", q.tile_n);
+}
+
+static void *many(void *seen)
+{
+    (void)seen;
+    for (int i = 0; i < 200; i++) {
+        brc_cuda_product p = product(1 + i, 128 + 8 * i, 256, i % 4, 0);
+        if (brc_cuda_matmul(&p, NULL, NULL) != BRC_OK) return (void *)1;
+    }
+    return NULL;
+}
+
+static void calls(void)
+{
+    brc_error err;
+    const stub_seen *seen = dlsym(dlopen("libcuda.so.1", RTLD_NOW), "stub_seen");
+    int devices = 0, stream = 0;
+    CHECK(seen != NULL, "the stub is not in use");
+    if (!seen) return;
+    CHECK(brc_cuda_devices(&devices, &err) == BRC_OK && devices == 2, "%d", devices);
+    CHECK(brc_cuda_use(1, &err) == BRC_OK, "%s", err.text);
+    CHECK(brc_cuda_use(2, &err) == BRC_NO_DEVICE, "device 2 of 2");
+    CHECK(brc_cuda_prepare(&err) == BRC_OK, "%s", err.text);
+    for (int i = 0; i < 3000; i++) {
+        const int64_t m = 1 + below(i % 2 ? 128 : 5000), n = 1 + below(9000), k = 1 + below(9000);
+        brc_cuda_product p = product(m, n, k, i % 4, (uint32_t)below(16));
+        p.d_format = (uint8_t)(i % 3 ? BRC_BF16 : BRC_F32);
+        if (i % 11 == 0) p.b = (void *)0x200001;                        /* the plain kernel */
+        const int before = seen->launches;
+        CHECK(brc_cuda_matmul(&p, &stream, &err) == BRC_OK, "%lld x %lld x %lld: %s", (long long)m, (long long)n, (long long)k, err.text);
+        CHECK(seen->launches == before + 1 && seen->stream == &stream, "one launch on the caller's stream");
+        CHECK(seen->shared <= 232448 && (i % 11 || !strcmp(seen->kernel, "gemm_plain")), "%s", seen->kernel);
+        CHECK(!strcmp(seen->kernel, "gemm_plain") || seen->overlap == !(p.flags & BRC_CUDA_NO_OVERLAP), "%s", seen->kernel);
+    }
+    /* A second call of the same product encodes nothing. */
+    brc_cuda_product p = product(512, 512, 512, BRC_CUDA_BLOCK, 0);
+    brc_cuda_matmul(&p, NULL, &err);
+    const int maps = seen->maps;
+    CHECK(brc_cuda_matmul(&p, NULL, &err) == BRC_OK && seen->maps == maps, "%d maps", seen->maps - maps);
+    struct timespec t0, t1;
+    clock_gettime(CLOCK_MONOTONIC, &t0);
+    for (int i = 0; i < 20000; i++) brc_cuda_matmul(&p, NULL, NULL);
+    clock_gettime(CLOCK_MONOTONIC, &t1);
+    printf("host time of a product, driver's own apart: %.2f us\n", ((double)(t1.tv_sec - t0.tv_sec) * 1e9 + (double)(t1.tv_nsec - t0.tv_nsec)) / 20000e3);
+
+    p.m = 0;
+    int launches = seen->launches;
+    CHECK(brc_cuda_matmul(&p, NULL, &err) == BRC_OK && seen->launches == launches, "nothing to do");
+    p = product(8, 8, 0, 0, 0);
+    CHECK(brc_cuda_matmul(&p, NULL, &err) == BRC_OK && !strcmp(seen->kernel, "gemm_plain"), "K = 0 writes zeros: %s", seen->kernel);
+    p = product(8, 8, 16, 0, 0);
+    p.d = NULL;
+    CHECK(brc_cuda_matmul(&p, NULL, &err) == BRC_ARGUMENT, "%s", err.text);
+    p = product(8, 8, 16, 0, 0);
+    p.d_format = BRC_F64;
+    CHECK(brc_cuda_matmul(&p, NULL, &err) == BRC_FORMAT, "%s", err.text);
+    p = product(8, 8, 160, 0, 0);
+    p.a_pitch = 16;
+    CHECK(brc_cuda_matmul(&p, NULL, &err) == BRC_SHAPE, "%s", err.text);
+
+    static const char *const recipes[] = { "fp8", "fp8-row", "fp8-block", "fp8-block128", "mxfp8", "mxfp6-e3m2", "mxfp6-e2m3", "mxfp4", "nvfp4", "int8", "int4" };
+    for (size_t i = 0; i < sizeof recipes / sizeof *recipes; i++)
+        for (int format = BRC_F32; format <= BRC_BF16; format++) {
+            const int64_t shape[2] = { 384, 1024 };
+            brc_array x = brc_array_of((brc_format)format, 2, shape, (void *)0x100000);
+            brc_recipe recipe;
+            brc_tensor t;
+            brc_sizes sizes;
+            const brc_cuda_cast_options o = { sizeof o, 0, 0, NULL, NULL, (void *)0x900000 };
+            CHECK(brc_recipe_parse(recipes[i], &recipe, &err) == BRC_OK, "%s", err.text);
+            CHECK(brc_tensor_plan(&recipe, 2, shape, &t, &sizes, &err) == BRC_OK, "%s", err.text);
+            t.data = (void *)0x200000;
+            t.scale.data = (void *)0x300000;
+            if (sizes.global) t.global.data = (void *)0x400000;
+            launches = seen->launches;
+            CHECK(brc_cuda_cast(&x, &recipe, &o, &t, &stream, &err) == BRC_OK, "%s: %s", recipes[i], err.text);
+            CHECK(seen->launches == launches + 1 + !strcmp(recipes[i], "nvfp4"), "%s: %d launches", recipes[i], seen->launches - launches);
+            CHECK(seen->cooperative == !strcmp(recipes[i], "fp8"), "%s", seen->kernel);
+            CHECK(brc_cuda_dequantize(&t, &x, &stream, &err) == BRC_OK, "%s: %s", recipes[i], err.text);
+            CHECK(strstr(seen->kernel, "dequantize_") == seen->kernel, "%s", seen->kernel);
+        }
+    brc_recipe affine;
+    brc_tensor t;
+    brc_sizes sizes;
+    const int64_t shape[2] = { 128, 256 };
+    brc_array x = brc_array_of(BRC_BF16, 2, shape, (void *)0x100000);
+    if (brc_recipe_parse("int4:zero=int8,rule=minmax", &affine, &err) == BRC_OK && brc_tensor_plan(&affine, 2, shape, &t, &sizes, &err) == BRC_OK)
+        CHECK(brc_cuda_cast(&x, &affine, NULL, &t, NULL, &err) == BRC_UNSUPPORTED, "%s", err.text);
+
+    pthread_t threads[8];
+    for (int i = 0; i < 8; i++) pthread_create(&threads[i], NULL, many, NULL);
+    for (int i = 0; i < 8; i++) {
+        void *wrong = NULL;
+        pthread_join(threads[i], &wrong);
+        CHECK(!wrong, "thread %d", i);
+    }
+}
+
+/* The statuses of a machine that lacks something. */
+static void refusal(brc_status expected)
+{
+    brc_error err = { BRC_OK, 0, "" };
+    int devices = 7;
+    brc_cuda_product p = product(16, 16, 16, 0, 0);
+    CHECK(brc_cuda_devices(&devices, &err) == expected && devices == 0, "status %d, text %s", err.status, err.text);
+    CHECK(brc_cuda_matmul(&p, NULL, &err) == expected && err.status == expected && err.text[0], "status %d, text %s", err.status, err.text);
+    printf("%s\n", err.text);
+}
+
+int main(int count, char **arguments)
+{
+    const char *mode = count > 1 ? arguments[1] : "";
+    brc_error err;
+    if (!strcmp(mode, "planner")) planner();
+    else if (!strcmp(mode, "calls")) calls();
+    else if (!strcmp(mode, "no driver")) refusal(BRC_NO_DRIVER);
+    else if (!strcmp(mode, "no device")) refusal(BRC_NO_DEVICE);
+    else if (!strcmp(mode, "other device")) refusal(BRC_UNSUPPORTED);
+    else if (!strcmp(mode, "no context") || !strcmp(mode, "full")) {
+        brc_cuda_product p = product(16, 16, 16, 0, 0);
+        CHECK(brc_cuda_matmul(&p, NULL, &err) == BRC_DEVICE, "status %d", err.status);
+        printf("%s\n", err.text);
+    } else return 2;
+    printf("%s: %s\n", mode, failures ? "WRONG" : "right");
+    return failures != 0;
+}
