@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The extension (python/ext): libbreccia's public functions for Python objects. An array is anything with the buffer
 protocol or __dlpack__, a DLPack capsule, or (array, format name)."""
+import sys
 from typing import Any, SupportsIndex, TypedDict, final
 
 class _Format(TypedDict):
@@ -82,7 +83,8 @@ class Recipe:
 @final
 class Buffer:
     def __new__(cls, shape: tuple[SupportsIndex, ...], format: str, of: Any = ...) -> Buffer: ...
-    def __buffer__(self, flags: int, /) -> memoryview: ...
+    if sys.version_info >= (3, 12):
+        def __buffer__(self, flags: int, /) -> memoryview: ...
     def __dlpack__(self, *, stream: Any = None, max_version: tuple[int, int] | None = None,
                    dl_device: tuple[int, int] | None = None, copy: bool | None = None) -> Any: ...
     def __dlpack_device__(self) -> tuple[int, int]: ...

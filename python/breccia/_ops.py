@@ -345,7 +345,7 @@ def matmul(a: Any, b: Any, out_dtype: Any = np.float32, *, transpose_a: bool = F
 def _matmul_now(library: Any, a: Any, b: Any, shape: Any, format: str, transpose_a: bool, transpose_b: bool, bias: Any,
                 threads: int) -> Any:
     out = library.empty(shape, format)
-    operands = [_description(side) if isinstance(side, ScaledTensor) else frameworks.of(side).read(side) for side in (a, b)]
-    _c.matmul(*operands, transpose_a, transpose_b, None if bias is None else frameworks.of(bias).read(bias), library.write(out, format),
+    left, right = (_description(side) if isinstance(side, ScaledTensor) else frameworks.of(side).read(side) for side in (a, b))
+    _c.matmul(left, right, transpose_a, transpose_b, None if bias is None else frameworks.of(bias).read(bias), library.write(out, format),
               threads)
     return library.finish(out, format)

@@ -31,6 +31,10 @@ class Layout:
     def _number(self) -> int:
         return _NUMBERS[type(self).__name__]
 
+    def _scale_shape(self, shape: Any) -> tuple[int, ...]:
+        """Shape of the scale of a tensor of this logical shape; ValueError if there can be none."""
+        raise NotImplementedError(f"{type(self).__name__} has no _scale_shape")
+
     def _expect(self, shape: Any, scale: Any) -> None:
         wanted = self._scale_shape(shape)
         if tuple(scale.shape) != wanted:

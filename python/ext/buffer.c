@@ -217,8 +217,8 @@ static PyObject *buffer_format(PyObject *object, void *unused) {
 
 static PyMethodDef buffer_methods[] = {
     {"__dlpack__", (PyCFunction)(void (*)(void))buffer_dlpack, METH_VARARGS | METH_KEYWORDS,
-     "__dlpack__(*, stream=None, max_version=None, dl_device=None, copy=None)\n--\n\nA DLPack capsule of the memory."},
-    {"__dlpack_device__", buffer_device, METH_NOARGS, "__dlpack_device__()\n--\n\n(1, 0): the CPU."},
+     "__dlpack__($self, *, stream=None, max_version=None, dl_device=None, copy=None)\n--\n\nA DLPack capsule of the memory."},
+    {"__dlpack_device__", buffer_device, METH_NOARGS, "__dlpack_device__($self)\n--\n\n(1, 0): the CPU."},
     {NULL, NULL, 0, NULL},
 };
 

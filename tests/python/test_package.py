@@ -7,8 +7,10 @@ import inspect
 import pkgutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import breccia
@@ -89,7 +91,7 @@ LIBRARIES = {"np", "numpy", "torch", "jax", "jnp", "mx", "ml_dtypes"}
 ALLOWED = {
     "np": {"asarray", "ascontiguousarray", "empty", "zeros", "array", "arange", "frombuffer", "from_dlpack", "dtype", "ndarray",
            "generic", "float16", "float32", "float64", "int8", "uint8", "uint16", "int64"},
-    "torch": {"empty", "Tensor", "dtype", "from_dlpack", "nn", "compiler", "library", "ops", "autograd", "_C", "uint8", "int8", "float16",
+    "torch": {"empty", "to_dlpack", "Tensor", "dtype", "from_dlpack", "nn", "compiler", "library", "ops", "autograd", "_C", "uint8", "int8", "float16",
               "bfloat16", "float32", "float64", "float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz"},
     "jax": {"Array", "core", "dlpack", "numpy", "tree_util", "pure_callback", "ffi", "custom_vjp", "ShapeDtypeStruct", "default_backend"},
     "jnp": {"float16", "bfloat16", "float32", "float64", "int8", "uint8", "float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz",
@@ -133,6 +135,17 @@ def test_no_algorithm_in_python(path):
                                   "import math", "round(x)", "np.where(x, 1, 2)", "x.abs().amax()"])
 def test_the_walk_finds_algorithms(text):
     assert list(complaints("somewhere.py", ast.parse(text)))
+
+
+def test_the_lock_is_released():
+    """While a kernel runs in one thread, another one's Python goes on."""
+    a = breccia.cast(np.ones((256, 512), np.float32), breccia.MXFP8BlockScaling())
+    b, turns = np.ones((512, 512), np.float32), 0
+    thread = threading.Thread(target=lambda: breccia.matmul(a, b, threads=1))
+    thread.start()
+    while thread.is_alive():
+        turns += 1
+    assert turns > 100
 
 
 def test_extension_sees_public_headers_alone(root):

@@ -3,7 +3,6 @@
 not to be had (another version of it, another platform) the same happens in a callback."""
 import logging
 import sys
-from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -168,9 +167,11 @@ def matmul(a: Any, b: Any, shape: Any, format: str, transpose_a: bool, transpose
 
 # ------------------------------------------------------------------------------------------ straight-through estimator
 
-@partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
-def _estimate(x: Any, recipe: Any, low: float | None, high: float | None) -> Any:
+def _round_trip(x: Any, recipe: Any, low: float | None, high: float | None) -> Any:
     return _ops.dequantize(_ops.cast(x, recipe), x.dtype)
+
+
+_estimate = jax.custom_vjp(_round_trip, nondiff_argnums=(1, 2, 3))
 
 
 def _forward(x: Any, recipe: Any, low: float | None, high: float | None) -> Any:

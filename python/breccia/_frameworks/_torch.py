@@ -6,7 +6,6 @@ from typing import Any, List, Optional, Sequence
 
 import torch
 from torch.utils import _pytree
-from torch.utils.dlpack import to_dlpack
 
 from breccia import _ops
 from breccia._core import ScaledTensor, _flatten, _make, _unflatten
@@ -19,13 +18,14 @@ _DTYPES = {"f64": torch.float64, "f32": torch.float32, "f16": torch.float16, "bf
            "e4m3fnuz": torch.float8_e4m3fnuz, "e5m2fnuz": torch.float8_e5m2fnuz}
 _OUTPUTS = {torch.float64: "f64", torch.float32: "f32", torch.float16: "f16", torch.bfloat16: "bf16"}
 TYPES = (torch.Tensor, torch.nn.Parameter)
+_to_dlpack = torch.to_dlpack
 _is_compiling = torch.compiler.is_compiling
 torch.compiler.assume_constant_result(_fact)                  # recipes may be made inside a compiled function
 _is_wrapped = torch._C._functorch.is_functorch_wrapped_tensor
 
 
 def read(x: Any) -> Any:
-    return to_dlpack(x.detach() if x.requires_grad else x)
+    return _to_dlpack(x.detach() if x.requires_grad else x)
 
 
 def empty(shape: Any, format: str) -> Any:
@@ -33,7 +33,7 @@ def empty(shape: Any, format: str) -> Any:
 
 
 def write(memory: Any, format: str) -> Any:
-    return to_dlpack(memory)
+    return _to_dlpack(memory)
 
 
 def finish(memory: Any, format: str) -> Any:

@@ -144,7 +144,7 @@ def load_safetensors(path: str | os.PathLike[str], framework: str = "numpy") -> 
         name = key.removesuffix(_CONFIG)
         if key == name or f"{name}.data" not in arrays:
             continue
-        parts = {role: arrays.pop(f"{name}.{role}", None) for role in _PARTS}
+        parts: dict[str, Any] = {role: arrays.pop(f"{name}.{role}", None) for role in _PARTS}
         try:
             recipe, layout, shape = _meaning(text, parts["data"])
             st = ScaledTensor(parts["data"], parts["scale"], recipe, layout, parts["zero_point"], parts["global_scale"],
