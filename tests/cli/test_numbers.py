@@ -97,6 +97,7 @@ def test_inspect_200000_tensors(breccia, tmp_path):
         peak = subprocess.run([sys.executable, "-S", "-c", measure, CLI, *map(os.fspath, arguments)], capture_output=True, text=True, check=True)
         if b"__asan_init" not in CLI.read_bytes():
             assert int(peak.stdout) * 1024 - path.stat().st_size < 16 * header + 64 * 2**20
+    assert len(inspect(breccia, path)["tensors"]) == count
 
 
 # --------------------------------------------------------------------------------------------------- show
