@@ -45,9 +45,20 @@ static const char *temporary_name(brci_outputs *o) {
     return name == NULL ? NULL : path_in(o, name);
 }
 
+static int is_there(const char *path, int *folder) {
+    struct stat facts;
+    int there = lstat(path, &facts) == 0;
+    *folder = there && S_ISDIR(facts.st_mode);
+    return there;
+}
+
 brc_status brci_outputs_add(brci_outputs *o, const char *name, size_t *item, brc_error *err) {
     brci_output output = {.name = path_in(o, name), .fd = -1};
+    int folder;
     if (output.name == NULL) return no_memory(name, err);
+    if (is_there(output.name, &folder) && (folder || !o->overwrite)) /* better now than after hours of writing */
+        return brci_fail(err, BRC_EXISTS, 0, "%s: %s", brci_clip(output.name).text,
+                         folder ? "it is a folder" : "it exists already");
     for (size_t i = 0; i < o->count; i++)
         if (strcmp(o->items[i].name, output.name) == 0)
             return brci_fail(err, BRC_EXISTS, 0, "%s: to be written twice", brci_clip(output.name).text);
@@ -85,13 +96,6 @@ static int rename_new(const char *from, const char *to) {
 #endif
     if (link(from, to) != 0) return -1;
     return unlink(from);
-}
-
-static int is_there(const char *path, int *folder) {
-    struct stat facts;
-    int there = lstat(path, &facts) == 0;
-    *folder = there && S_ISDIR(facts.st_mode);
-    return there;
 }
 
 /* Moves what is at `path` to a temporary name; *aside stays NULL where nothing is. */

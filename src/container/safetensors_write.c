@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Limits, as the reader wants them: BRCI_HEADER_MAX bytes of a header, BRCI_ENTRY_MAX bytes of JSON for one array. */
+ * Limits, as the reader wants them: BRCI_HEADER_MAX bytes of a header and of an index, BRCI_ENTRY_MAX bytes of JSON for
+ * one array. */
 #include "container/safetensors_write.h"
 
 #include "container/safetensors.h"
@@ -119,5 +120,9 @@ brc_status brci_index_text(const brci_declared *const *arrays, size_t n, const c
         TRY(put_text(t, ": ", err));
         TRY(put_string(t, shards[arrays[i]->shard], err));
     }
-    return put_text(t, "\n  }\n}\n", err);
+    TRY(put_text(t, "\n  }\n}\n", err));
+    if (t->length > BRCI_HEADER_MAX)
+        return brci_fail(err, BRC_LIMIT, 0, "the index would have %zu bytes (at most %d are read)", t->length,
+                         BRCI_HEADER_MAX);
+    return BRC_OK;
 }

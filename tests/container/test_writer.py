@@ -224,6 +224,23 @@ def test_what_appears_meanwhile_is_kept(tmp_path, destination, shards, appears):
     assert tree(tmp_path) == {appears: b"theirs"}
 
 
+@pytest.mark.parametrize("held", ["config.json", "model-00002-of-00002.safetensors"])
+def test_what_is_in_the_way_is_told_early(tmp_path, held):
+    """Before bytes are written, for they may take hours."""
+    (tmp_path / held).write_bytes(b"theirs")
+    w = Writer(tmp_path).add("a", "U8", [1], 0).add("b", "U8", [1], 1).text("config.json", "{}")
+    error = error_of(w.begin)
+    assert error.name == "EXISTS" and held in error.text
+    w.discard()
+    assert tree(tmp_path) == {held: b"theirs"}
+    (tmp_path / held).unlink()
+    (tmp_path / held).mkdir()
+    w = Writer(tmp_path, overwrite=True).add("a", "U8", [1], 0).add("b", "U8", [1], 1).text("config.json", "{}")
+    assert error_of(w.begin).name == "EXISTS"
+    w.discard()
+    assert names(tmp_path) == [held]
+
+
 def test_two_writers_one_wins(tmp_path):
     path = tmp_path / "m.safetensors"
     first, second = (Writer(path).add("a", "U8", [1]).begin() for _ in range(2))
@@ -283,15 +300,16 @@ def test_overwrite_of_nothing(tmp_path):
 def test_what_was_there_stays_when_replacing_fails(tmp_path, before, after, end):
     folder = tmp_path / "m"
     write(folder, B, shards=LAYOUTS[before], texts={"config.json": "old"})
-    if end == "folder in the way":
-        (folder / "tokenizer.json").mkdir()
-        (folder / "tokenizer.json" / "precious").write_bytes(b"!")
     kept = tree(folder)
     w = Writer(folder, overwrite=True)
     for name, (dtype, shape, _) in B.items():
         w.add(name, dtype, shape, min((LAYOUTS[after] or {}).get(name, 0), 1 if after == "two" else 2))
     w.text("config.json", "new").text("tokenizer.json", "new").begin()
     assert contents(folder) == B                                # a reader meanwhile
+    if end == "folder in the way":
+        (folder / "tokenizer.json").mkdir()
+        (folder / "tokenizer.json" / "precious").write_bytes(b"!")
+        kept["tokenizer.json/precious"] = b"!"
     for name, (_, _, data) in B.items():
         if end != "incomplete" or name != "b":
             w.write(name, bytes(len(data)))
