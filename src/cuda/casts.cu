@@ -28,6 +28,7 @@ template <int BITS> __device__ __forceinline__ Group group_at(const brci_cast_ar
 template <class T> __device__ __forceinline__ Raw<T> read(const brci_cast_args &g, const Group &at)
 {
     const auto *p = static_cast<const typename T::word *>(g.in) + at.in;
+    if (at.count == 0) return Raw<T>{};                    /* the rest of a row's last block */
     return g.wide ? load_raw<T>(p) : load_some<T>(p, at.count);
 }
 

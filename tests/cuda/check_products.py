@@ -96,9 +96,8 @@ def check(c, scaling, dtype=torch.bfloat16, flags=0, row=None, bias=False, odd=F
     plan = brc.planned(p, row)
     if plan is None:
         return None
-    if extra:
-        for key, v in extra.items():
-            setattr(plan, key, v)
+    if extra is not None:
+        plan = extra
     p = c.product(scaling, d, flags, b, plan)
     brc.run(p)
     torch.cuda.synchronize()
@@ -165,7 +164,9 @@ def main():
     print(f"{n_rows} rows in the kernel table")
     modes = [(brc.TENSOR, brc.FAST), (brc.ROW, brc.FAST), (brc.TENSOR, 0), (brc.ROW, 0), (brc.BLOCK, 0), (brc.BLOCK_ROWS, 0)]
     edges = [(1, 8, 16), (63, 65, 112), (127, 2112, 144), (128, 256, 512), (257, 504, 1040), (520, 1336, 4112), (1160, 2504, 2064)]
-    quick = "quick" in sys.argv
+    quick, tiny = "quick" in sys.argv, "tiny" in sys.argv
+    if tiny:                                    # for the sanitizers: every row once or twice, several tiles and stages
+        edges, quick = [(70, 520, 400), (300, 1000, 1040)], True
     for m, n, k in edges:
         for integers in (True, False):
             for ta, tb in ((E4, E4),) if quick else ((E4, E4), (E4, E5), (E5, E4), (E5, E5)):
@@ -176,7 +177,7 @@ def main():
                         res.append(check(c, scaling, torch.float32 if integers else torch.bfloat16, flags, row))
                     if any(r is not None for r in res):
                         bad += report(f"{m}x{n}x{k} {str(ta)[-4:]} {str(tb)[-4:]} {'integers' if integers else 'normal'} scaling {scaling} flags {flags}", res)
-    for dtype in (torch.float32, torch.float16, torch.bfloat16):
+    for dtype in () if tiny else (torch.float32, torch.float16, torch.bfloat16):
         res = []
         for m, n, k in ((3, 520, 384), (70, 333, 400), (300, 264, 272), (129, 1, 33), (5, 7, 1), (64, 64, 0), (100, 96, 50)):
             c = Case(m, n, k)
@@ -186,9 +187,24 @@ def main():
                         for odd in (False, True):
                             res.append(check(c, scaling, dtype, flags, None, bias, odd))
         bad += report(f"outputs in {dtype}: bias, accumulate, odd pitches", res)
+    sys.path.insert(0, os.path.join(os.path.dirname(brc.__file__)))
+    from sweep import few
+    res = []
+    for m, n, k in ((1, 1000, 1040), (16, 4096, 1536), (61, 1336, 2064), (100, 2112, 4112)):
+        for integers in (False, True):
+            c = Case(m, n, k, integers=integers)
+            for scaling in (brc.TENSOR, brc.ROW, brc.BLOCK):
+                for flags in (0, brc.B_UNCHANGED):
+                    for row in range(n_rows):
+                        plan = brc.planned(c.product(scaling, torch.empty(m, n, device=DEV), flags), row)
+                        for cluster, share in ((1, 0), (2, 0), (4, 0), (2, 1), (4, 1)) if plan is not None and plan.rows else ():
+                            v = few(plan, n, k, cluster, share)
+                            if v is not None and (share or cluster <= -(-k // 128)):
+                                res.append(check(c, scaling, torch.float32 if integers else torch.bfloat16, flags, row, extra=v))
+    bad += report("few rows: split K, shared tokens, early weights", res)
     r = random.Random(1)
     res = []
-    for i in range(20 if quick else 100):
+    for i in range(0 if tiny else 20 if quick else 100):
         m, n, k = r.choice([r.randint(1, 64), r.randint(1, 1500)]), r.randint(1, 3000), r.randint(1, 3000)
         c = Case(m, n, k, integers=i % 2 == 1, seed=i)
         scaling = r.randint(0, 3)

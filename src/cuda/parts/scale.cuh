@@ -59,8 +59,8 @@ __device__ __forceinline__ Coder divisor(float s)
 
 /* x / s, correctly rounded wherever that can change a code: with the correctly rounded reciprocal, one step on the exact
  * residual gives the rounded quotient (Markstein 1990; Muller et al., Handbook of Floating-Point Arithmetic, 4.7). What the
- * shift of a large scale rounds away lies far below the smallest code. Infinity has no residual: FINITE says that none
- * comes here. */
+ * shift of a large scale rounds away lies far below the smallest code. With these signs -0 stays -0. Infinity has no
+ * residual: FINITE says that none comes here. */
 template <bool FINITE> __device__ __forceinline__ void scaled(const Coder &c, float (&x)[8])
 {
     if (!c.divide) {
@@ -74,7 +74,7 @@ template <bool FINITE> __device__ __forceinline__ void scaled(const Coder &c, fl
     }
 #pragma unroll
     for (int i = 0; i < 8; i++) {
-        const float q = __fmul_rn(x[i], c.inverse), y = __fmaf_rn(__fmaf_rn(-q, c.factor, x[i]), c.inverse, q);
+        const float q = __fmul_rn(x[i], c.inverse), y = __fmaf_rn(-__fmaf_rn(q, c.factor, -x[i]), c.inverse, q);
         x[i] = FINITE || fabsf(x[i]) <= LARGEST ? y : q;
     }
 }
