@@ -522,10 +522,19 @@ def test_a_temporary_file_vanishes(tmp_path):
     kept = tree(folder)
     before = set(names(folder))
     w = Writer(folder, overwrite=True).add("a", "U8", [1], 0).add("b", "U8", [1], 1).begin().write("a", b"1").write("b", b"2")
-    made = sorted(set(names(folder)) - before)
+    made = sorted(set(names(folder)) - before, key=lambda n: int(n.split("-")[2].removesuffix(".tmp")))
     (folder / made[-1]).unlink()                                # the index
     assert error_of(w.finish).name == "IO"
     assert tree(folder) == kept and contents(folder) == A
+
+
+def test_a_temporary_file_vanishes_from_a_new_folder(tmp_path):
+    """What was renamed already is taken back, and the folder that was made with it."""
+    w = Writer(tmp_path / "m").add("a", "U8", [1], 0).add("b", "U8", [1], 1).begin().write("a", b"1").write("b", b"2")
+    last = max((tmp_path / "m").iterdir(), key=lambda p: int(p.name.split("-")[2].removesuffix(".tmp")))
+    last.unlink()
+    assert error_of(w.finish).name == "IO"
+    assert names(tmp_path) == []
 
 
 # ------------------------------------------------------------------------------------------------ at once
