@@ -164,6 +164,15 @@ def test_metadata_of_shards(tmp_path):
         assert len(f.notes) == 1 and '"format"' in f.notes[0]
 
 
+def test_a_key_twice_in_a_later_shard(tmp_path):
+    entry = '{"dtype":"U8","shape":[0],"data_offsets":[0,0]}'
+    (tmp_path / "0.safetensors").write_bytes(blob('{"__metadata__":{"k":"1"},"a":%s}' % entry))
+    (tmp_path / "1.safetensors").write_bytes(blob('{"__metadata__":{"k":"1","k":"1"},"b":%s}' % entry))
+    index(tmp_path, {"a": "0.safetensors", "b": "1.safetensors"})
+    error = error_of(tmp_path)
+    assert error.name == "MALFORMED" and "1.safetensors" in error.text and "twice" in error.text
+
+
 def test_notes_are_bounded(tmp_path):
     shard(tmp_path / "0.safetensors", **{f"t{i}": S for i in range(1500)})
     index(tmp_path, {"t0": "0.safetensors"})

@@ -194,6 +194,27 @@ static void test_full_disk(void **state) {
         }
 }
 
+/* Only the last byte does not fit: every byte was given, and yet the writer must not finish. */
+static void test_last_byte_fails(void **state) {
+    static const uint8_t bytes[BYTES];
+    struct rlimit kept, limit;
+    brc_error err = {BRC_OK, 0, ""};
+    brc_writer *w = started(inside("m"), 1, 0);
+    (void)state;
+    signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(brc_writer_begin(w, &err), BRC_OK);
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &kept), 0);
+    limit = (struct rlimit){(rlim_t)brc_writer_bytes(w) - 1, kept.rlim_max};
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+    for (size_t i = 0, failed = 0; i < SHARDS; i++) {
+        failed += brc_writer_write(w, i, 0, bytes, BYTES, &err) != BRC_OK;
+        assert_true(failed < 2 || err.status == BRC_ARGUMENT);
+    }
+    assert_int_equal(brc_writer_finish(w, &err), BRC_ARGUMENT);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &kept), 0);
+    assert_int_equal(names_in(folder, 0), 0);
+}
+
 typedef struct work {
     brc_writer *writer;
     int first;
@@ -265,6 +286,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_replacing, make_folder, remove_folder),
         cmocka_unit_test_setup_teardown(test_taken_back, make_folder, remove_folder),
         cmocka_unit_test_setup_teardown(test_full_disk, make_folder, remove_folder),
+        cmocka_unit_test_setup_teardown(test_last_byte_fails, make_folder, remove_folder),
         cmocka_unit_test_setup_teardown(test_threads, make_folder, remove_folder),
         cmocka_unit_test(test_extents),
     };
