@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One command builds sdist and wheel; the wheel is one for every CPython from 3.11, small, complete, and works where it is installed."""
+import os
+import subprocess
+import sys
+import tarfile
+import zipfile
+
+import pytest
+
+from conftest import absent
+
+SCRIPT = """
+import sys
+import numpy as np
+import breccia
+from breccia.bridges import load_safetensors, save_safetensors
+assert breccia.__file__.startswith(sys.prefix), breccia.__file__
+x = np.random.default_rng(0).standard_normal((8, 256)).astype(np.float32)
+tensors = {text: breccia.cast(x, breccia.recipes.from_text(text)) for text in breccia._c.RECIPES if text != "fp8-block128"}
+for st in tensors.values():
+    assert np.isfinite(breccia.matmul(st, x, transpose_b=True)).all()
+save_safetensors(tensors, "all.safetensors")
+assert load_safetensors("all.safetensors") == tensors
+jansson = {line.split()[-1] for line in open("/proc/self/maps") if "jansson" in line} if sys.platform == "linux" else set()
+assert all(path.startswith(sys.prefix) for path in jansson), jansson
+print("works")
+"""
+
+
+@pytest.fixture(scope="module")
+def dist(root, tmp_path_factory):
+    if subprocess.run([sys.executable, "-c", "import build, scikit_build_core"], capture_output=True).returncode != 0:
+        absent("build and scikit-build-core are not installed")
+    folder = tmp_path_factory.mktemp("dist")
+    done = subprocess.run([sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, root], capture_output=True, text=True)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+    return folder
+
+
+def test_wheel(dist):
+    (wheel,) = dist.glob("*.whl")
+    assert "-cp311-abi3-" in wheel.name and wheel.stat().st_size < 2 << 20
+    names = zipfile.ZipFile(wheel).namelist()
+    assert not [name for name in names if name.endswith((".c", ".h", ".txt", ".a")) and "licenses" not in name]
+    binaries = sorted(name for name in names if ".so" in name)
+    assert binaries == ["breccia/_c.abi3.so", "breccia/_file.abi3.so"] + ["breccia/libjansson.so.4"] * (sys.platform == "linux")
+    assert {"breccia/py.typed", "breccia/_c.pyi", "breccia/_file.pyi"} <= set(names)
+    metadata = zipfile.ZipFile(wheel).read(next(name for name in names if name.endswith("METADATA"))).decode()
+    required = [line for line in metadata.splitlines() if line.startswith("Requires-Dist") and "extra ==" not in line]
+    assert required == ["Requires-Dist: numpy>=1.26"] and "Requires-Python: >=3.11" in metadata
+
+
+def test_sdist(dist):
+    """The wheel above was built from it: `build` makes the sdist first."""
+    (sdist,) = dist.glob("*.tar.gz")
+    names = {name.partition("/")[2] for name in tarfile.open(sdist).getnames()}
+    assert {"pyproject.toml", "LICENSE", "CMakeLists.txt", "python/CMakeLists.txt", "include/breccia/breccia.h", "src/core/tensor.c"} <= names
+    assert not [name for name in names if name.startswith(("tests/", "build", ".git/", "bench/"))]
+
+
+def test_in_a_clean_environment(dist, tmp_path):
+    """A new environment with the wheel and NumPy alone."""
+    (wheel,) = dist.glob("*.whl")
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "env"], check=True)
+    python = tmp_path / "env" / "bin" / "python"
+    subprocess.run([python, "-m", "pip", "install", "--quiet", wheel], check=True, capture_output=True)
+    ran = subprocess.run([python, "-c", SCRIPT], cwd=tmp_path, capture_output=True, text=True)
+    assert ran.returncode == 0 and "works" in ran.stdout, ran.stderr
+
+
+def test_missing_headers_are_one_line(root, tmp_path):
+    """Without Jansson's headers the configuration stops with one line that names the package."""
+    done = subprocess.run(["cmake", "-S", root / "python", "-B", tmp_path, f"-DPython_EXECUTABLE={sys.executable}"], capture_output=True,
+                          text=True, env={"PATH": os.environ["PATH"], "PKG_CONFIG_LIBDIR": str(tmp_path)})
+    assert done.returncode != 0
+    said = [line for line in done.stderr.splitlines() if "libjansson-dev" in line]
+    assert len(said) == 1 and "apt-get install" in said[0], done.stderr
