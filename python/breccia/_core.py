@@ -181,5 +181,14 @@ def _unflatten(rest: tuple[Any, ...], parts: Any) -> ScaledTensor:
 
 def from_buffer(data: Any, scale: Any, recipe: Any, layout: Any, zero_point: Any = None, global_scale: Any = None,
                 group_index: Any = None, shape: Any = None, origin: Any = None) -> ScaledTensor:
-    """A ScaledTensor over existing arrays, without a copy and without quantizing again: ``ScaledTensor(...)``."""
+    """A ScaledTensor over existing arrays, without a copy and without quantizing again.
+
+    Arguments and shapes are those of ``ScaledTensor``. Raises TypeError and ValueError as it does.
+
+    >>> import numpy as np, breccia
+    >>> codes = np.array([[56, 64]], np.uint8)
+    >>> st = breccia.from_buffer(codes, np.float32(0.5), breccia.Float8CurrentScaling(), breccia.PerTensor())
+    >>> st.data is codes, breccia.dequantize(st)
+    (True, array([[0.5, 1. ]], dtype=float32))
+    """
     return ScaledTensor(data, scale, recipe, layout, zero_point, global_scale, group_index, shape, origin)

@@ -16,7 +16,11 @@ __all__ = ["Layout", "PerTensor", "PerBlockK", "PerChannel", "PerBlockMN"]
 
 
 class Layout:
-    """Base of the four layouts. Own layouts need ``name`` and may have ``validate(data, scale)``."""
+    """Base of the four layouts. Own layouts may have ``validate(data, scale)``, which raises ValueError for what does not fit.
+
+    >>> issubclass(PerBlockK, Layout), PerBlockK.name
+    (True, 'per_block_k')
+    """
 
     name: ClassVar[str] = "layout"
 
@@ -80,7 +84,13 @@ class PerTensor(Layout):
 
 @dataclass(frozen=True)
 class PerChannel(Layout):
-    """One scale for each row of K elements: ``scale`` has shape ``(M,)`` or ``(..., M, 1)`` for data ``(..., M, K)``."""
+    """One scale for each row of K elements: ``scale`` has shape ``(M,)`` or ``(..., M, 1)`` for data ``(..., M, K)``.
+
+    ``validate`` raises ValueError for any other shape, or for data of rank 1.
+
+    >>> import numpy as np
+    >>> PerChannel().validate(np.zeros((4, 8), np.uint8), np.ones((4, 1), np.float32))
+    """
 
     name: ClassVar[str] = "per_channel"
     _block: ClassVar[tuple[int, int, int]] = (1, 1, 0)
@@ -102,7 +112,12 @@ class PerChannel(Layout):
 class PerBlockK(Layout):
     """One scale for each run of ``block_size`` elements of the last axis: ``scale`` has shape ``(..., K / block_size)``.
 
-    ``partial=True`` allows a shorter last block (the count is ceil-divided); otherwise K must be divisible.
+    ``partial=True`` allows a shorter last block (the count is ceil-divided); otherwise K must be divisible, or ValueError.
+
+    >>> import numpy as np
+    >>> PerBlockK(32).validate(np.zeros((4, 48), np.uint8), np.ones((4, 2), np.float32))
+    Traceback (most recent call last):
+    ValueError: PerBlockK: data.shape[-1]=48 is not divisible by block_size=32; partial=True allows partial edge blocks
     """
 
     block_size: int = 128
@@ -130,7 +145,10 @@ class PerBlockK(Layout):
 class PerBlockMN(Layout):
     """One scale for each tile of ``block_m`` rows and ``block_n`` columns: ``scale`` has shape ``(..., M/block_m, N/block_n)``.
 
-    ``partial=True`` allows partial edge tiles (the counts are ceil-divided); otherwise both axes must be divisible.
+    ``partial=True`` allows partial edge tiles (the counts are ceil-divided); otherwise both axes must be divisible, or ValueError.
+
+    >>> import numpy as np
+    >>> PerBlockMN(128, 128).validate(np.zeros((256, 384), np.uint8), np.ones((2, 3), np.float32))
     """
 
     block_m: int = 1

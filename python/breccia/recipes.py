@@ -70,7 +70,12 @@ _KEYS: dict[str, tuple[str, Callable[[Any], str], Callable[[_c.Recipe], Any]]] =
 
 
 class ScalingRecipe:
-    """Base of all recipes. Own classes that are no row of the table may be carried by a ScaledTensor, not cast to."""
+    """Base of all recipes. Own classes that are no row of the table may be carried by a ScaledTensor, not cast to (TypeError).
+
+    >>> import breccia
+    >>> isinstance(breccia.INT4Scaling(), breccia.ScalingRecipe), breccia.INT4Scaling.name
+    (True, 'int4')
+    """
 
     name: ClassVar[str] = ""
     _row: ClassVar[str] = ""
@@ -106,6 +111,13 @@ class DelayedScaling(ScalingRecipe):
 
     ``margin``: the largest element is scaled to max * 2**-margin. The history is the caller's: ``DelayedState``.
     Without a state, ``cast`` is current scaling with the margin. ValueError names the parameter that is wrong.
+
+    Source: TransformerEngine 2.x, common/recipe/delayed_scaling. ``cast`` gives FP8 data of the shape of x and one float32 scale.
+
+    >>> import numpy as np, breccia
+    >>> st = breccia.cast(np.ones((2, 128), np.float32), breccia.DelayedScaling())
+    >>> st.storage_shape, st.scale.shape, st.scale.dtype.name
+    ((2, 128), (), 'float32')
     """
 
     fp8_format: str = "E4M3"
@@ -126,7 +138,7 @@ class DelayedState:
 
     ``cast(x, recipe, state)`` multiplies by ``scale`` and writes ``amax``; ``update()`` then puts the amax into the history
     and derives the next scale (TransformerEngine: the history's max or its most recent; an amax of 0, Inf or NaN leaves the
-    scale).
+    scale). ``history`` is float32 ``[amax_history_len]``. TypeError for any other recipe.
 
     >>> import numpy as np, breccia
     >>> recipe = breccia.DelayedScaling()
@@ -173,6 +185,14 @@ class Float8CurrentScaling(ScalingRecipe):
 
     ``arith="te"`` (default) is TransformerEngine's arithmetic, ``"div"`` torchao's: their scales differ in one ulp at times.
     ``epsilon``: smallest amax (te).
+
+    FP8 data of the shape of x, one float32 scale. Sources: TransformerEngine 2.x (te), torchao 0.18 (div). ValueError names the
+    parameter that is wrong.
+
+    >>> import numpy as np, breccia
+    >>> st = breccia.cast(np.ones((2, 128), np.float32), breccia.Float8CurrentScaling())
+    >>> st.storage_shape, st.scale.shape, st.scale.dtype.name
+    ((2, 128), (), 'float32')
     """
 
     fp8_format: str = "E4M3"
@@ -189,7 +209,15 @@ class Float8CurrentScaling(ScalingRecipe):
 
 @dataclass(frozen=True)
 class Float8RowScaling(ScalingRecipe):
-    """FP8 with one scale a row of the last axis (torchao's PerRow): layout PerChannel, scale ``(..., M, 1)``."""
+    """FP8 with one scale a row of the last axis (torchao's PerRow): layout PerChannel, scale ``(..., M, 1)``.
+
+    Source: torchao 0.18, Float8Tensor. ValueError names the parameter that is wrong.
+
+    >>> import numpy as np, breccia
+    >>> st = breccia.cast(np.ones((2, 128), np.float32), breccia.Float8RowScaling())
+    >>> st.storage_shape, st.scale.shape, st.scale.dtype.name
+    ((2, 128), (2, 1), 'float32')
+    """
 
     fp8_format: str = "E4M3"
     power_of_two: bool = False
@@ -208,6 +236,14 @@ class Float8BlockScaling(ScalingRecipe):
 
     ``block_m=1``: layout PerBlockK(block_k). ``block_m=128``: DeepSeek's weights, layout PerBlockMN(128, 128).
     TransformerEngine's block scaling is ``arith="te", power_of_two=True``. ``partial=True`` allows partial edge blocks.
+
+    Sources: DeepSeek-V3 (blocks, multiplying scales), torchao 0.18 (arithmetic), TransformerEngine 2.x. ValueError names the
+    parameter that is wrong.
+
+    >>> import numpy as np, breccia
+    >>> st = breccia.cast(np.ones((2, 128), np.float32), breccia.Float8BlockScaling())
+    >>> st.storage_shape, st.scale.shape, st.scale.dtype.name
+    ((2, 128), (2, 1), 'float32')
     """
 
     fp8_format: str = "E4M3"
@@ -241,6 +277,14 @@ class MXFP8BlockScaling(ScalingRecipe):
 
     ``scale_rule``: how the largest magnitude becomes a power of two. ``rceil`` rounds up (TransformerEngine), ``floor`` is the
     specification's, ``ceil`` and ``even`` are torchao's other modes.
+
+    Data FP8 of the shape of x; scale uint8 ``(..., K/32)``, byte b is 2**(b - 127). Source: OCP Microscaling Formats 1.0.
+    ValueError names the parameter that is wrong.
+
+    >>> import numpy as np, breccia
+    >>> st = breccia.cast(np.ones((2, 128), np.float32), breccia.MXFP8BlockScaling())
+    >>> st.storage_shape, st.scale.shape, st.scale.dtype.name
+    ((2, 128), (2, 4), 'uint8')
     """
 
     fp8_format: str = "E4M3"
@@ -257,7 +301,16 @@ class MXFP8BlockScaling(ScalingRecipe):
 
 @dataclass(frozen=True)
 class MXFP6BlockScaling(ScalingRecipe):
-    """OCP MXFP6: 6-bit elements, four in three bytes (low bits first), one E8M0 scale for 32 of them."""
+    """OCP MXFP6: 6-bit elements, four in three bytes (low bits first), one E8M0 scale for 32 of them.
+
+    Data uint8 ``(..., 3K/4)``, scale uint8 ``(..., K/32)``. Source: OCP Microscaling Formats 1.0. ValueError names the parameter
+    that is wrong.
+
+    >>> import numpy as np, breccia
+    >>> st = breccia.cast(np.ones((2, 128), np.float32), breccia.MXFP6BlockScaling())
+    >>> st.storage_shape, st.scale.shape, st.scale.dtype.name
+    ((2, 96), (2, 4), 'uint8')
+    """
 
     fp6_format: str = "E3M2"
     block_size: int = 32
@@ -276,7 +329,16 @@ class MXFP6BlockScaling(ScalingRecipe):
 
 @dataclass(frozen=True)
 class MXFP4BlockScaling(ScalingRecipe):
-    """OCP MXFP4: E2M1 elements, two in a byte (the first in the low bits), one E8M0 scale for 32 of them."""
+    """OCP MXFP4: E2M1 elements, two in a byte (the first in the low bits), one E8M0 scale for 32 of them.
+
+    Data uint8 ``(..., K/2)``, scale uint8 ``(..., K/32)``. Source: OCP Microscaling Formats 1.0. ValueError names the parameter
+    that is wrong.
+
+    >>> import numpy as np, breccia
+    >>> st = breccia.cast(np.ones((2, 128), np.float32), breccia.MXFP4BlockScaling())
+    >>> st.storage_shape, st.scale.shape, st.scale.dtype.name
+    ((2, 64), (2, 4), 'uint8')
+    """
 
     fp4_format: str = "E2M1"
     block_size: int = 32
@@ -292,7 +354,16 @@ class MXFP4BlockScaling(ScalingRecipe):
 
 @dataclass(frozen=True)
 class MXINT8BlockScaling(ScalingRecipe):
-    """OCP MXINT8: int8 elements with six fraction bits (64 is 1.0), one E8M0 scale for 32 of them."""
+    """OCP MXINT8: int8 elements with six fraction bits (64 is 1.0), one E8M0 scale for 32 of them.
+
+    Data int8 of the shape of x, scale uint8 ``(..., K/32)``. Source: OCP Microscaling Formats 1.0. ValueError names the parameter
+    that is wrong.
+
+    >>> import numpy as np, breccia
+    >>> st = breccia.cast(np.ones((2, 128), np.float32), breccia.MXINT8BlockScaling())
+    >>> st.storage_shape, st.scale.shape, st.scale.dtype.name
+    ((2, 128), (2, 4), 'uint8')
+    """
 
     block_size: int = 32
     scale_rule: str = "rceil"
@@ -312,6 +383,14 @@ class NVFP4BlockScaling(ScalingRecipe):
 
     ``levels=2`` (default): one float32 ``global_scale`` above the block scales, value = e * (s * g). ``levels=1``: none.
     ``arith``: "recip" is torchao's, "div" compressed-tensors', whose global scale is a divisor.
+
+    Data uint8 ``(..., K/2)``, scale uint8 ``(..., K/16)``, E4M3 codes. Sources: torchao 0.18, compressed-tensors 0.20. ValueError
+    names the parameter that is wrong.
+
+    >>> import numpy as np, breccia
+    >>> st = breccia.cast(np.ones((2, 128), np.float32), breccia.NVFP4BlockScaling())
+    >>> st.storage_shape, st.scale.shape, st.scale.dtype.name
+    ((2, 64), (2, 8), 'uint8')
     """
 
     fp4_format: str = "E2M1"
@@ -334,7 +413,16 @@ class NVFP4BlockScaling(ScalingRecipe):
 
 @dataclass(frozen=True)
 class INT8Scaling(ScalingRecipe):
-    """int8 with one scale a row of the last axis: layout PerChannel, scale ``(..., M, 1)``; value = q * s or (q - z) * s."""
+    """int8 with one scale a row of the last axis: layout PerChannel, scale ``(..., M, 1)``; value = q * s or (q - z) * s.
+
+    Data int8 of the shape of x. Sources: compressed-tensors 0.20 (div), torchao 0.18 (recip). ValueError names the parameter that
+    is wrong.
+
+    >>> import numpy as np, breccia
+    >>> st = breccia.cast(np.ones((2, 128), np.float32), breccia.INT8Scaling())
+    >>> st.storage_shape, st.scale.shape, st.scale.dtype.name
+    ((2, 128), (2, 1), 'float32')
+    """
 
     symmetric: bool = True
     scale_dtype: str = "fp32"
@@ -353,6 +441,14 @@ class INT4Scaling(ScalingRecipe):
 
     ``signed=True``: codes -8..7, else 0..15. ``symmetric=False`` (needs ``signed=False``): a uint8 zero point for each group,
     value = (q - z) * s. ``scale_dtype``: fp16, bf16 or fp32. Arithmetic: compressed-tensors' ("div") or torchao's ("recip").
+
+    Data uint8 ``(..., K/2)``, scale ``(..., K/group_size)``. Sources: compressed-tensors 0.20, torchao 0.18. ValueError names the
+    parameter that is wrong.
+
+    >>> import numpy as np, breccia
+    >>> st = breccia.cast(np.ones((2, 128), np.float32), breccia.INT4Scaling())
+    >>> st.storage_shape, st.scale.shape, st.scale.dtype.name
+    ((2, 64), (2, 1), 'float16')
     """
 
     group_size: int = 128
@@ -383,6 +479,10 @@ class CustomScaling(ScalingRecipe):
 
     >>> CustomScaling("custom:format=e4m3,scale=bf16,block=4x32,rule=amax,arith=div")._layout
     PerBlockMN(block_m=4, block_n=32, partial=False)
+
+    ValueError if libbreccia does not know the text or its parts do not go together. Source: include/breccia/recipes.def.
+
+    
     """
 
     definition: str
@@ -405,7 +505,10 @@ def from_text(text: str) -> ScalingRecipe:
     """The recipe of a text as the command line takes it: ``"nvfp4:levels=1"``, ``"fp8-block:block=1x64"``.
 
     A text that no class can say (a bfloat16 scale under ``fp8``, say) gives the same thing as a ``CustomScaling``.
-    ValueError if libbreccia does not know the text.
+    ValueError if libbreccia does not know the text. Source: include/breccia/recipes.def.
+
+    >>> from_text("fp8-block:block=1x64")
+    Float8BlockScaling(fp8_format='E4M3', block_k=64, block_m=1, power_of_two=False, arith='div', partial=False)
     """
     native = _native_of(text)
     kind = _CLASSES.get(native.class_name)

@@ -5,6 +5,7 @@ import doctest
 import importlib
 import inspect
 import pkgutil
+import re
 import subprocess
 import sys
 import threading
@@ -68,6 +69,7 @@ def test_every_public_name_is_explained():
             value = getattr(module, word)
             if inspect.isclass(value) or inspect.isfunction(value):
                 assert value.__doc__ and not value.__doc__.startswith(word + "("), f"{name}.{word}"
+                assert ">>> " in value.__doc__ and re.search(r"Error|Raises", value.__doc__), f"{name}.{word}: an example, and the errors"
 
 
 @pytest.mark.parametrize("name", modules())

@@ -76,7 +76,14 @@ def save_safetensors(scaled_tensors: Mapping[str, Any], path: str | os.PathLike[
     overwrite
         False: FileExistsError if it is there.
 
-    Raises TypeError for other values, OSError if writing fails.
+    Raises TypeError for other values, OSError if writing fails. Source: docs/dialects.md, breccia.
+
+    >>> import numpy as np, breccia, os, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "model.safetensors")
+    ...     breccia.bridges.save_safetensors({"w": breccia.cast(np.ones((2, 32), np.float32), breccia.MXFP8BlockScaling())}, path)
+    ...     breccia.bridges.load_safetensors(path)["w"].recipe
+    MXFP8BlockScaling(fp8_format='E4M3', block_size=32, scale_rule='rceil', partial=False)
     """
     from breccia import _file
     arrays, metadata = [], dict(extra_metadata or {})
@@ -133,7 +140,13 @@ def load_safetensors(path: str | os.PathLike[str], framework: str = "numpy") -> 
     framework
         "numpy", "torch", "jax" or "mlx". BF16 becomes float32 in NumPy.
 
-    Raises ValueError if the file is malformed or a description is not understood, OSError if it cannot be read.
+    Raises ValueError if the file is malformed or a description is not understood, OSError if it cannot be read. Source:
+    docs/dialects.md, breccia.
+
+    >>> breccia = __import__("breccia")
+    >>> breccia.bridges.load_safetensors("no/such.safetensors")
+    Traceback (most recent call last):
+    OSError: no/such.safetensors: No such file or directory
     """
     from breccia import _file
     from breccia.bridges._dlpack import from_dlpack
