@@ -10,14 +10,13 @@ int main(void) {
     brc_array input = brc_array_of(BRC_F32, 2, (int64_t[]){2, 64}, x);
     brc_array weight = brc_array_of(BRC_F32, 2, (int64_t[]){3, 64}, w);
     brc_array output = brc_array_of(BRC_F32, 2, (int64_t[]){2, 3}, y);
-    brc_recipe recipe;
     brc_owned scaled = {0};
-    brc_error err;
-    brc_status status = brc_recipe_parse("mxfp8", &recipe, &err);
-    if (status == BRC_OK) status = brc_cast_new(&weight, &recipe, NULL, NULL, &scaled, NULL, &err);
     brc_product product = {sizeof product, 0, {NULL, &input, 0}, {&scaled.tensor, NULL, 1}, NULL, &output, NULL};
-    if (status == BRC_OK) status = brc_matmul(&product, &err);
-    if (status != BRC_OK) return fprintf(stderr, "quickstart: %s\n", err.text), brc_status_exit(status);
+    brc_recipe recipe;
+    brc_error err;
+    if (brc_recipe_parse("mxfp8", &recipe, &err) || brc_cast_new(&weight, &recipe, NULL, NULL, &scaled, NULL, &err) ||
+        brc_matmul(&product, &err))
+        return fprintf(stderr, "quickstart: %s\n", err.text), brc_status_exit(err.status);
     printf("%.2f bits a weight\n", brc_tensor_bits(&scaled.tensor));
     for (int i = 0; i < 2; i++)
         printf("%8.4f %8.4f %8.4f\n", (double)y[3 * i], (double)y[3 * i + 1], (double)y[3 * i + 2]);
