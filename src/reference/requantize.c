@@ -27,46 +27,77 @@ static float multiplier_at(const brc_tensor *t, int64_t batch, int64_t row, int6
 }
 
 /* Calls for each destination block the source's multiplier there; stops at the first 0. */
-static int each_block(const brc_tensor *src, const brc_tensor *dst, int (*visit)(void *, int64_t, float), void *user) {
+typedef struct place {
+    int64_t number, batch, row, col; /* of a block, and where it begins */
+} place;
+
+static int each_block(const brc_tensor *src, const brc_tensor *dst, int (*visit)(void *, place, float), void *user) {
     brci_counts n = brci_block_counts(brci_tensor_view(dst), dst->scale.block);
     brc_block b = dst->scale.block;
     for (int64_t i = 0; i < brci_counts_total(n); i++) {
-        int64_t col = i % n.cols, row = i / n.cols % n.rows, batch = i / n.cols / n.rows;
-        if (!visit(user, i, multiplier_at(src, batch * b.batch, row * b.rows, col * b.cols))) return 0;
+        place at = {i, i / n.cols / n.rows * b.batch, i / n.cols % n.rows * b.rows, i % n.cols * b.cols};
+        if (!visit(user, at, multiplier_at(src, at.batch, at.row, at.col))) return 0;
     }
     return 1;
 }
 
 typedef struct scales {
+    const brc_tensor *src;
     const brc_table *table;
-    int pow2; /* only powers of two may be stored */
+    uint64_t of_zeros; /* code of the scale that a cast gives a block of zeros */
+    int pow2;          /* only powers of two may be stored */
     float largest, global;
 } scales;
 
-static int find_largest(void *user, int64_t i, float m) {
+static int find_largest(void *user, place at, float m) {
     scales *s = user;
-    (void)i;
+    (void)at;
     if (!(m > 0) || brci_is_infinite(m)) return 0; /* a NaN, negative or zero scale is not translated */
     if (m > s->largest) s->largest = m;
     return 1;
 }
 
-static int put_scale(void *user, int64_t i, float m) {
+static int64_t end_of(int64_t begin, uint32_t side, int64_t n) {
+    return side == 0 || begin + side > n ? n : begin + side;
+}
+
+static int is_zeros(const scales *s, place at) {
+    const brc_block b = s->table->block;
+    const brci_view v = brci_tensor_view(s->src);
+    const brc_format_info *f = brci_format(s->src->format);
+    for (int64_t i = at.batch; i < end_of(at.batch, b.batch, v.batch); i++)
+        for (int64_t j = at.row; j < end_of(at.row, b.rows, v.rows); j++) {
+            const uint8_t *codes = (const uint8_t *)s->src->data + (i * v.rows + j) * s->src->row_pitch;
+            for (int64_t k = at.col; k < end_of(at.col, b.cols, v.cols); k++) {
+                double x = brci_decode(f, brci_code_at(codes, f->bits, k));
+                if (!(x <= 0 && x >= 0)) return 0;
+            }
+        }
+    return 1;
+}
+
+/* The same scale in the other format; under a block of zeros any scale keeps the values. */
+static int put_scale(void *user, place at, float m) {
     const scales *s = user;
     const brc_format_info *f = brci_format(s->table->format);
-    float quotient = m / s->global, back;
-    uint64_t code = brci_encode(f, quotient);
-    if (s->pow2 && (brci_bits(m) & 0x7FFFFFu) != 0) return 0;
-    brci_table_put(s->table, i, code);
-    back = (float)brci_decode(f, code) * s->global;
-    return !(back < m || back > m || brci_is_nan(back));
+    uint64_t code = brci_encode(f, m / s->global);
+    float back = (float)brci_decode(f, code) * s->global;
+    int exact = !(s->pow2 && (brci_bits(m) & 0x7FFFFFu) != 0) && back >= m && back <= m;
+    if (!exact && !is_zeros(s, at)) return 0;
+    brci_table_put(s->table, at.number, exact ? code : s->of_zeros);
+    return 1;
 }
 
 int brci_reference_translate(const brc_tensor *src, const brc_recipe *recipe, brc_tensor *dst) {
     brc_block from = src->scale.block, to = dst->scale.block;
     brci_view v = brci_tensor_view(src);
     uint8_t map[CODES];
-    scales s = {.table = &dst->scale, .pow2 = recipe->pow2, .global = 1};
+    const brci_casting zeros = {.recipe = recipe, .element = brci_format(recipe->element), .input_max = 1, .global = 1};
+    scales s = {.src = src,
+                .table = &dst->scale,
+                .of_zeros = brci_choose(&zeros, &(brci_extent){0}).scale,
+                .pow2 = recipe->pow2,
+                .global = 1};
     if (src->zero.data != NULL || recipe->zero != BRC_NONE || src->group_index != NULL || recipe->history_length > 0)
         return 0;
     if (!nests(to.batch, from.batch) || !nests(to.rows, from.rows) || !nests(to.cols, from.cols)) return 0;

@@ -101,6 +101,8 @@ def test_exact_at_the_ends_of_scales(brc):
     assert check(brc, t, "nvfp4", "within") == "EXACT"          # 2^8 down to 2^-6, the smallest normal
     x[0, 32:] = 6 * 2.0**-18
     assert check(brc, brc.cast(x, "mxfp4"), "nvfp4", "beyond") == "FLOAT32"
+    x[0, 32:] = 0                                               # any scale keeps a block of zeros
+    assert check(brc, brc.cast(x, "mxfp4"), "nvfp4", "zeros") == "EXACT"
     for size in (2.0**120, 2.0**-120):
         t = brc.cast(np.full((2, 64), 6 * size, F), "mxfp4")
         assert check(brc, t, "nvfp4", size) == "EXACT"
