@@ -8,33 +8,17 @@ import os
 
 import torch
 
-NONE, F64, F32, F16, BF16, E4M3, E5M2 = range(7)          # the first rows of formats.def
-TENSOR, ROW, BLOCK, BLOCK_ROWS = range(4)                  # brc_cuda_scaling
-FAST, ACCUMULATE, B_UNCHANGED, NO_OVERLAP = 1, 2, 4, 8
+from abi import *  # noqa: F403
+import abi
+
 FORMATS = {torch.float32: F32, torch.float16: F16, torch.bfloat16: BF16, torch.float8_e4m3fn: E4M3, torch.float8_e5m2: E5M2}
 
 
-class Error(ctypes.Structure):
-    _fields_ = [("status", ctypes.c_int), ("where", ctypes.c_uint64), ("text", ctypes.c_char * 240)]
-
-
-class Plan(ctypes.Structure):
-    _fields_ = [("size", ctypes.c_uint32)] + [(n, ctypes.c_int32) for n in (
-        "kernel", "grid", "cluster", "tile_m", "tile_n", "stages", "group", "group_n", "rows", "share", "shared_bytes")] + [("microseconds", ctypes.c_float)]
-
+class Plan(abi.Plan):
     def __str__(self):
         text = ctypes.create_string_buffer(200)
         lib.brc_cuda_plan_text(ctypes.byref(self), text, 200)
         return text.value.decode()
-
-
-class Product(ctypes.Structure):
-    _fields_ = [("size", ctypes.c_uint32), ("flags", ctypes.c_uint32), ("a_format", ctypes.c_uint8), ("b_format", ctypes.c_uint8),
-                ("d_format", ctypes.c_uint8), ("bias_format", ctypes.c_uint8), ("scaling", ctypes.c_int32),
-                ("m", ctypes.c_int64), ("n", ctypes.c_int64), ("k", ctypes.c_int64), ("a", ctypes.c_void_p), ("b", ctypes.c_void_p),
-                ("a_pitch", ctypes.c_int64), ("b_pitch", ctypes.c_int64), ("d", ctypes.c_void_p), ("d_pitch", ctypes.c_int64),
-                ("a_scale", ctypes.c_void_p), ("b_scale", ctypes.c_void_p), ("a_scale_pitch", ctypes.c_int64),
-                ("b_scale_pitch", ctypes.c_int64), ("bias", ctypes.c_void_p), ("plan", ctypes.POINTER(Plan))]
 
 
 lib = ctypes.CDLL(os.environ.get("BRECCIA_CUDA", "libbreccia_cuda.so"))
@@ -58,7 +42,7 @@ def product(a, b, d, a_scale, b_scale, scaling, flags=0, bias=None, plan=None, a
                 FORMATS[bias.dtype] if bias is not None else 0, scaling, a.shape[0], b.shape[0], a.shape[1],
                 a.data_ptr(), b.data_ptr(), a.stride(0), b.stride(0), d.data_ptr(), d.stride(0),
                 a_scale.data_ptr(), b_scale.data_ptr(), a_scale_pitch, b_scale_pitch, bias.data_ptr() if bias is not None else None,
-                ctypes.pointer(plan) if plan is not None else None)
+                ctypes.cast(ctypes.pointer(plan), ctypes.POINTER(abi.Plan)) if plan is not None else None)
     p.keep = (a, b, d, a_scale, b_scale, bias, plan)
     return p
 

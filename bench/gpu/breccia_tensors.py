@@ -8,48 +8,10 @@ import numpy as np
 import torch
 
 import breccia_gpu as brc
+from abi import Array, Delayed, Options, Recipe, Sizes, Tensor
 
 NUMPY = {brc.F32: np.float32, brc.F16: np.float16, brc.BF16: np.uint16}
 TORCH = {brc.F32: torch.float32, brc.F16: torch.float16, brc.BF16: torch.bfloat16}
-
-
-class Block(ctypes.Structure):
-    _fields_ = [(n, ctypes.c_uint32) for n in ("batch", "rows", "cols")]
-
-
-class Array(ctypes.Structure):
-    _fields_ = [("size", ctypes.c_uint32), ("format", ctypes.c_uint8), ("rank", ctypes.c_uint8),
-                ("shape", ctypes.c_int64 * 8), ("stride", ctypes.c_int64 * 8), ("data", ctypes.c_void_p)]
-
-
-class Recipe(ctypes.Structure):
-    _fields_ = [("size", ctypes.c_uint32)] + [(n, ctypes.c_uint8) for n in (
-        "id", "element", "scale", "zero", "levels", "layout", "rule", "arith", "pow2", "partial", "history", "reserved")] + [
-        ("block", Block), ("margin", ctypes.c_int32), ("history_length", ctypes.c_uint32), ("epsilon", ctypes.c_float)]
-
-
-class Table(ctypes.Structure):
-    _fields_ = [("data", ctypes.c_void_p), ("format", ctypes.c_uint8), ("kind", ctypes.c_uint8), ("constant", ctypes.c_float), ("block", Block)]
-
-
-class Tensor(ctypes.Structure):
-    _fields_ = [("size", ctypes.c_uint32), ("format", ctypes.c_uint8), ("rank", ctypes.c_uint8), ("layout", ctypes.c_uint8),
-                ("reserved", ctypes.c_uint8), ("shape", ctypes.c_int64 * 8), ("data", ctypes.c_void_p), ("row_pitch", ctypes.c_int64),
-                ("scale", Table), ("global_", Table), ("zero", Table), ("group_index", ctypes.c_void_p), ("recipe", Recipe)]
-
-
-class Sizes(ctypes.Structure):
-    _fields_ = [(n, ctypes.c_int64) for n in ("data", "scale", "global_", "zero", "total")]
-
-
-class Delayed(ctypes.Structure):
-    _fields_ = [("size", ctypes.c_uint32), ("scale", ctypes.c_float), ("amax", ctypes.c_float), ("reserved", ctypes.c_uint32),
-                ("history", ctypes.c_void_p), ("length", ctypes.c_uint32)]
-
-
-class Options(ctypes.Structure):
-    _fields_ = [("size", ctypes.c_uint32), ("scales_by_column", ctypes.c_uint32), ("scale_pitch", ctypes.c_int64),
-                ("delayed", ctypes.c_void_p), ("amax", ctypes.c_void_p), ("scratch", ctypes.c_void_p)]
 
 
 cpu = ctypes.CDLL(os.environ["BRECCIA_CPU"])

@@ -6,7 +6,6 @@
 #include <type_traits>
 
 #include "arguments.h"
-#include "parts/barrier.cuh"
 #include "parts/scale.cuh"
 
 namespace brc {
@@ -176,11 +175,8 @@ template <class T, class E> __device__ __forceinline__ void cast_current(const b
         atomicMax(&g.scratch[0], __float_as_uint(amax));
         __threadfence();
         atomicAdd(&g.scratch[1], 1);
-        uint32_t seen;
-        do asm volatile("ld.acquire.gpu.u32 %0, [%1];" : "=r"(seen) : "l"(&g.scratch[1]) : "memory"); while (seen < gridDim.x);
-        uint32_t bits;
-        asm volatile("ld.relaxed.gpu.u32 %0, [%1];" : "=r"(bits) : "l"(&g.scratch[0]) : "memory");
-        all = __uint_as_float(bits);
+        while (load_acquire(&g.scratch[1]) < gridDim.x) {}
+        all = __uint_as_float(load_acquire(&g.scratch[0]));
         if (atomicAdd(&g.scratch[2], 1) == gridDim.x - 1) {     /* the last to look leaves it as it was found */
             g.scratch[0] = g.scratch[1] = g.scratch[2] = 0;
         }
@@ -414,7 +410,7 @@ __device__ __forceinline__ void dequantize(const brci_cast_args &g)
 }  // namespace brc
 
 #define BRC_CAST(name, threads, call) \
-    extern "C" __global__ void __launch_bounds__(threads) name(const __grid_constant__ brci_cast_args g) { brc::grid_wait(); brc::call; }
+    extern "C" __global__ void __launch_bounds__(threads) name(const __grid_constant__ brci_cast_args g) { brc::previous_grid_wait(); brc::call; }
 #define BLOCKS(in, element, kind, block) \
     BRC_CAST(cast_##kind##_##block##_##in##_##element, 256, cast_blocks<brc::in BRC_COMMA brc::element BRC_COMMA brc::kind BRC_COMMA block>(g))
 #define WHOLE(in, element)                                                                                  \

@@ -82,34 +82,84 @@ template <int END, int STEP, int AT = 0, class F> __device__ __forceinline__ voi
     else with_constant<END, STEP, AT + STEP>(x, f);
 }
 
-/* sum += acc * scales. s: of A, for the thread's two rows, with those of B's 128-wide blocks multiplied in; INSIDE: where in
- * its first block the tile starts. Row by row, odd registers
- * first: the second of two neighbours then keeps the scale in the operand cache for the next, and fewer FFMAs have all
- * three operands in one register bank (nvcc 13.0: 32 of 128 instead of 63, each a cycle). */
-template <int MODE, int BN, int INSIDE, int SPAN>
-__device__ __forceinline__ void promote(float (&sum)[BN / 2], const float (&acc)[BN / 2], const float (&s)[2][SPAN], [[maybe_unused]] uint32_t c_scale)
+/* FP32 sums of N accumulators, promoted into. */
+template <int N, bool PAIRED> struct Sums {
+    float v[N];
+
+    __device__ __forceinline__ void clear()
+    {
+#pragma unroll
+        for (int i = 0; i < N; i++) v[i] = 0.0f;
+    }
+    __device__ __forceinline__ void add(const float (&acc)[N])
+    {
+#pragma unroll
+        for (int i = 0; i < N; i++) v[i] += acc[i];
+    }
+    template <class F> __device__ __forceinline__ void add(const float (&acc)[N], F scale)
+    {
+#pragma unroll
+        for (int i = 0; i < N; i++) v[i] += acc[i] * scale(i);
+    }
+    __device__ __forceinline__ void read(float (&d)[N]) const
+    {
+#pragma unroll
+        for (int i = 0; i < N; i++) d[i] = v[i];
+    }
+};
+
+/* The same without register bank conflicts. The accumulators lie in consecutive registers from an even one on; these sums
+ * are pairs that begin at an odd index, and a pair lies in an even and an odd register, so that sums[i] and acc[i] are
+ * always in different banks, and no FFMA has its three operands in one. Left to itself nvcc 13.0 gives half of them a
+ * conflict, each a cycle: 63 of 128 in the 256x128 kernel, against 4. Where registers are short the pairs cost moves
+ * instead (APART: 115), and additions have no such conflicts; there the plain sums are better. */
+template <int N> struct Sums<N, true> {
+    uint64_t pair[N / 2 - 1];                 /* (1, 2), (3, 4), .. */
+    float first, last;
+
+    __device__ __forceinline__ void clear()
+    {
+        first = last = 0.0f;
+#pragma unroll
+        for (int i = 0; i < N / 2 - 1; i++) pair[i] = 0;
+    }
+    template <class F> __device__ __forceinline__ void add(const float (&acc)[N], F scale)
+    {
+        first += acc[0] * scale(0);
+        last += acc[N - 1] * scale(N - 1);
+#pragma unroll
+        for (int i = 1; i < N - 1; i += 2)
+            asm("{ .reg .f32 x, y; mov.b64 {x, y}, %0; fma.rn.f32 x, %1, %2, x; fma.rn.f32 y, %3, %4, y; mov.b64 %0, {x, y}; }"
+                : "+l"(pair[i / 2]) : "f"(acc[i]), "f"(scale(i)), "f"(acc[i + 1]), "f"(scale(i + 1)));
+    }
+    __device__ __forceinline__ void read(float (&d)[N]) const
+    {
+        d[0] = first;
+        d[N - 1] = last;
+#pragma unroll
+        for (int i = 1; i < N - 1; i += 2) asm("mov.b64 {%0, %1}, %2;" : "=f"(d[i]), "=f"(d[i + 1]) : "l"(pair[i / 2]));
+    }
+};
+
+/* sums += acc * scales. s: of A, for the thread's two rows, with those of B's 128-wide blocks multiplied in; INSIDE: where in
+ * its first block the tile starts. */
+template <int MODE, int BN, int INSIDE, int SPAN, class S>
+__device__ __forceinline__ void promote(S &sums, const float (&acc)[BN / 2], const float (&s)[2][SPAN], [[maybe_unused]] uint32_t c_scale)
 {
     if constexpr (MODE == BRCI_PROMOTED) {
-#pragma unroll
-        for (int i = 0; i < BN / 2; i++) sum[i] += acc[i];
+        sums.add(acc);
     } else if constexpr (MODE == BRCI_BLOCK) {
-#pragma unroll
-        for (int h = 0; h < 2; h++)
-#pragma unroll
-            for (int i = 0; i < BN / 4; i++) {
-                const int c = i / 2 * 4 + 2 * h + (i % 2 ^ 1), j = (INSIDE + i / 2 * 8) / 128;   /* eight columns never cross a block */
-                sum[c] += acc[c] * s[h][j];
-            }
+        /* eight columns, four accumulators, never cross a block */
+        sums.add(acc, [&](int i) { return s[i / 2 % 2][(INSIDE + i / 4 * 8) / 128]; });
     } else {
+        float c[BN / 4];                      /* of B, for the thread's columns */
 #pragma unroll
         for (int i = 0; i < BN / 8; i++) {
-            const float2 c = load_shared2(c_scale + 32 * i);
-#pragma unroll
-            for (int h = 0; h < 2; h++) {
-                sum[4 * i + 2 * h] += acc[4 * i + 2 * h] * (s[h][0] * c.x);
-                sum[4 * i + 2 * h + 1] += acc[4 * i + 2 * h + 1] * (s[h][0] * c.y);
-            }
+            const float2 both = load_shared2(c_scale + 32 * i);
+            c[2 * i] = both.x;
+            c[2 * i + 1] = both.y;
         }
+        sums.add(acc, [&](int i) { return s[i / 2 % 2][0] * c[i / 4 * 2 + i % 2]; });
     }
 }
 
@@ -187,7 +237,8 @@ __device__ __forceinline__ void gemm(const brci_gemm_args &g)
         const int lane = threadIdx.x % 32, ring = TEAM == BRCI_APART ? group : 0;
         const int own_row = (TEAM == BRCI_TOGETHER ? group * MW * 64 : 0);       /* first row of this warpgroup in the tile */
         const int thread_row = (warp % 4) * 16 + lane / 4;                  /* of a 64-row product; and + 8 */
-        float acc[CHAINED ? MW : 1][ACC], sum[CHAINED ? 1 : MW][CHAINED ? 1 : ACC];
+        float acc[CHAINED ? MW : 1][ACC];
+        [[maybe_unused]] Sums<ACC, MODE == BRCI_BLOCK && TEAM == BRCI_TOGETHER> sums[MW];
 
         auto release = [&](uint32_t stage) {
             if constexpr (S::CLUSTER > 1) { if (lane < S::CLUSTER) barrier_arrive_at(empty(ring, stage), lane); }
@@ -261,9 +312,7 @@ __device__ __forceinline__ void gemm(const brci_gemm_args &g)
                 release(previous);
             } else {
 #pragma unroll
-                for (int h = 0; h < MW; h++)
-#pragma unroll
-                    for (int i = 0; i < ACC; i++) sum[h][i] = 0.0f;
+                for (int h = 0; h < MW; h++) sums[h].clear();
 
                 auto walk = [&](auto inside) {
                     /* What step k needs from shared memory is fetched while step k - 1 is on the tensor cores. */
@@ -313,7 +362,7 @@ __device__ __forceinline__ void gemm(const brci_gemm_args &g)
                             wgmma_wait<0>();
                             wgmma_pin(acc[0]);
                             if (h == MW - 1 && MODE != BRCI_BLOCK_ROWS) release(stage);
-                            promote<MODE, BN, decltype(inside)::value>(sum[h], acc[0], now[h], c_scale);
+                            promote<MODE, BN, decltype(inside)::value>(sums[h], acc[0], now[h], c_scale);
                             if (h == MW - 1 && MODE == BRCI_BLOCK_ROWS) { __syncwarp(); release(stage); }
                         }
                     }
@@ -333,7 +382,12 @@ __device__ __forceinline__ void gemm(const brci_gemm_args &g)
             const uint32_t staging = tiles_at + S::STAGING_AT + (group * 4 + warp % 4) * S::BUFFERS * BRCI_STORE_BYTES;
 #pragma unroll
             for (int h = 0; h < MW; h++) {
-                float (&d)[ACC] = reinterpret_cast<float (&)[ACC]>(CHAINED ? acc[CHAINED ? h : 0][0] : sum[CHAINED ? 0 : h][0]);
+                float d[ACC];
+                if constexpr (CHAINED) {
+#pragma unroll
+                    for (int i = 0; i < ACC; i++) d[i] = acc[h][i];
+                } else
+                    sums[h].read(d);
                 if constexpr (!S::SCALED) scale_fragment<BN>(g, d, row_now[h][0], row_now[h][1], column, lane);
                 store_fragment<BN, S::BUFFERS>(g, d, row + h * 64, column, lane, staging, turn);
             }

@@ -3,15 +3,18 @@
  * Elements to floats and back, eight at a time: the unit of every cast, 16 bytes of a sixteen-bit type.
  * Rounding, saturation and NaN are those of docs/numerics.md; compile with -ftz=false -prec-div=true -fmad=false. */
 #pragma once
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
 #include <stdint.h>
 
-namespace brc {
+#include <type_traits>
 
-struct F32 { using word = float; static constexpr float MAX = 3.4028234663852886e38f; };
-struct F16 { using word = __half; static constexpr float MAX = 65504.0f; };
-struct BF16 { using word = __nv_bfloat16; static constexpr float MAX = 3.3895313892515355e38f; };
+/* What the hardware does, behind functions: tests/cuda/emulated has the same for an ordinary processor. */
+#ifdef BRC_EMULATED
+#include BRC_EMULATED
+#else
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+namespace brc {
 
 __device__ __forceinline__ uint4 load_stream(const void *p)
 {
@@ -19,6 +22,61 @@ __device__ __forceinline__ uint4 load_stream(const void *p)
     asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "l"(p));
     return v;
 }
+
+__device__ __forceinline__ uint2 load_stream8(const void *p)
+{
+    uint2 v;
+    asm volatile("ld.global.nc.L1::no_allocate.v2.u32 {%0, %1}, [%2];" : "=r"(v.x), "=r"(v.y) : "l"(p));
+    return v;
+}
+
+__device__ __forceinline__ uint32_t load_acquire(const uint32_t *p)
+{
+    uint32_t v;
+    asm volatile("ld.acquire.gpu.u32 %0, [%1];" : "=r"(v) : "l"(p) : "memory");
+    return v;
+}
+
+/* Nearest even, saturating; NaN becomes 0x7F. */
+__device__ __forceinline__ uint16_t e4m3_of(float low, float high)
+{
+    uint16_t c;
+    asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;" : "=h"(c) : "f"(high), "f"(low));
+    return c;
+}
+
+__device__ __forceinline__ uint16_t e5m2_of(float low, float high)
+{
+    uint16_t c;
+    asm("cvt.rn.satfinite.e5m2x2.f32 %0, %1, %2;" : "=h"(c) : "f"(high), "f"(low));
+    return c;
+}
+
+__device__ __forceinline__ float2 floats_of_e4m3(uint16_t c)
+{
+    uint32_t h;
+    asm("cvt.rn.f16x2.e4m3x2 %0, %1;" : "=r"(h) : "h"(c));
+    return __half22float2(reinterpret_cast<__half2 &>(h));
+}
+
+__device__ __forceinline__ float2 floats_of_e5m2(uint16_t c)
+{
+    uint32_t h;
+    asm("cvt.rn.f16x2.e5m2x2 %0, %1;" : "=r"(h) : "h"(c));
+    return __half22float2(reinterpret_cast<__half2 &>(h));
+}
+
+/* Programmatic dependent launch: nothing of the previous kernel may be read before. */
+__device__ __forceinline__ void previous_grid_wait() { asm volatile("griddepcontrol.wait;" ::: "memory"); }
+
+}  // namespace brc
+#endif
+
+namespace brc {
+
+struct F32 { using word = float; static constexpr float MAX = 3.4028234663852886e38f; };
+struct F16 { using word = __half; static constexpr float MAX = 65504.0f; };
+struct BF16 { using word = __nv_bfloat16; static constexpr float MAX = 3.3895313892515355e38f; };
 
 /* Eight numbers as they lie in memory; raw, so that several loads can be under way before the first is used. */
 template <class T> struct Raw { uint4 v[sizeof(typename T::word) / 2]; };
@@ -84,35 +142,15 @@ __device__ __forceinline__ void floats_of(const Raw<F16> &r, float (&x)[8])
 struct E4M3 {
     static constexpr int BITS = 8;
     static constexpr float MAX = 448.0f, REACH = 448.0f;
-    static __device__ __forceinline__ uint32_t two(float low, float high)
-    {
-        uint16_t c;
-        asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;" : "=h"(c) : "f"(high), "f"(low));
-        return c;
-    }
-    static __device__ __forceinline__ float2 floats(uint16_t c)
-    {
-        uint32_t h;
-        asm("cvt.rn.f16x2.e4m3x2 %0, %1;" : "=r"(h) : "h"(c));
-        return __half22float2(reinterpret_cast<__half2 &>(h));
-    }
+    static __device__ __forceinline__ uint32_t two(float low, float high) { return e4m3_of(low, high); }
+    static __device__ __forceinline__ float2 floats(uint16_t c) { return floats_of_e4m3(c); }
 };
 
 struct E5M2 {
     static constexpr int BITS = 8;
     static constexpr float MAX = 57344.0f, REACH = 57344.0f;
-    static __device__ __forceinline__ uint32_t two(float low, float high)
-    {
-        uint16_t c;
-        asm("cvt.rn.satfinite.e5m2x2.f32 %0, %1, %2;" : "=h"(c) : "f"(high), "f"(low));
-        return c;
-    }
-    static __device__ __forceinline__ float2 floats(uint16_t c)
-    {
-        uint32_t h;
-        asm("cvt.rn.f16x2.e5m2x2 %0, %1;" : "=r"(h) : "h"(c));
-        return __half22float2(reinterpret_cast<__half2 &>(h));
-    }
+    static __device__ __forceinline__ uint32_t two(float low, float high) { return e5m2_of(low, high); }
+    static __device__ __forceinline__ float2 floats(uint16_t c) { return floats_of_e5m2(c); }
 };
 
 /* Small floats without infinity or NaN: a code counts the steps of its binade, so that subnormals and the carry into the
@@ -209,8 +247,7 @@ template <int BITS> __device__ __forceinline__ void store_codes(uint8_t *p, uint
 template <int BITS> __device__ __forceinline__ uint64_t load_codes(const uint8_t *p)
 {
     if constexpr (BITS == 8) {
-        uint2 v;
-        asm volatile("ld.global.nc.L1::no_allocate.v2.u32 {%0, %1}, [%2];" : "=r"(v.x), "=r"(v.y) : "l"(p));
+        const uint2 v = load_stream8(p);
         return static_cast<uint64_t>(v.y) << 32 | v.x;
     } else if constexpr (BITS == 4) {
         return __ldg(reinterpret_cast<const uint32_t *>(p));

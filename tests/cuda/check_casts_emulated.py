@@ -1,0 +1,140 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""The cast kernels, run on this processor (emulated/), against the CPU library: codes, scales, second levels and the way back,
+bit for bit. check_casts_emulated.py LIBRARY_OF_EMULATED_KERNELS LIBBRECCIA"""
+import ctypes
+import os
+import re
+import sys
+
+import numpy as np
+
+here = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(here, "..", "..", "bench", "gpu"))
+import abi  # noqa: E402
+
+cpu, emulated = ctypes.CDLL(sys.argv[2], ctypes.RTLD_GLOBAL), ctypes.CDLL(sys.argv[1])
+RECIPES = eval(re.search(r"^RECIPES = (\[.*?\])$", open(os.path.join(here, "check_casts.py")).read(), re.M | re.S).group(1))
+ref = ctypes.byref
+
+
+def check(status, err):
+    if status:
+        raise RuntimeError(f"status {status}: {err.text.decode()}")
+
+
+def words(fmt, x):
+    """Floats as stored: F32, or sixteen-bit patterns."""
+    x = np.asarray(x, np.float32)
+    if fmt == abi.F32:
+        return x
+    with np.errstate(all="ignore"):
+        if fmt == abi.F16:
+            return x.astype(np.float16).view(np.uint16)
+    u = x.view(np.uint32).astype(np.uint64)
+    r = ((u + 0x7FFF + ((u >> 16) & 1)) >> 16).astype(np.uint16)
+    r[np.isnan(x)] = 0x7FC0
+    return r
+
+
+def aligned(n):
+    b = np.zeros(n + 64, np.uint8)
+    first = -b.ctypes.data % 64
+    return b[first:first + n]
+
+
+def inputs(fmt, rng):
+    if fmt == abi.F32:
+        yield "random bits", rng.integers(0, 2**32, (64, 512), dtype=np.uint32).view(np.float32)
+    else:
+        yield "every pattern", np.arange(65536, dtype=np.uint16).reshape(128, 512)
+    with np.errstate(all="ignore"):
+        x = rng.standard_normal((256, 256)).astype(np.float32)
+        yield "normal", words(fmt, x)
+        yield "magnitudes", words(fmt, x * np.exp2(np.linspace(-140, 120, 256, dtype=np.float32))[:, None])
+        y = x.copy()
+        y[:128, :128] = 0
+        y[130, 7], y[131, 8], y[132] = np.inf, np.nan, np.nan
+        y[133, :32] = -0.0
+        y[200:] = 2.0**-133
+        yield "zeros, inf, nan, subnormals", words(fmt, y)
+    yield "ties", words(fmt, rng.integers(-4096, 4096, (64, 512)) / 16)
+    for shape in ((1, 1), (3, 17), (129, 130), (20, 1000), (3, 4104), (1, 33), (2, 128, 256), (2, 20000)):
+        yield "x".join(map(str, shape)), words(fmt, rng.standard_normal(shape))
+    yield "a pitch", words(fmt, rng.standard_normal((64, 700)))[:, :650]
+
+
+def array(fmt, shape, data, pitch=0):
+    a = abi.Array(ctypes.sizeof(abi.Array), fmt, len(shape))
+    step = 1
+    for i in reversed(range(len(shape))):
+        a.shape[i], a.stride[i] = shape[i], step
+        step = pitch if pitch and i == len(shape) - 1 else step * shape[i]
+    a.data = data
+    return a
+
+
+def compare(fmt, x, text):
+    """What differs; None where the recipe does not fit."""
+    err, r, t, sizes = abi.Error(), abi.Recipe(), abi.Tensor(), abi.Sizes()
+    check(cpu.brc_recipe_parse(text.encode(), ref(r), ref(err)), err)
+    r.partial = 1
+    shape = (ctypes.c_int64 * x.ndim)(*x.shape)
+    if cpu.brc_tensor_plan(ref(r), x.ndim, shape, ref(t), ref(sizes), ref(err)):
+        return None
+    n = {"codes": sizes.data, "scales": sizes.scale, "second level": sizes.global_}
+    if x.flags.c_contiguous:
+        source = aligned(x.nbytes)
+        source[:] = np.ascontiguousarray(x).view(np.uint8).ravel()
+        src = array(fmt, x.shape, source.ctypes.data)
+    else:
+        src = array(fmt, x.shape, x.ctypes.data, x.strides[-2] // x.itemsize)
+    state, history = None, np.zeros(max(1, r.history_length), np.float32)
+    if text.startswith("fp8-delayed"):
+        state = abi.Delayed(ctypes.sizeof(abi.Delayed), 3.7, 0, 0, history.ctypes.data, r.history_length)
+
+    def buffers(tensor, fill):
+        parts = {k: aligned(max(4, v)) for k, v in n.items()}
+        for b in parts.values():
+            b[:] = fill
+        tensor.data, tensor.scale.data = parts["codes"].ctypes.data, parts["scales"].ctypes.data
+        tensor.global_.data = parts["second level"].ctypes.data if sizes.global_ else None
+        return parts
+    other = abi.Tensor.from_buffer_copy(t)
+    expected, got = buffers(t, 0), buffers(other, 0xAA)
+    check(cpu.brc_cast(ref(src), ref(r), None, ref(state) if state else None, ref(t), None, ref(err)), err)
+    k, amax, scratch = np.array([3.7], np.float32), np.zeros(1, np.float32), np.zeros(4, np.uint32)
+    options = abi.Options(ctypes.sizeof(abi.Options), 0, 0, k.ctypes.data if state else None, amax.ctypes.data if state else None, scratch.ctypes.data)
+    check(emulated.brc_cuda_cast(ref(src), ref(r), ref(options), ref(other), None, ref(err)), err)
+    bad = [f"{int((got[w][:v] != expected[w][:v]).sum())} of {v} bytes of the {w}, first {int(np.argmax(got[w][:v] != expected[w][:v]))}"
+           for w, v in n.items() if not np.array_equal(got[w][:v], expected[w][:v])]
+    if scratch.any():
+        bad.append("scratch not left as found")
+    if state and amax[0] != np.float32(state.amax):
+        bad.append(f"amax {amax[0]} for {state.amax}")
+    for out in (abi.F32, abi.F16, abi.BF16):
+        a, b = (aligned(x.size * (4 if out == abi.F32 else 2)) for _ in range(2))
+        da, db = array(out, x.shape, a.ctypes.data), array(out, x.shape, b.ctypes.data)
+        check(cpu.brc_dequantize(ref(t), None, ref(da), ref(err)), err)
+        check(emulated.brc_cuda_dequantize(ref(t), ref(db), None, ref(err)), err)
+        if not np.array_equal(a, b):
+            bad.append(f"dequantize to {out}: {int((a != b).sum())} bytes")
+    return bad
+
+
+def main():
+    ran = wrong = 0
+    for fmt in (abi.BF16, abi.F16, abi.F32):
+        for name, x in inputs(fmt, np.random.default_rng(3)):
+            for text in RECIPES:
+                bad = compare(fmt, x, text)
+                ran += bad is not None
+                wrong += bool(bad)
+                if bad:
+                    print(f"{text} of {name}, format {fmt}:", "; ".join(bad))
+    print(f"emulated casts: {ran} compared with the CPU's, {wrong} differ")
+    return wrong != 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

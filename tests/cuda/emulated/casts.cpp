@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The cast kernels compiled for this processor, and the port they are launched through: the library built from this and
+ * src/cuda/cast.c offers brc_cuda_cast and brc_cuda_dequantize on ordinary memory. */
+#define BRC_EMULATED "hardware.h"
+#include "cuda/casts.cu"
+
+#include <breccia/breccia_cuda.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <ucontext.h>
+
+#include <vector>
+
+emulated_index threadIdx, blockIdx, blockDim, gridDim;
+
+uint16_t emulated_encode(int format, float low, float high)
+{
+    const float x[2] = {low, high};
+    uint8_t c[2];
+    brc_encode(static_cast<brc_format>(format), x, 2, c, nullptr);
+    return static_cast<uint16_t>(c[0] | c[1] << 8);
+}
+
+float2 emulated_decode(int format, uint16_t codes)
+{
+    const uint8_t c[2] = {static_cast<uint8_t>(codes), static_cast<uint8_t>(codes >> 8)};
+    float x[2];
+    brc_decode(static_cast<brc_format>(format), c, 2, x, nullptr);
+    return make_float2(x[0], x[1]);
+}
+
+/* ---- fibers: one a thread; whoever waits lets the next one run */
+
+using kernel = void(const brci_cast_args);
+constexpr unsigned MOST = 1024, STACK = 1 << 16;
+
+static ucontext_t outside, fiber[MOST];
+static bool finished[MOST];
+static unsigned running;
+static kernel *code;
+static const brci_cast_args *arguments;
+struct meeting { unsigned here, round; };
+static meeting block_meeting, warp_meeting[MOST / 32];
+static float slot[MOST];
+
+static void meet(meeting &m, unsigned size)
+{
+    const unsigned me = running, round = m.round;
+    if (++m.here == size) {
+        m.here = 0;
+        m.round++;
+    }
+    while (m.round == round) {
+        swapcontext(&fiber[me], &outside);
+        running = threadIdx.x = me;
+    }
+}
+
+void emulated_barrier() { meet(block_meeting, blockDim.x); }
+
+float emulated_shuffle(float v, int distance)
+{
+    const unsigned me = running;
+    slot[me] = v;
+    meet(warp_meeting[me / 32], 32);
+    const float other = slot[me ^ static_cast<unsigned>(distance)];
+    meet(warp_meeting[me / 32], 32);
+    return other;
+}
+
+static void enter()
+{
+    code(*arguments);
+    finished[running] = true;
+    swapcontext(&fiber[running], &outside);
+}
+
+static void run_block(unsigned threads)
+{
+    static std::vector<char> stacks(static_cast<size_t>(MOST) * STACK);
+    for (unsigned t = 0; t < threads; t++) {
+        finished[t] = false;
+        getcontext(&fiber[t]);
+        fiber[t].uc_stack.ss_sp = stacks.data() + static_cast<size_t>(t) * STACK;
+        fiber[t].uc_stack.ss_size = STACK;
+        fiber[t].uc_link = nullptr;
+        makecontext(&fiber[t], enter, 0);
+    }
+    for (unsigned left = threads; left;) {
+        left = 0;
+        for (unsigned t = 0; t < threads; t++) {
+            if (finished[t]) continue;
+            left++;
+            running = threadIdx.x = t;
+            swapcontext(&outside, &fiber[t]);
+        }
+    }
+}
+
+/* ---- the port: kernels by number, in the order of casts.def */
+
+extern "C" {
+#include "cuda/driver.h"
+
+static kernel *const kernels[] = {
+#define CAST(name) name,
+#include "cuda/casts.def"
+};
+
+brc_status brci_cuda_fail(brc_error *err, brc_status status, const char *format, ...)
+{
+    if (err) {
+        va_list list;
+        err->status = status;
+        va_start(list, format);
+        vsnprintf(err->text, sizeof err->text, format, list);
+        va_end(list);
+    }
+    return status;
+}
+
+brc_status brci_cuda_ready(int *multiprocessors, brc_error *)
+{
+    if (multiprocessors) *multiprocessors = 1;
+    return BRC_OK;
+}
+
+/* At most three blocks, one after another; a cooperative launch is one. */
+brc_status brci_cuda_launch(const brci_launch *launch, void *, brc_error *)
+{
+    const unsigned grid = launch->cooperative ? 1 : min(launch->grid[0], 3u);
+    code = kernels[launch->kernel - BRCI_KERNEL_PLAIN - 1];
+    arguments = static_cast<const brci_cast_args *>(launch->arguments);
+    gridDim.x = grid;
+    blockDim.x = launch->threads;
+    for (blockIdx.x = 0; blockIdx.x < grid; blockIdx.x++) run_block(launch->threads);
+    return BRC_OK;
+}
+}
