@@ -163,6 +163,12 @@ __device__ __forceinline__ void promote(S &sums, const float (&acc)[BN / 2], con
     }
 }
 
+template <bool FIRST, class A, class B> __device__ __forceinline__ auto &pick(A &a, B &b)
+{
+    if constexpr (FIRST) return a;
+    else return b;
+}
+
 template <int TA, int TB, int MODE, int TEAM, int MW, int BN, int SHARE>
 __device__ __forceinline__ void gemm(const brci_gemm_args &g)
 {
@@ -382,12 +388,11 @@ __device__ __forceinline__ void gemm(const brci_gemm_args &g)
             const uint32_t staging = tiles_at + S::STAGING_AT + (group * 4 + warp % 4) * S::BUFFERS * BRCI_STORE_BYTES;
 #pragma unroll
             for (int h = 0; h < MW; h++) {
-                float d[ACC];
-                if constexpr (CHAINED) {
-#pragma unroll
-                    for (int i = 0; i < ACC; i++) d[i] = acc[h][i];
-                } else
-                    sums[h].read(d);
+                /* Fast accumulators are scaled where they are: the next tile's products name them as inputs too, so that a copy
+                 * would need registers of its own. */
+                float copy[CHAINED ? 1 : ACC];
+                if constexpr (!CHAINED) sums[h].read(copy);
+                float (&d)[ACC] = pick<CHAINED>(acc[CHAINED ? h : 0], copy);
                 if constexpr (!S::SCALED) scale_fragment<BN>(g, d, row_now[h][0], row_now[h][1], column, lane);
                 store_fragment<BN, S::BUFFERS>(g, d, row + h * 64, column, lane, staging, turn);
             }
