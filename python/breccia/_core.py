@@ -92,7 +92,7 @@ class ScaledTensor:
         self.__dict__["shape"] = shape
         validate = getattr(self.layout, "validate", None)
         if validate is not None:
-            validate(data, scale) if shape == storage else validate(data, scale, shape)
+            validate(data, scale) if shape == storage else validate(data, scale, shape=shape)
         if _frameworks.unregistered:
             _frameworks.register()
 
@@ -147,8 +147,17 @@ def _parts(st: ScaledTensor) -> tuple[Any, ...]:
     return st.data, st.scale, st.zero_point, st.global_scale, st.group_index
 
 
+def _content(part: Any) -> bytes | None:
+    if part is None:
+        return None
+    library = _frameworks.of(part)
+    if library.traced(part):
+        raise TypeError("a ScaledTensor of traced arrays has no bytes to compare or hash")
+    return _c.bytes_of(library.read(part))
+
+
 def _bytes(st: ScaledTensor) -> tuple[bytes | None, ...]:
-    return tuple(None if part is None else _c.bytes_of(_frameworks.of(part).read(part)) for part in _parts(st))
+    return tuple(map(_content, _parts(st)))
 
 
 def _make(data: Any, scale: Any, recipe: Any, layout: Any, zero_point: Any, global_scale: Any, group_index: Any, shape: Any,

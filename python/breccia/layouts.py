@@ -84,7 +84,8 @@ class PerTensor(Layout):
 
 @dataclass(frozen=True)
 class PerChannel(Layout):
-    """One scale for each row of K elements: ``scale`` has shape ``(M,)`` or ``(..., M, 1)`` for data ``(..., M, K)``.
+    """One scale for each row of K elements: ``scale`` has shape ``(..., M, 1)`` for data ``(..., M, K)``, or ``(M,)``, which
+    every matrix of a batch shares.
 
     ``validate`` raises ValueError for any other shape, or for data of rank 1.
 
@@ -99,7 +100,7 @@ class PerChannel(Layout):
         """Raises ValueError unless ``scale`` has one number for each row."""
         shape = tuple(data.shape) if shape is None else tuple(shape)
         _matrix(self, shape)
-        allowed = [self._scale_shape(shape)] + ([shape[-2:-1]] if len(shape) == 2 else [])
+        allowed = [self._scale_shape(shape), shape[-2:-1]]
         if tuple(scale.shape) not in allowed:
             raise ValueError(f"PerChannel: scale.shape must be {' or '.join(map(str, allowed))}, got {tuple(scale.shape)}")
 

@@ -3,6 +3,7 @@
  * kernel. */
 #include "view.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 /* The buffers of one scaled tensor for the time of one call. */
@@ -84,6 +85,20 @@ static brc_format table_format(const ext_view *v, uint8_t of_recipe) {
     return v->array.format == BRC_UINT8 && f != NULL && f->bits == 8 ? (brc_format)of_recipe : (brc_format)v->array.format;
 }
 
+/* The view's bytes `times` times. */
+static int repeat(ext_view *v, int64_t times) {
+    int64_t bytes = ext_view_bytes(v);
+    uint8_t *all = malloc((size_t)(bytes * times) + 1);
+    if (all == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    for (int64_t i = 0; i < times; i++) memcpy(all + i * bytes, v->array.data, (size_t)bytes);
+    free(v->copy);
+    v->copy = v->array.data = all;
+    return 0;
+}
+
 /* A table of any number format; its length must be that of the tensor's blocks. */
 static int table(ext_view *v, PyObject *object, const char *name, uint8_t format, const brc_tensor *t, brc_table *out) {
     int64_t counts[3];
@@ -96,6 +111,11 @@ static int table(ext_view *v, PyObject *object, const char *name, uint8_t format
         return -1;
     }
     int64_t have = v->item == 0 ? 0 : ext_view_bytes(v) / v->item, want = counts[0] * counts[1] * counts[2];
+    /* PerChannel's (M,): every matrix of the batch has the same scales. */
+    if (t->layout == BRC_PER_CHANNEL && v->array.rank == 1 && have == counts[1] && have < want) {
+        if (repeat(v, counts[0]) != 0) return -1;
+        have = want;
+    }
     if (have != want) {
         PyErr_Format(PyExc_ValueError, "%s has %lld numbers; the layout needs %lld", name, (long long)have, (long long)want);
         return -1;

@@ -84,7 +84,7 @@ def test_stand_ins():
     st = ScaledTensor(DATA, ONE, Recipe(), Layout())
     assert st.shape == (4, 128) and calls == [((4, 128), (), {})]
     ScaledTensor(DATA, ONE, INT4Scaling(), Layout())
-    assert calls[1] == ((4, 128), ((4, 256),), {})
+    assert calls[1] == ((4, 128), (), {"shape": (4, 256)})
     ScaledTensor(DATA, ONE, Recipe(), object())
     with pytest.raises(TypeError, match="unsupported recipe"):
         breccia.dequantize(st)

@@ -82,3 +82,8 @@ def test_per_channel_scale_of_rank_1(x):
     st = breccia.cast(x, breccia.Float8RowScaling())
     flat = dataclasses.replace(st, scale=st.scale.reshape(-1))
     assert (breccia.dequantize(flat) == breccia.dequantize(st)).all()
+    batch = dataclasses.replace(flat, data=np.stack([st.data, st.data]), shape=(2, 8, 256))
+    assert (breccia.dequantize(batch) == breccia.dequantize(st)).all()
+    assert breccia.matmul(batch, x, transpose_b=True).shape == (2, 8, 8)
+    with pytest.raises(ValueError, match="scale.shape"):
+        dataclasses.replace(batch, scale=st.scale.reshape(-1)[:4])

@@ -131,6 +131,14 @@ def test_fake_tensors(torch):
         assert tuple(breccia.dequantize(st).shape) == (4, 256)
 
 
+def test_no_bytes_no_hash(torch, x):
+    st = breccia.cast(torch.from_numpy(x), MXFP8BlockScaling())
+    meta = breccia.ScaledTensor(st.data.to("meta"), st.scale.to("meta"), st.recipe, st.layout)
+    for ask in (lambda: hash(meta), lambda: meta == st, lambda: st == meta):
+        with pytest.raises(TypeError, match="traced"):
+            ask()
+
+
 def test_export(torch):
     class Layer(torch.nn.Module):
         def forward(self, x):
