@@ -12,24 +12,29 @@ namespace brc {
 
 enum { FP8, MX, NV, INT };
 
-/* Where a group lies. In the flat case that is its number; else rows end with whole blocks, whatever of them exists. */
+/* Where a group lies. Rows end with whole blocks, whatever of them exists; in the flat case, when everything is aligned and
+ * rows follow one another without gaps, a group's number says it all, and the kernels have no other branch in their loop. */
 struct Group { int64_t row; uint32_t col; int64_t in, out; int count; };
 
-template <int BITS> __device__ __forceinline__ Group group_at(const brci_cast_args &g, int64_t unit)
+template <int BITS, bool FLAT> __device__ __forceinline__ Group group_at(const brci_cast_args &g, int64_t unit)
 {
-    if (g.flat) return {0, 0, unit * 8, unit * BITS, 8};
+    if constexpr (FLAT) return {0, 0, unit * 8, unit * BITS, 8};
     const int64_t row = unit / g.unit_row;
     const uint32_t col = static_cast<uint32_t>(unit - row * g.unit_row) * 8;
     const int64_t left = g.cols - col;
     return {row, col, row * g.in_pitch + col, row * g.out_pitch + col / 8 * BITS, left < 0 ? 0 : left < 8 ? static_cast<int>(left) : 8};
 }
 
-template <class T> __device__ __forceinline__ Raw<T> read(const brci_cast_args &g, const Group &at)
+template <class T, bool FLAT> __device__ __forceinline__ Raw<T> read(const brci_cast_args &g, const Group &at)
 {
     const auto *p = static_cast<const typename T::word *>(g.in) + at.in;
+    if constexpr (FLAT) return load_raw<T>(p);
     if (at.count == 0) return Raw<T>{};                    /* the rest of a row's last block */
     return g.wide ? load_raw<T>(p) : load_some<T>(p, at.count);
 }
+
+/* Groups that a thread has under way at one time. */
+template <class T, bool FLAT> constexpr int AHEAD = !FLAT ? 1 : sizeof(typename T::word) == 4 ? 2 : 4;
 
 /* NaN does not count: fmaxf returns its other operand. */
 __device__ __forceinline__ float amax_of(const float (&x)[8])
@@ -61,33 +66,34 @@ __device__ __forceinline__ float amax_of_block(float m)
 
 /* ---- a scale for each 1 x BLOCK elements */
 
-template <class T, class E, int KIND, int BLOCK>
-__device__ __forceinline__ void cast_blocks(const brci_cast_args &g)
+template <class T, class E, int KIND, int BLOCK, bool FLAT>
+__device__ __forceinline__ void cast_blocks_in(const brci_cast_args &g)
 {
-    constexpr int LANES = BLOCK / 8, AHEAD = sizeof(typename T::word) == 4 ? 2 : 4;
+    constexpr int LANES = BLOCK / 8, N = AHEAD<T, FLAT>;
     const int64_t threads = static_cast<int64_t>(gridDim.x) * blockDim.x, first = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
     /* Warps stay whole: the shuffles name all lanes, and a block's lanes lie in one warp. */
-    for (int64_t base = first - threadIdx.x % 32; base < g.units; base += threads * AHEAD) {
-        Group at[AHEAD];
-        Raw<T> raw[AHEAD];
-        bool here[AHEAD];
+    for (int64_t base = first - threadIdx.x % 32; base < g.units; base += threads * N) {
+        Group at[N];
+        Raw<T> raw[N];
 #pragma unroll
-        for (int a = 0; a < AHEAD; a++) {
+        for (int a = 0; a < N; a++) {
             const int64_t unit = base + a * threads + threadIdx.x % 32;
-            here[a] = unit < g.units;
-            at[a] = group_at<E::BITS>(g, here[a] ? unit : 0);
-            raw[a] = read<T>(g, at[a]);
+            at[a] = group_at<E::BITS, FLAT>(g, unit < g.units ? unit : 0);
+            raw[a] = read<T, FLAT>(g, at[a]);
         }
 #pragma unroll
-        for (int a = 0; a < AHEAD; a++) {
+        for (int a = 0; a < N; a++) {
             const int64_t unit = base + a * threads + threadIdx.x % 32;
+            const bool here = unit < g.units, leader = here && unit % LANES == 0;
             float x[8];
             floats_of(raw[a], x);
-            const float amax = amax_over<LANES>(here[a] ? amax_of(x) : 0.0f);
-            const bool leader = here[a] && unit % LANES == 0;
-            const int64_t block = g.flat && g.scale_col == 1 ? unit / LANES
-                                : g.flat ? unit / g.unit_row * g.scale_row + unit % g.unit_row / LANES * g.scale_col
-                                : at[a].row * g.scale_row + at[a].col / BLOCK * g.scale_col;
+            const float amax = amax_over<LANES>(here ? amax_of(x) : 0.0f);
+            int64_t block = unit / LANES;
+            if (!FLAT) block = at[a].row * g.scale_row + at[a].col / BLOCK * g.scale_col;
+            else if (leader && g.scale_col != 1) {
+                const int64_t row = g.units <= 0xFFFFFFFFll ? static_cast<uint32_t>(unit) / g.unit_row : unit / g.unit_row;
+                block = row * g.scale_row + (unit - row * g.unit_row) / LANES * g.scale_col;
+            }
             Coder coder;
             if constexpr (KIND == FP8) {
                 float s;
@@ -101,48 +107,88 @@ __device__ __forceinline__ void cast_blocks(const brci_cast_args &g)
                 if (leader) static_cast<uint8_t *>(g.scale)[block] = s;
             }
             scaled<KIND == FP8>(coder, x);
-            if (here[a] && at[a].count > 0) store_codes<E::BITS>(static_cast<uint8_t *>(g.out) + at[a].out, encode_eight<E>(x), g.wide, at[a].count);
+            if (here && at[a].count > 0) store_codes<E::BITS>(static_cast<uint8_t *>(g.out) + at[a].out, encode_eight<E>(x), FLAT || g.wide, at[a].count);
         }
     }
 }
 
-/* ---- one scale for the tensor, given: delayed scaling, the largest magnitude as a by-product */
-
-template <class T, class E>
-__device__ __forceinline__ float encode_all(const brci_cast_args &g, float k, bool backwards)
+template <class T, class E, int KIND, int BLOCK>
+__device__ __forceinline__ void cast_blocks(const brci_cast_args &g)
 {
-    constexpr int AHEAD = sizeof(typename T::word) == 4 ? 2 : 4;
+    if (g.flat) cast_blocks_in<T, E, KIND, BLOCK, true>(g);
+    else cast_blocks_in<T, E, KIND, BLOCK, false>(g);
+}
+
+/* ---- the largest magnitude of the tensor */
+
+template <class T, bool FLAT> __device__ __forceinline__ float amax_in(const brci_cast_args &g)
+{
+    constexpr int N = AHEAD<T, FLAT> * (FLAT ? 2 : 1);
     const int64_t threads = static_cast<int64_t>(gridDim.x) * blockDim.x, first = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-    const Coder coder = multiplier(k);
     float amax = 0.0f;
-    for (int64_t base = first; base < g.units; base += threads * AHEAD) {
-        Group at[AHEAD];
-        Raw<T> raw[AHEAD];
+    for (int64_t base = first; base < g.units; base += threads * N) {
+        Raw<T> raw[N];
 #pragma unroll
-        for (int a = 0; a < AHEAD; a++) {
+        for (int a = 0; a < N; a++) {
             const int64_t unit = base + a * threads;
-            if (unit >= g.units) continue;
-            at[a] = group_at<E::BITS>(g, backwards ? g.units - 1 - unit : unit);
-            raw[a] = read<T>(g, at[a]);
+            raw[a] = read<T, FLAT>(g, group_at<8, FLAT>(g, unit < g.units ? unit : first));   /* what counts twice does not matter */
         }
 #pragma unroll
-        for (int a = 0; a < AHEAD; a++) {
-            if (base + a * threads >= g.units) continue;
+        for (int a = 0; a < N; a++) {
+            float x[8];
+            floats_of(raw[a], x);
+            amax = fmaxf(amax, amax_of(x));
+        }
+    }
+    return amax_of_block(amax);
+}
+
+template <class T> __device__ __forceinline__ float amax_of_tensor(const brci_cast_args &g)
+{
+    return g.flat ? amax_in<T, true>(g) : amax_in<T, false>(g);
+}
+
+/* ---- one scale for the tensor, given: delayed scaling, the largest magnitude as a by-product */
+
+template <class T, class E, bool FLAT>
+__device__ __forceinline__ float encode_in(const brci_cast_args &g, const Coder &coder, bool backwards)
+{
+    constexpr int N = AHEAD<T, FLAT>;
+    const int64_t threads = static_cast<int64_t>(gridDim.x) * blockDim.x, first = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+    float amax = 0.0f;
+    for (int64_t base = first; base < g.units; base += threads * N) {
+        Group at[N];
+        Raw<T> raw[N];
+#pragma unroll
+        for (int a = 0; a < N; a++) {
+            const int64_t unit = base + a * threads, in = unit < g.units ? unit : first;
+            at[a] = group_at<E::BITS, FLAT>(g, backwards ? g.units - 1 - in : in);
+            raw[a] = read<T, FLAT>(g, at[a]);
+        }
+#pragma unroll
+        for (int a = 0; a < N; a++) {
             float x[8];
             floats_of(raw[a], x);
             amax = fmaxf(amax, amax_of(x));
             scaled<true>(coder, x);
-            store_codes<E::BITS>(static_cast<uint8_t *>(g.out) + at[a].out, encode_eight<E>(x), g.wide, at[a].count);
+            if (base + a * threads < g.units)
+                store_codes<E::BITS>(static_cast<uint8_t *>(g.out) + at[a].out, encode_eight<E>(x), FLAT || g.wide, at[a].count);
         }
     }
     return amax;
+}
+
+/* Encodes the tensor under one scale; the largest magnitude that this thread met. */
+template <class T, class E> __device__ __forceinline__ float encode_all(const brci_cast_args &g, const Coder &coder, bool backwards)
+{
+    return g.flat ? encode_in<T, E, true>(g, coder, backwards) : encode_in<T, E, false>(g, coder, backwards);
 }
 
 template <class T, class E> __device__ __forceinline__ void cast_given(const brci_cast_args &g)
 {
     const float k = __ldg(g.given);
     if (blockIdx.x == 0 && threadIdx.x == 0 && g.scale) *static_cast<float *>(g.scale) = store_f32(__fdiv_rn(1.0f, k));
-    const float amax = amax_of_block(encode_all<T, E>(g, k, false));
+    const float amax = amax_of_block(encode_all<T, E>(g, multiplier(k), false));
     if (g.amax && threadIdx.x == 0) atomicMax(reinterpret_cast<uint32_t *>(g.amax), __float_as_uint(amax));
 }
 
@@ -151,25 +197,7 @@ template <class T, class E> __device__ __forceinline__ void cast_given(const brc
 
 template <class T, class E> __device__ __forceinline__ void cast_current(const brci_cast_args &g)
 {
-    constexpr int AHEAD = sizeof(typename T::word) == 4 ? 4 : 8;
-    const int64_t threads = static_cast<int64_t>(gridDim.x) * blockDim.x, first = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-    float amax = 0.0f;
-    for (int64_t base = first; base < g.units; base += threads * AHEAD) {
-        Raw<T> raw[AHEAD];
-#pragma unroll
-        for (int a = 0; a < AHEAD; a++) {
-            const int64_t unit = base + a * threads;
-            if (unit < g.units) raw[a] = read<T>(g, group_at<E::BITS>(g, unit));
-        }
-#pragma unroll
-        for (int a = 0; a < AHEAD; a++) {
-            if (base + a * threads >= g.units) continue;
-            float x[8];
-            floats_of(raw[a], x);
-            amax = fmaxf(amax, amax_of(x));
-        }
-    }
-    amax = amax_of_block(amax);
+    const float amax = amax_of_tensor<T>(g);
     __shared__ float all;
     if (threadIdx.x == 0) {
         atomicMax(&g.scratch[0], __float_as_uint(amax));
@@ -188,39 +216,14 @@ template <class T, class E> __device__ __forceinline__ void cast_current(const b
         *static_cast<float *>(g.scale) = s;
         if (g.amax) *g.amax = all;
     }
-    if (coder.divide) {
-        for (int64_t unit = first; unit < g.units; unit += threads) {
-            const Group at = group_at<E::BITS>(g, g.units - 1 - unit);
-            float x[8];
-            floats_of(read<T>(g, at), x);
-            scaled<true>(coder, x);
-            store_codes<E::BITS>(static_cast<uint8_t *>(g.out) + at.out, encode_eight<E>(x), g.wide, at.count);
-        }
-    } else
-        encode_all<T, E>(g, coder.factor, true);
+    encode_all<T, E>(g, coder, true);
 }
 
 /* ---- NVFP4's second level: g = amax / (448 * 6), or its reciprocal for arith div */
 
 template <class T> __device__ __forceinline__ void find_global(const brci_cast_args &g)
 {
-    constexpr int AHEAD = sizeof(typename T::word) == 4 ? 4 : 8;
-    const int64_t threads = static_cast<int64_t>(gridDim.x) * blockDim.x, first = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-    float amax = 0.0f;
-    for (int64_t base = first; base < g.units; base += threads * AHEAD) {
-        Raw<T> raw[AHEAD];
-#pragma unroll
-        for (int a = 0; a < AHEAD; a++)
-            if (base + a * threads < g.units) raw[a] = read<T>(g, group_at<4>(g, base + a * threads));
-#pragma unroll
-        for (int a = 0; a < AHEAD; a++) {
-            if (base + a * threads >= g.units) continue;
-            float x[8];
-            floats_of(raw[a], x);
-            amax = fmaxf(amax, amax_of(x));
-        }
-    }
-    amax = amax_of_block(amax);
+    const float amax = amax_of_tensor<T>(g);
     if (threadIdx.x) return;
     atomicMax(&g.scratch[0], __float_as_uint(amax));
     __threadfence();
@@ -247,7 +250,7 @@ __device__ __forceinline__ void cast_rows(const brci_cast_args &g)
         const int64_t in = row * g.in_pitch, out = row * g.out_pitch;
         auto fetch = [&](uint32_t unit) {
             const int64_t left = g.cols - 8ll * unit;
-            return read<T>(g, Group{row, unit * 8, in + 8ll * unit, 0, left < 8 ? static_cast<int>(left) : 8});
+            return read<T, false>(g, Group{row, unit * 8, in + 8ll * unit, 0, left < 8 ? static_cast<int>(left) : 8});
         };
         auto put = [&](uint32_t unit, float (&x)[8], const Coder &coder) {
             const int64_t left = g.cols - 8ll * unit;
@@ -307,7 +310,7 @@ __device__ __forceinline__ void cast_squares(const brci_cast_args &g)
         float amax = 0.0f;
 #pragma unroll
         for (int i = 0; i < 8; i++)
-            if (row0 + 16 * i < g.rows && count) raw[i] = read<T>(g, Group{0, 0, (row0 + 16 * i) * g.in_pitch + col, 0, count});
+            if (row0 + 16 * i < g.rows && count) raw[i] = read<T, false>(g, Group{0, 0, (row0 + 16 * i) * g.in_pitch + col, 0, count});
 #pragma unroll
         for (int i = 0; i < 8; i++)
             if (row0 + 16 * i < g.rows && count) {
@@ -376,15 +379,15 @@ template <class E, class T>
 __device__ __forceinline__ void dequantize(const brci_cast_args &g)
 {
     if (!g.wide) return dequantize_slowly<E, T>(g);
-    constexpr int AHEAD = sizeof(typename T::word) == 4 || E::BITS != 8 ? 2 : 4;
+    constexpr int N = sizeof(typename T::word) == 4 || E::BITS != 8 ? 2 : 4;
     const int64_t threads = static_cast<int64_t>(gridDim.x) * blockDim.x, first = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-    for (int64_t base = first; base < g.units; base += threads * AHEAD) {
-        uint64_t codes[AHEAD];
-        float m[AHEAD];
-        int64_t row[AHEAD];
-        uint32_t col[AHEAD];
+    for (int64_t base = first; base < g.units; base += threads * N) {
+        uint64_t codes[N];
+        float m[N];
+        int64_t row[N];
+        uint32_t col[N];
 #pragma unroll
-        for (int a = 0; a < AHEAD; a++) {
+        for (int a = 0; a < N; a++) {
             const int64_t unit = base + a * threads;
             if (unit >= g.units) continue;
             row[a] = g.units <= 0xFFFFFFFFll ? static_cast<uint32_t>(unit) / g.unit_row : unit / g.unit_row;
@@ -393,7 +396,7 @@ __device__ __forceinline__ void dequantize(const brci_cast_args &g)
             m[a] = scale_at(g, (g.block_rows ? static_cast<uint32_t>(row[a]) / g.block_rows : 0) * g.scale_row + (g.block_cols ? col[a] / g.block_cols : 0) * g.scale_col);
         }
 #pragma unroll
-        for (int a = 0; a < AHEAD; a++) {
+        for (int a = 0; a < N; a++) {
             const int64_t unit = base + a * threads;
             if (unit >= g.units) continue;
             auto *to = static_cast<typename T::word *>(g.out) + row[a] * g.out_pitch + col[a];
