@@ -7,7 +7,7 @@
  *
  *     brc_recipe recipe;  brc_owned w;  brc_error err;
  *     brc_recipe_parse("mxfp8", &recipe, &err);
- *     brc_cast_new(&x, &recipe, NULL, &w, NULL, &err);            // float -> codes + scales
+ *     brc_cast_new(&x, &recipe, NULL, NULL, &w, NULL, &err);      // float -> codes + scales
  *     brc_dequantize(&w.tensor, NULL, &y, &err);                  // and back
  *     brc_matmul(&product, &err);                                 // or multiply as it is
  *     brc_release(&w);
@@ -18,9 +18,11 @@
  * Promises that hold for every function:
  *   - Thread-safe, as long as no other call writes the same output. No global mutable state.
  *   - Returns a brc_status; the last argument may be NULL or a brc_error on the caller's stack, filled on failure.
- *     Nothing prints, aborts or allocates behind the caller's back; the calls that allocate end in _new.
+ *     Nothing prints, aborts or allocates behind the caller's back: the calls that return memory end in _new, and
+ *     brc_matmul says what it takes while it runs.
  *   - Views (brc_array, brc_table, brc_tensor) never own memory; owners (brc_owned) carry `release`.
- *   - Public structs start with `size` = sizeof of the struct; new fields come at the end, and zero means the old behaviour.
+ *   - The structs that a caller fills in start with `size` = sizeof of the struct. New fields come at their end, zero means
+ *     the old behaviour, and a later library takes the sizes of earlier ones. Unknown sizes are refused.
  *   - The numbers are a contract (docs/numerics.md): the same bits on every instruction set and for any number of
  *     threads. The caller's rounding mode and flush-to-zero flags do not matter and are left as they were. */
 #ifndef BRECCIA_H
@@ -54,11 +56,11 @@ typedef enum brc_status {
     BRC_STATUS_COUNT
 } brc_status;
 
-/* What went wrong, in one line of plain text. `where` is a byte offset or an element index, as the text says. */
+/* What went wrong, in one line of UTF-8. `where` is a byte offset or an element index, as the text says. */
 typedef struct brc_error {
     brc_status status;
     uint64_t where;
-    char text[240];
+    char text[480];
 } brc_error;
 
 /* The general text of a status; never NULL. */
@@ -320,7 +322,7 @@ typedef struct brc_options {
     uint32_t threads;          /* 0 = BRECCIA_THREADS if set, else all processors; small work uses one */
 } brc_options;
 
-/* What a cast met. */
+/* What a cast met; `size` is set by the caller. */
 typedef struct brc_report {
     uint32_t size;
     uint32_t reserved;
@@ -365,7 +367,8 @@ typedef struct brc_operand {
 
 /* out[.., M, N] = a[.., M, K] * b[.., K, N] (+ bias[N]) (+ out, if accumulate). The leading dimensions of an operand are
  * the output's, or all 1.
- * While it runs it takes up to 32 MiB, and half a MiB a thread, for packed operands; without memory it is slower, not wrong.
+ * While it runs it takes up to 32 MiB for packed operands, and half a MiB a thread (12 MiB for K of 262,144); where that
+ * cannot be had, or K is longer, it is slower, not wrong. `out` may not overlap an operand.
  * |out - exact| <= K*2^-24 * sum(|a||b|) + half an ulp of the output, where `exact` uses the dequantized F32 values. */
 typedef struct brc_product {
     uint32_t size;

@@ -24,8 +24,9 @@ brc_status brci_about(brc_error *err, brc_status status, const brc_checkpoint *c
         const char *path = brc_file_shard_path(brc_checkpoint_file(checkpoint), entry->parts[0].array->shard);
         const char *slash = strrchr(path, '/');
         memcpy(text, err->text, sizeof text);
-        snprintf(err->text, sizeof err->text, "%.48s: %s: %.100s", slash == NULL ? path : slash + 1,
+        snprintf(err->text, sizeof err->text, "%.60s: %s: %.320s", slash == NULL ? path : slash + 1,
                  brci_clip(entry->name).text, text);
+        brci_make_utf8(err->text);
     }
     return status;
 }

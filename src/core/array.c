@@ -6,7 +6,7 @@
 brc_array brc_array_of(brc_format format, int rank, const int64_t *shape, void *data) {
     brc_array a = {.size = sizeof a, .format = (uint8_t)format};
     int64_t stride = 1;
-    if (rank < 0 || rank > BRC_MAX_RANK) return a;
+    if (rank < 0 || rank > BRC_MAX_RANK || (rank > 0 && shape == NULL)) return a;
     a.rank = (uint8_t)rank;
     a.data = data;
     for (int i = rank - 1; i >= 0; i--) {

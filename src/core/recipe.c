@@ -116,6 +116,7 @@ static brc_status check_arithmetic(const brc_recipe *r, brc_error *err) {
          rule_names[r->rule]);
     WANT("pow2", r->pow2 <= 1, "must be 0 or 1");
     WANT("pow2", !r->pow2 || amax_f32, "is for f32 scales with rule=amax");
+    WANT("pow2", !r->pow2 || r->history_length == 0, "delayed scaling keeps the scale of its state");
     WANT("partial", r->partial <= 1, "must be 0 or 1");
     WANT("levels", r->levels == 1 || r->levels == 2, "must be 1 or 2");
     WANT("levels", r->levels == 1 || (r->scale == BRC_E4M3 && r->rule == BRC_RULE_AMAX),
@@ -123,6 +124,10 @@ static brc_status check_arithmetic(const brc_recipe *r, brc_error *err) {
     WANT("margin", r->margin == 0 || r->arith == BRC_ARITH_TE, "is for arith=te");
     WANT("margin", r->margin >= -64 && r->margin <= 64, "must be from -64 to 64");
     WANT("epsilon", r->epsilon >= 0 && r->epsilon <= 3.4028234663852886e38f, "must be finite and not negative");
+    WANT("epsilon",
+         !(r->epsilon > 0) || r->arith == BRC_ARITH_TE ||
+             (r->arith == BRC_ARITH_RECIP && brci_is_integer(element) && !brci_is_mx_rule(r->rule)),
+         "is for arith=te, and for integers with arith=recip");
     return BRC_OK;
 }
 

@@ -72,6 +72,7 @@ brc_status brc_tensor_plan(const brc_recipe *recipe, int rank, const int64_t *sh
 
 void brc_tensor_bind(brc_tensor *tensor, const brc_sizes *sizes, void *memory) {
     uint8_t *at = memory;
+    if (tensor == NULL || sizes == NULL) return;
     tensor->data = at;
     at += aligned(sizes->data);
     tensor->scale.data = at;
@@ -136,6 +137,8 @@ brc_status brc_tensor_check(const brc_tensor *t, brc_error *err) {
                          (long long)row);
     if (t->data == NULL && brci_elements(t->rank, t->shape) > 0)
         return brci_fail(err, BRC_ARGUMENT, 0, "the data is missing");
+    if (row > 0 && t->row_pitch > INT64_MAX / 8 / (brci_elements(t->rank - 1, t->shape) + 1))
+        return brci_fail(err, BRC_OVERFLOW, 0, "row_pitch: the rows exceed 63 bits");
     return t->group_index == NULL ? BRC_OK : check_group_index(t, err);
 }
 
@@ -206,7 +209,9 @@ double brc_table_number(const brc_table *t, int64_t i) {
 }
 
 int64_t brc_table_index(const brc_tensor *t, const brc_table *table, int64_t batch, int64_t row, int64_t col) {
-    brci_counts n = brci_block_counts(brci_tensor_view(t), table->block);
+    brci_counts n;
+    if (t == NULL || table == NULL) return -1;
+    n = brci_block_counts(brci_tensor_view(t), table->block);
     if (t->group_index != NULL && table != &t->global)
         return brci_table_at(table, n, batch, row, 0) + t->group_index[col];
     return brci_table_at(table, n, batch, row, col);

@@ -4,9 +4,10 @@
 
 #include "cpu/tiles.h"
 
-#include <stdatomic.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #if defined(__x86_64__)
 #include <cpuid.h>
@@ -33,8 +34,6 @@ static uint32_t detect(void) {
 #else
 static uint32_t detect(void) { return 0; }
 #endif
-
-uint32_t brci_cpu_features(void) { return detect(); }
 
 /* Levels in rising order; each overwrites what it does better. */
 enum { GENERIC, AVX2, AVX512, LEVELS };
@@ -63,35 +62,30 @@ static brci_kernels build(uint32_t have, int level) {
 
 static brci_kernels tables[LEVELS];
 static const brci_kernels *chosen;
-static atomic_int state; /* 0 = not built, 1 = being built, 2 = ready */
+static pthread_once_t once = PTHREAD_ONCE_INIT;
 
-static int available(int level, uint32_t have) { return (levels[level].mask & ~have) == 0; }
-
+/* The best level this processor has, or the one asked for; a name that is unknown or not offered here changes nothing.
+ */
 static void prepare(void) {
-    int expected = 0;
-    if (atomic_load_explicit(&state, memory_order_acquire) == 2) return;
-    if (atomic_compare_exchange_strong(&state, &expected, 1)) {
-        const uint32_t have = detect();
-        const char *forced = getenv("BRECCIA_ISA");
-        for (int i = 0; i < LEVELS; i++) {
-            if (!available(i, have)) continue;
-            tables[i] = build(have & levels[i].mask, i);
-            if (forced == NULL || *forced == '\0' || strcmp(forced, levels[i].name) == 0 || chosen == NULL)
-                chosen = &tables[i];
-        }
-        if (forced != NULL && strcmp(forced, "reference") == 0) chosen = NULL;
-        atomic_store_explicit(&state, 2, memory_order_release);
+    const uint32_t have = detect();
+    const char *forced = getenv("BRECCIA_ISA");
+    for (int i = 0; i < LEVELS; i++) {
+        if ((levels[i].mask & ~have) != 0) continue;
+        tables[i] = build(have & levels[i].mask, i);
+        chosen = &tables[i];
     }
-    while (atomic_load_explicit(&state, memory_order_acquire) != 2) {} /* another thread is at it, for microseconds */
+    for (int i = 0; i < LEVELS && forced != NULL; i++)
+        if (tables[i].name != NULL && strcasecmp(forced, levels[i].name) == 0) chosen = &tables[i];
+    if (forced != NULL && strcasecmp(forced, "reference") == 0) chosen = NULL;
 }
 
 const brci_kernels *brci_cpu(void) {
-    prepare();
+    pthread_once(&once, prepare);
     return chosen;
 }
 
 const brci_kernels *brci_cpu_level(const char *name) {
-    prepare();
+    pthread_once(&once, prepare);
     for (int i = 0; i < LEVELS; i++)
         if (strcmp(name, levels[i].name) == 0) return tables[i].name == NULL ? NULL : &tables[i];
     return NULL;

@@ -93,7 +93,6 @@ typedef struct brci_kernels {
 const brci_kernels *brci_cpu(void);
 /* The table of a level by name, for tests; NULL if this processor lacks it or the name is unknown. */
 const brci_kernels *brci_cpu_level(const char *name);
-uint32_t brci_cpu_features(void);
 
 #define KERNEL(type, slot, needs, function) brci_##type##_fn function;
 #include "cpu/generic/kernels.def"

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cpu/matmul.h"
 
-#define PIECE 256           /* of k, read at a time while packing */
-#define B_BYTES (32 << 20)  /* of packed b at a time: stays in a third-level cache */
-#define A_BYTES (512 << 10) /* of packed a at a time: half of a second-level cache */
+#define PIECE 256                               /* of k, read at a time while packing */
+#define B_BYTES (32 << 20)                      /* of packed b at a time: stays in a third-level cache */
+#define A_BYTES (512 << 10)                     /* of packed a at a time: half of a second-level cache */
+#define DEPTH_MAX (B_BYTES / (4 * BRCI_TILE_N)) /* of k: one panel of b fills what b may take */
 
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 static int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
@@ -13,13 +14,14 @@ int brci_cpu_matmul_fits(const brci_multiplication *p) {
     return p->k > 0 && brci_cpu_read_fits(&p->a) && brci_cpu_read_fits(&p->b);
 }
 
-brci_packing brci_cpu_packing(const brci_kernels *k, const brci_multiplication *p) {
-    brci_packing s;
-    s.columns = least(rounded(p->n, k->tile_n), most(k->tile_n, B_BYTES / (p->k * 4) / k->tile_n * k->tile_n));
-    s.rows = least(rounded(p->m, k->tile_m), most(k->tile_m, A_BYTES / (p->k * 4) / k->tile_m * k->tile_m));
-    s.b_bytes = s.columns * p->k * 4;
-    s.a_bytes = rounded(s.rows * p->k * 4, 64);
-    return s;
+int brci_cpu_packing(const brci_kernels *k, const brci_multiplication *p, brci_packing *s) {
+    /* A step of k in the widest panel has 128 bytes; a longer k would take more memory than is promised. */
+    if (p->k > DEPTH_MAX) return 0;
+    s->columns = least(rounded(p->n, k->tile_n), most(k->tile_n, B_BYTES / (p->k * 4) / k->tile_n * k->tile_n));
+    s->rows = least(rounded(p->m, k->tile_m), most(k->tile_m, A_BYTES / (p->k * 4) / k->tile_m * k->tile_m));
+    s->b_bytes = s->columns * p->k * 4;
+    s->a_bytes = rounded(s->rows * p->k * 4, 64);
+    return 1;
 }
 
 /* panel[k][i] = operand[outer + i][k], i < width; beyond the operand's edge 0. `along`: k runs along the stored rows.
@@ -68,10 +70,10 @@ static void finish(const brci_multiplication *p, int64_t batch, int64_t m, int64
         const int64_t step = p->out->stride[p->out->rank - 1] * (f->bits / 8);
         if (p->accumulate) brci_read(&out, batch, m + i, n, cols, old);
         for (int64_t j = 0; j < cols; j++) {
-            float sum = tile[i * width + j];
-            if (p->bias != NULL) sum += add[j];
-            if (p->accumulate) sum += old[j];
-            brci_code_put(to + j * step, f->bits, 0, brci_encode(f, sum));
+            double sum = (double)tile[i * width + j]; /* what is added is rounded once, with the sum */
+            if (p->bias != NULL) sum += (double)add[j];
+            if (p->accumulate) sum += (double)old[j];
+            brci_code_put(to + j * step, f->bits, 0, brci_encode(f, (float)sum));
         }
     }
 }

@@ -14,7 +14,8 @@ typedef struct brci_packing {
     int64_t columns, b_bytes, a_bytes, rows; /* rows: of a that a thread packs at once */
 } brci_packing;
 
-brci_packing brci_cpu_packing(const brci_kernels *kernels, const brci_multiplication *product);
+/* 0 where k is too long for packing. */
+int brci_cpu_packing(const brci_kernels *kernels, const brci_multiplication *product, brci_packing *packing);
 
 /* Packs panels [first, last) of `tile_n` columns, counted from column `column` of matrix `batch`. */
 void brci_cpu_pack(const brci_kernels *kernels, const brci_multiplication *product, int64_t batch, int64_t column,

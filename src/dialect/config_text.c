@@ -71,12 +71,16 @@ const char *brci_config_without(brci_pool *pool, const char *text, const char *k
 
 /* `value`, with the lines behind its first one indented once more: it becomes a member. */
 static const char *indented(brci_pool *pool, const char *value) {
-    const char *text = "";
-    for (const char *line = value; line != NULL;) {
-        const char *end = strchr(line, '\n');
-        size_t length = end == NULL ? strlen(line) : (size_t)(end - line);
-        text = brci_pool_print(pool, "%s%s%.*s", text, line == value ? "" : "\n  ", (int)length, line);
-        line = end == NULL ? NULL : end + 1;
+    size_t lines = 0, length = strlen(value);
+    for (const char *at = value; (at = strchr(at, '\n')) != NULL; at++) lines++;
+    char *text = brci_pool_alloc(pool, length + 2 * lines + 1), *to = text;
+    if (text == NULL) return "";
+    for (const char *at = value; *at != '\0'; at++) {
+        *to++ = *at;
+        if (*at == '\n') {
+            *to++ = ' ';
+            *to++ = ' ';
+        }
     }
     return text;
 }

@@ -152,6 +152,9 @@ brc_status brc_cast(const brc_array *src, const brc_recipe *recipe, const brc_op
     TRY(brci_array_check(src, "the source", err));
     TRY(brci_destination_check(recipe, src->rank, src->shape, dst, err));
     TRY(check_state(recipe, state, err));
+    TRY(brci_options_check(options, err));
+    if (report != NULL && report->size < sizeof *report)
+        return brci_fail(err, BRC_ARGUMENT, 0, "the report is of another version");
     source = brci_source_array(src);
     input_max = brci_format(src->format)->max;
     brci_cast(&source, recipe, options, input_max > 3.4028234663852886e38 ? 3.4028234663852886e38f : (float)input_max,

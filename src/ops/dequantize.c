@@ -20,6 +20,7 @@ brc_status brc_dequantize(const brc_tensor *src, const brc_options *options, brc
     job j = {.dst = dst};
     int64_t rows;
     TRY(brc_tensor_check(src, err));
+    TRY(brci_options_check(options, err));
     TRY(brci_array_check(dst, "the destination", err));
     if (dst->rank != src->rank || memcmp(dst->shape, src->shape, src->rank * sizeof *src->shape) != 0)
         return brci_fail(err, BRC_SHAPE, 0, "the destination's shape is not the tensor's");

@@ -74,12 +74,16 @@ static void stream(void *argument, uint32_t part, int64_t first, int64_t last) {
 
 static int64_t tiles_of(int64_t n, int64_t step) { return (n + step - 1) / step; }
 
-/* 0 where there is no memory for the packing: then the reference, which needs none, does the work. */
+/* 0 where there is no memory for the packing, or k is too long for it: then the reference, which needs none, does the
+ * work. */
 static int multiply_packed(slab *s, const brc_options *options) {
     const brci_multiplication *p = s->product;
-    const int64_t tiles = tiles_of(p->m, s->kernels->tile_m), work = p->m * p->n * p->k / 16;
+    /* 16 multiplications cost about as much as casting an element; the product of three sizes may exceed 63 bits. */
+    const double multiplications = (double)p->m * (double)p->n * (double)p->k / 16;
+    const int64_t tiles = tiles_of(p->m, s->kernels->tile_m),
+                  work = multiplications < 1e18 ? (int64_t)multiplications : INT64_MAX;
     const uint32_t parts = brci_parts(options, tiles, work);
-    s->packing = brci_cpu_packing(s->kernels, p);
+    if (!brci_cpu_packing(s->kernels, p, &s->packing)) return 0;
     const size_t b_bytes = ((size_t)s->packing.b_bytes + 63) / 64 * 64;
     s->b = aligned_alloc(64, b_bytes + parts * (size_t)s->packing.a_bytes);
     if (s->b == NULL) return 0;
@@ -127,6 +131,7 @@ brc_status brc_matmul(const brc_product *p, brc_error *err) {
     int64_t tiles;
     if (p == NULL || p->size < sizeof *p)
         return brci_fail(err, BRC_ARGUMENT, 0, "the product is missing or of another version");
+    TRY(brci_options_check(p->options, err));
     TRY(resolve(&p->a, "a", &a, err));
     TRY(resolve(&p->b, "b", &b, err));
     TRY(brci_array_check(p->out, "out", err));

@@ -10,6 +10,9 @@ typedef void brci_work(void *job, uint32_t part, int64_t first, int64_t last);
 
 #define BRCI_MAX_THREADS 64
 
+/* NULL is fine; another version's struct is not. */
+brc_status brci_options_check(const brc_options *options, brc_error *err);
+
 /* In how many parts `items` are done: not more than the threads allowed, not so many that a thread is not worth
  * starting. */
 uint32_t brci_parts(const brc_options *options, int64_t items, int64_t elements);

@@ -23,6 +23,7 @@ brc_status brc_requantize(const brc_tensor *src, const brc_recipe *recipe, const
                           brc_path *path, brc_error *err) {
     brc_path taken = BRC_PATH_FLOAT32;
     TRY(brc_tensor_check(src, err));
+    TRY(brci_options_check(options, err));
     TRY(brci_destination_check(recipe, src->rank, src->shape, dst, err));
     if (same_recipe(src, recipe) && brci_destination_check(recipe, src->rank, src->shape, src, NULL) == BRC_OK) {
         copy(src, dst);

@@ -192,3 +192,27 @@ def test_refusals(brc):
         brc.call("brc_matmul", product)
     with pytest.raises(brc.Error, match="another version"):
         brc.call("brc_matmul", brc.ffi.NULL)
+
+
+def test_what_is_added_rounds_with_the_sum(brc):
+    """The bias and what was there before cancel, and the product is kept."""
+    a, b = np.full((1, 1), 1.5 * 2.0**-25, F), np.ones((1, 1), F)
+    got = brc.matmul(a, b, bias=np.ones(1, F), out=np.full((1, 1), -1, F), accumulate=True)
+    assert got[0, 0] == F(1.5 * 2.0**-25)
+
+
+@pytest.mark.parametrize("depth", [262_145, 2**40, 104_811_045_873_349_725])
+def test_immense_depths(brc, depth):
+    """Operands that repeat one number (strides 0): sizes of packed panels must not overflow or exceed what is promised."""
+    one, shape = np.ones(1, F), [1, depth]
+    if depth > 2**30:                                       # not computed: an empty result still resolves and checks
+        out = np.zeros((0, 1), F)
+        x = brc.new("brc_array", format=brc.format_of("f32"), rank=2, data=brc.ffi.cast("void *", one.__array_interface__["data"][0]))
+        y = brc.new("brc_array", format=brc.format_of("f32"), rank=2, data=x.data)
+        x.shape[0:2], y.shape[0:2] = [0, depth], shape
+        target, product = brc.array(out), brc.new("brc_product")
+        product.a.plain, product.b.plain, product.b.transposed, product.out = x, y, 1, target
+        brc.call("brc_matmul", product)
+        return
+    a = np.lib.stride_tricks.as_strided(one, (2, depth), (0, 0))
+    assert brc.matmul(a, a, b_transposed=True).tolist() == [[depth] * 2] * 2
