@@ -50,9 +50,9 @@ extern "C" {
 /* ------------------------------------------------------------------------------------------------ 1 status */
 
 typedef enum brc_status {
-#define STATUS(id, value, exit, text) BRC_##id = value,
+#define BRC_STATUS_ROW(id, value, exit, text) BRC_##id = value,
 #include "status.def"
-#undef STATUS
+#undef BRC_STATUS_ROW
     BRC_STATUS_COUNT
 } brc_status;
 
@@ -71,9 +71,9 @@ BRC_API int brc_status_exit(brc_status status);
 /* ----------------------------------------------------------------------------------------------- 2 formats */
 
 typedef enum brc_format {
-#define FORMAT(id, name, family, role, bits, exp, man, bias, specials, nan) BRC_##id,
+#define BRC_FORMAT_ROW(id, name, family, role, bits, exp, man, bias, specials, nan) BRC_##id,
 #include "formats.def"
-#undef FORMAT
+#undef BRC_FORMAT_ROW
     BRC_FORMAT_COUNT
 } brc_format;
 
@@ -128,9 +128,9 @@ BRC_API brc_array brc_array_of(brc_format format, int rank, const int64_t *shape
 /* ----------------------------------------------------------------------------------------------- 4 layouts */
 
 typedef enum brc_layout {
-#define LAYOUT(id, name, klass, batch, rows, cols) BRC_##id,
+#define BRC_LAYOUT_ROW(id, name, klass, batch, rows, cols) BRC_##id,
 #include "layouts.def"
-#undef LAYOUT
+#undef BRC_LAYOUT_ROW
     BRC_LAYOUT_COUNT
 } brc_layout;
 
@@ -158,32 +158,32 @@ BRC_API brc_status brc_block_counts(int rank, const int64_t *shape, brc_block bl
 /* ----------------------------------------------------------------------------------------------- 5 recipes */
 
 typedef enum brc_recipe_id {
-#define RECIPE(id, name, file, klass, element, scale, zero, levels, layout, b, r, c, rule, arith, history) BRC_RECIPE_##id,
+#define BRC_RECIPE_ROW(id, name, file, klass, element, scale, zero, levels, layout, b, r, c, rule, arith, history) BRC_RECIPE_##id,
 #include "recipes.def"
-#undef RECIPE
+#undef BRC_RECIPE_ROW
     BRC_RECIPE_COUNT,
     BRC_RECIPE_CUSTOM = 254,         /* composed from existing rows */
     BRC_RECIPE_UNKNOWN = 255         /* a foreign file does not say */
 } brc_recipe_id;
 
 typedef enum brc_rule {
-#define RULE(id, name, text) BRC_RULE_##id,
-#define ARITH(id, name, text)
-#define KIND(id, name, text)
+#define BRC_RULE_ROW(id, name, text) BRC_RULE_##id,
+#define BRC_ARITH_ROW(id, name, text)
+#define BRC_KIND_ROW(id, name, text)
 #include "rules.def"
     BRC_RULE_COUNT
 } brc_rule;
 typedef enum brc_arith {
-#define RULE(id, name, text)
-#define ARITH(id, name, text) BRC_ARITH_##id,
-#define KIND(id, name, text)
+#define BRC_RULE_ROW(id, name, text)
+#define BRC_ARITH_ROW(id, name, text) BRC_ARITH_##id,
+#define BRC_KIND_ROW(id, name, text)
 #include "rules.def"
     BRC_ARITH_COUNT
 } brc_arith;
 typedef enum brc_kind {
-#define RULE(id, name, text)
-#define ARITH(id, name, text)
-#define KIND(id, name, text) BRC_KIND_##id,
+#define BRC_RULE_ROW(id, name, text)
+#define BRC_ARITH_ROW(id, name, text)
+#define BRC_KIND_ROW(id, name, text) BRC_KIND_##id,
 #include "rules.def"
     BRC_KIND_COUNT
 } brc_kind;

@@ -123,9 +123,9 @@ BRC_API int64_t brc_writer_bytes(const brc_writer *writer);
 /* ------------------------------------------------------------------------------------------- 2 checkpoints */
 
 typedef enum brc_dialect {
-#define DIALECT(id, name, text, reads, writes) BRC_DIALECT_##id,
+#define BRC_DIALECT_ROW(id, name, text, reads, writes) BRC_DIALECT_##id,
 #include "dialects.def"
-#undef DIALECT
+#undef BRC_DIALECT_ROW
     BRC_DIALECT_COUNT
 } brc_dialect;
 

@@ -69,7 +69,7 @@
 #define SMALLEST_OPAQUE(id, man, bias) 0.0
 
 static const brc_format_info rows[BRC_FORMAT_COUNT] = {
-#define FORMAT(id, name_, family_, role_, bits_, exp, man, bias_, specials_, nan)                                      \
+#define BRC_FORMAT_ROW(id, name_, family_, role_, bits_, exp, man, bias_, specials_, nan)                              \
     [BRC_##id] = {                                                                                                     \
         .size = sizeof(brc_format_info),                                                                               \
         .name = name_,                                                                                                 \
@@ -88,7 +88,7 @@ static const brc_format_info rows[BRC_FORMAT_COUNT] = {
         .smallest = SMALLEST_##family_(id, man, bias_),                                                                \
     },
 #include "breccia/formats.def"
-#undef FORMAT
+#undef BRC_FORMAT_ROW
 };
 
 const brc_format_info *brci_format(unsigned format) { return &rows[format]; }

@@ -5,9 +5,9 @@
 
 #define FREE BRC_FREE
 static const brc_layout_info rows[BRC_LAYOUT_COUNT] = {
-#define LAYOUT(id, name, klass, b, r, c) [BRC_##id] = {sizeof(brc_layout_info), name, klass, {b, r, c}},
+#define BRC_LAYOUT_ROW(id, name, klass, b, r, c) [BRC_##id] = {sizeof(brc_layout_info), name, klass, {b, r, c}},
 #include "breccia/layouts.def"
-#undef LAYOUT
+#undef BRC_LAYOUT_ROW
 };
 #undef FREE
 

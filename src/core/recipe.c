@@ -7,7 +7,8 @@
 #include <string.h>
 
 static const brc_recipe_info rows[BRC_RECIPE_COUNT] = {
-#define RECIPE(id_, name, file, klass, element_, scale_, zero_, levels_, layout_, b, r, c, rule_, arith_, history)     \
+#define BRC_RECIPE_ROW(id_, name, file, klass, element_, scale_, zero_, levels_, layout_, b, r, c, rule_, arith_,      \
+                       history)                                                                                        \
     [BRC_RECIPE_##id_] = {sizeof(brc_recipe_info),                                                                     \
                           name,                                                                                        \
                           file,                                                                                        \
@@ -24,25 +25,25 @@ static const brc_recipe_info rows[BRC_RECIPE_COUNT] = {
                            .block = {b, r, c},                                                                         \
                            .history_length = history}},
 #include "breccia/recipes.def"
-#undef RECIPE
+#undef BRC_RECIPE_ROW
 };
 
 static const char *const rule_names[BRC_RULE_COUNT] = {
-#define RULE(id, name, text) name,
-#define ARITH(id, name, text)
-#define KIND(id, name, text)
+#define BRC_RULE_ROW(id, name, text) name,
+#define BRC_ARITH_ROW(id, name, text)
+#define BRC_KIND_ROW(id, name, text)
 #include "breccia/rules.def"
 };
 static const char *const arith_names[BRC_ARITH_COUNT] = {
-#define RULE(id, name, text)
-#define ARITH(id, name, text) name,
-#define KIND(id, name, text)
+#define BRC_RULE_ROW(id, name, text)
+#define BRC_ARITH_ROW(id, name, text) name,
+#define BRC_KIND_ROW(id, name, text)
 #include "breccia/rules.def"
 };
 static const char *const kind_names[BRC_KIND_COUNT] = {
-#define RULE(id, name, text)
-#define ARITH(id, name, text)
-#define KIND(id, name, text) name,
+#define BRC_RULE_ROW(id, name, text)
+#define BRC_ARITH_ROW(id, name, text)
+#define BRC_KIND_ROW(id, name, text) name,
 #include "breccia/rules.def"
 };
 

@@ -5,9 +5,9 @@ static const struct {
     const char *text;
     int exit;
 } rows[BRC_STATUS_COUNT] = {
-#define STATUS(id, value, exit, text) [value] = {text, exit},
+#define BRC_STATUS_ROW(id, value, exit, text) [value] = {text, exit},
 #include "breccia/status.def"
-#undef STATUS
+#undef BRC_STATUS_ROW
 };
 
 const char *brc_status_text(brc_status status) {

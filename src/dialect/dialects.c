@@ -5,10 +5,10 @@
 #include <string.h>
 
 static const brc_dialect_info infos[BRC_DIALECT_COUNT] = {
-#define DIALECT(id, name, text, reads, writes)                                                                         \
+#define BRC_DIALECT_ROW(id, name, text, reads, writes)                                                                 \
     [BRC_DIALECT_##id] = {sizeof(brc_dialect_info), name, text, reads, writes},
 #include "breccia/dialects.def"
-#undef DIALECT
+#undef BRC_DIALECT_ROW
 };
 
 /* Tensors that no dialect claims. */
@@ -16,16 +16,16 @@ const brci_dialect brci_dialect_PLAIN = {0};
 
 #define DECLARE_0(id)
 #define DECLARE_1(id) extern const brci_dialect brci_dialect_##id;
-#define DIALECT(id, name, text, reads, writes) DECLARE_##reads(id)
+#define BRC_DIALECT_ROW(id, name, text, reads, writes) DECLARE_##reads(id)
 #include "breccia/dialects.def"
-#undef DIALECT
+#undef BRC_DIALECT_ROW
 
 static const brci_dialect *const dialects[BRC_DIALECT_COUNT] = {
 #define POINT_0(id)
 #define POINT_1(id) [BRC_DIALECT_##id] = &brci_dialect_##id,
-#define DIALECT(id, name, text, reads, writes) POINT_##reads(id)
+#define BRC_DIALECT_ROW(id, name, text, reads, writes) POINT_##reads(id)
 #include "breccia/dialects.def"
-#undef DIALECT
+#undef BRC_DIALECT_ROW
 };
 
 const brc_dialect_info *brc_dialect_get(brc_dialect dialect) {
