@@ -13,35 +13,37 @@
 #endif
 
 /* The driver's CUtensorMap: 128 opaque bytes, 64-byte aligned. */
-typedef struct brci_map { BRCI_ALIGNED(64) uint64_t opaque[16]; } brci_map;
+typedef struct brci_map {
+    BRCI_ALIGNED(64) uint64_t opaque[16];
+} brci_map;
 
 /* What the output holds, and what is added to it. */
 enum { BRCI_OUT_F32, BRCI_OUT_F16, BRCI_OUT_BF16 };
 
 /* Product kernels. Rows of A are m, rows of B are n; D is [m, n] with pitch ldd, in elements. */
 typedef struct brci_gemm_args {
-    brci_map a, b;             /* boxes of 128 bytes of K by the tile's rows */
-    brci_map a_scale;          /* block scales of A, K-block-major: boxes of the tile's rows by 1 */
-    brci_map b_scale;          /* the same of B, where B is scaled 1x128 too */
-    brci_map d_map;            /* sixteen-bit results written wide: boxes of 64 columns by 16 rows */
+    brci_map a, b;    /* boxes of 128 bytes of K by the tile's rows */
+    brci_map a_scale; /* block scales of A, K-block-major: boxes of the tile's rows by 1 */
+    brci_map b_scale; /* the same of B, where B is scaled 1x128 too */
+    brci_map d_map;   /* sixteen-bit results written wide: boxes of 64 columns by 16 rows */
     void *d;
-    const float *row_scale;    /* per-tensor and per-row scales: entry r * row_stride */
-    const float *col_scale;    /* per-tensor and per-column scales, or the 128x128 scales of B */
-    const void *bias;          /* [n] of bias_type, or NULL */
+    const float *row_scale; /* per-tensor and per-row scales: entry r * row_stride */
+    const float *col_scale; /* per-tensor and per-column scales, or the 128x128 scales of B */
+    const void *bias;       /* [n] of bias_type, or NULL */
     int64_t ldd;
-    int64_t col_pitch;         /* 128x128 scales of B: floats from one block row to the next */
-    int32_t m, n, k_steps;     /* k_steps = K / 128, rounded up */
-    int32_t row_stride, col_stride;   /* 0 = one scale for all */
-    int32_t tiles_m, tiles_n;  /* in units of one cluster's tile */
-    int32_t group;             /* raster: walk this many tiles along one axis before advancing the other */
-    int32_t group_n;           /* the group lies along n, else along m */
-    int32_t out, bias_type;    /* BRCI_OUT_* */
-    int32_t accumulate;        /* D += product */
-    int32_t wide;              /* D may be written 16 bytes at a time */
-    int32_t rows, stages;      /* small-M kernel: weight rows of a unit, stages of the pipeline */
-    int32_t scaled;            /* small-M kernel: 1 = block scales */
-    int32_t share;             /* small-M kernel: the blocks of a cluster share the tokens, else they split K */
-    int32_t early;             /* small-M kernel: B may be read before the previous kernel has ended */
+    int64_t col_pitch;              /* 128x128 scales of B: floats from one block row to the next */
+    int32_t m, n, k_steps;          /* k_steps = K / 128, rounded up */
+    int32_t row_stride, col_stride; /* 0 = one scale for all */
+    int32_t tiles_m, tiles_n;       /* in units of one cluster's tile */
+    int32_t group;                  /* raster: walk this many tiles along one axis before advancing the other */
+    int32_t group_n;                /* the group lies along n, else along m */
+    int32_t out, bias_type;         /* BRCI_OUT_* */
+    int32_t accumulate;             /* D += product */
+    int32_t wide;                   /* D may be written 16 bytes at a time */
+    int32_t rows, stages;           /* small-M kernel: weight rows of a unit, stages of the pipeline */
+    int32_t scaled;                 /* small-M kernel: 1 = block scales */
+    int32_t share;                  /* small-M kernel: the blocks of a cluster share the tokens, else they split K */
+    int32_t early;                  /* small-M kernel: B may be read before the previous kernel has ended */
 } brci_gemm_args;
 
 /* The plain kernel for shapes the tensor copies cannot address. */
@@ -54,7 +56,7 @@ typedef struct brci_plain_args {
     int32_t m, n, k;
     int32_t row_stride, col_stride;
     int32_t a_e5m2, b_e5m2;
-    int32_t scaling;           /* brc_cuda_scaling */
+    int32_t scaling; /* brc_cuda_scaling */
     int32_t out, bias_type, accumulate;
 } brci_plain_args;
 
@@ -62,26 +64,26 @@ typedef struct brci_plain_args {
 typedef struct brci_cast_args {
     const void *in;
     void *out;
-    void *scale;               /* written by casts, read by dequantize */
-    const float *global;       /* NVFP4's second level, one number; NULL = none */
-    const float *given;        /* delayed scaling: the quantization scale */
-    float *amax;               /* delayed scaling: largest magnitude met; NULL = not wanted */
-    uint32_t *scratch;         /* current scaling: {amax, arrived, left}, zero before and after */
+    void *scale;         /* written by casts, read by dequantize */
+    const float *global; /* NVFP4's second level, one number; NULL = none */
+    const float *given;  /* delayed scaling: the quantization scale */
+    float *amax;         /* delayed scaling: largest magnitude met; NULL = not wanted */
+    uint32_t *scratch;   /* current scaling: {amax, arrived, left}, zero before and after */
     int64_t rows, cols;
     int64_t in_pitch, out_pitch;     /* in elements of the wide type, in bytes of the codes */
     int64_t scale_row, scale_col;    /* from one scale to the next, along rows and columns of blocks */
     int64_t units;                   /* groups of eight elements: rows * unit_row */
     uint32_t unit_row;               /* of a row, rounded up to whole blocks */
     uint32_t block_rows, block_cols; /* dequantize: 0 = the whole axis */
-    int32_t wide;              /* everything is aligned: rows are whole units, addresses and pitches multiples of 16 bytes */
-    int32_t flat;              /* and rows follow one another without gaps, blocks dividing them */
-    int32_t arith, rule;       /* brc_arith, brc_rule */
+    int32_t wide;        /* everything is aligned: rows are whole units, addresses and pitches multiples of 16 bytes */
+    int32_t flat;        /* and rows follow one another without gaps, blocks dividing them */
+    int32_t arith, rule; /* brc_arith, brc_rule */
     int32_t pow2;
-    int32_t scale_format;      /* dequantize: brc_format; integers casts: of the stored scale */
-    int32_t global_kind;       /* dequantize: brc_kind of the second level */
-    float reach;               /* te: largest element times 2^-margin */
-    float epsilon;             /* te: smallest amax */
-    float global_constant;     /* of kind AMAX */
+    int32_t scale_format;  /* dequantize: brc_format; integers casts: of the stored scale */
+    int32_t global_kind;   /* dequantize: brc_kind of the second level */
+    float reach;           /* te: largest element times 2^-margin */
+    float epsilon;         /* te: smallest amax */
+    float global_constant; /* of kind AMAX */
 } brci_cast_args;
 
 #endif

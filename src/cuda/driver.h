@@ -9,9 +9,10 @@
 
 #include "arguments.h"
 
-/* Every kernel of the library by number: the rows of kernels.def in order, then those of other.def. */
+/* Every kernel of the library by number: the rows of kernels.def in order, then those of casts.def. */
 enum {
-#define GEMM(a, b, mode, team, mw, bn, share, rate) BRCI_KERNEL_GEMM_##a##_##b##_##mode##_##team##_##mw##_##bn##_##share,
+#define GEMM(a, b, mode, team, mw, bn, share, rate)                                                                    \
+    BRCI_KERNEL_GEMM_##a##_##b##_##mode##_##team##_##mw##_##bn##_##share,
 #define SMALL(a, b, units, nb) BRCI_KERNEL_SMALL_##a##_##b##_##units##_##nb,
 #include "kernels.def"
     BRCI_PRODUCT_KERNELS,
@@ -22,20 +23,20 @@ enum {
 };
 
 typedef struct brci_launch {
-    int kernel;                         /* BRCI_KERNEL_* */
+    int kernel; /* BRCI_KERNEL_* */
     uint32_t grid[3], threads, shared_bytes;
-    uint32_t cluster;                   /* 0 or 1 = none */
-    int cooperative;                    /* all blocks resident at one time */
-    int overlap;                        /* programmatic dependent launch */
-    void *arguments;                    /* the kernel's one parameter */
+    uint32_t cluster; /* 0 or 1 = none */
+    int cooperative;  /* all blocks resident at one time */
+    int overlap;      /* programmatic dependent launch */
+    void *arguments;  /* the kernel's one parameter */
 } brci_launch;
 
 /* A two-dimensional view for the tensor copies: `inner` contiguous elements of `bytes` each, `outer` rows. */
 typedef struct brci_view {
     const void *data;
-    uint64_t inner, outer, pitch;       /* pitch in bytes */
+    uint64_t inner, outer, pitch; /* pitch in bytes */
     uint32_t box_inner, box_outer;
-    uint32_t bytes;                     /* of an element: 1 or 2 (128-byte rows, swizzled), 4 (plain F32) */
+    uint32_t bytes; /* of an element: 1 or 2 (128-byte rows, swizzled), 4 (plain F32) */
 } brci_view;
 
 /* The current context's device is ready: driver found, kernels loaded. multiprocessors may be NULL. */

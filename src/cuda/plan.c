@@ -2,9 +2,9 @@
  *
  * The planner: estimates the time of every row of kernels.def that fits and takes the least. No GPU is asked.
  *
- * Large products run at the tensor cores' rate, so their time is that of the busiest multiprocessor's tiles. Products of
- * few rows run at the memory's rate, so what counts is that all multiprocessors read equal shares of B. The constants
- * were measured on an H200 (bench/gpu/NOTES.md); between chips of this family their ratios change little. */
+ * Large products run at the tensor cores' rate, so their time is that of the busiest multiprocessor's tiles. Products
+ * of few rows run at the memory's rate, so what counts is that all multiprocessors read equal shares of B. The
+ * constants were measured on an H200 (bench/gpu/NOTES.md); between chips of this family their ratios change little. */
 #include "plan.h"
 
 #include <stdio.h>
@@ -16,29 +16,27 @@
 enum { E4M3 = BRC_E4M3, E5M2 = BRC_E5M2 };
 
 const brci_row brci_rows[] = {
-#define GEMM(a, b, mode, team, mw, bn, share, rate) { a, b, BRCI_##mode, BRCI_##team, mw, bn, BRCI_##share, rate, 0 },
-#define SMALL(a, b, units, nb) { a, b, -1, 0, 0, nb, 0, 0, units },
+#define GEMM(a, b, mode, team, mw, bn, share, rate) {a, b, BRCI_##mode, BRCI_##team, mw, bn, BRCI_##share, rate, 0},
+#define SMALL(a, b, units, nb) {a, b, -1, 0, 0, nb, 0, 0, units},
 #include "kernels.def"
 };
 const int brci_row_count = (int)(sizeof brci_rows / sizeof *brci_rows);
 
-static const double CLOCK = 1.5e9;                 /* Hz under sustained load; 4096 multiply-adds a clock */
-static const double MEMORY = 4.5e12, COPY = 64.0;  /* bytes a second; bytes a clock into one multiprocessor */
-static const double CACHE = 6.5e12;                /* bytes a second out of L2 */
-static const double START = 3.0e-6;                /* s, launch to first product */
+static const double CLOCK = 1.5e9;                /* Hz under sustained load; 4096 multiply-adds a clock */
+static const double MEMORY = 4.5e12, COPY = 64.0; /* bytes a second; bytes a clock into one multiprocessor */
+static const double CACHE = 6.5e12;               /* bytes a second out of L2 */
+static const double START = 3.0e-6;               /* s, launch to first product */
 
 static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
-int brci_product_mode(const brc_cuda_product *p)
-{
+int brci_product_mode(const brc_cuda_product *p) {
     if (p->scaling == BRC_CUDA_BLOCK) return BRCI_BLOCK;
     if (p->scaling == BRC_CUDA_BLOCK_ROWS) return BRCI_BLOCK_ROWS;
     return p->flags & BRC_CUDA_FAST_ACCUM ? BRCI_FAST : BRCI_PROMOTED;
 }
 
-int brci_addressable(const brc_cuda_product *p)
-{
+int brci_addressable(const brc_cuda_product *p) {
     const int64_t a_pitch = p->a_pitch ? p->a_pitch : p->k, b_pitch = p->b_pitch ? p->b_pitch : p->k;
     uint64_t low = (uint64_t)(uintptr_t)p->a | (uint64_t)(uintptr_t)p->b | (uint64_t)a_pitch | (uint64_t)b_pitch;
     if (p->scaling == BRC_CUDA_BLOCK || p->scaling == BRC_CUDA_BLOCK_ROWS)
@@ -49,10 +47,10 @@ int brci_addressable(const brc_cuda_product *p)
     return p->k > 0 && !(low & 15) && a_pitch < INT64_C(1) << 40 && b_pitch < INT64_C(1) << 40;
 }
 
-static void plan_gemm(const brc_cuda_product *p, const brci_row *r, int sms, brc_cuda_plan *plan)
-{
+static void plan_gemm(const brc_cuda_product *p, const brci_row *r, int sms, brc_cuda_plan *plan) {
     const int64_t steps = ceil_div(p->k, 128);
-    const int64_t um = (int64_t)plan->tile_m * (r->share == BRCI_B ? 2 : 1), un = (int64_t)plan->tile_n * (r->share == BRCI_A ? 2 : 1);
+    const int64_t um = (int64_t)plan->tile_m * (r->share == BRCI_B ? 2 : 1),
+                  un = (int64_t)plan->tile_n * (r->share == BRCI_A ? 2 : 1);
     const int64_t units = ceil_div(p->m, um) * ceil_div(p->n, un), workers = sms / plan->cluster;
     plan->stages = brci_stages(r->mode, r->team, r->mw, r->bn);
     plan->shared_bytes = brci_shared_bytes(r->mode, r->team, r->mw, r->bn);
@@ -66,13 +64,18 @@ static void plan_gemm(const brc_cuda_product *p, const brci_row *r, int sms, brc
         const int64_t major = plan->group_n ? along : across;
         const double live = (double)least(g, major) * (double)(plan->group_n ? un : um) +
                             (double)ceil_div(workers, least(g, major)) * (double)(plan->group_n ? um : un);
-        if (g == 1 || live < best) { best = live; plan->group = g; }
+        if (g == 1 || live < best) {
+            best = live;
+            plan->group = g;
+        }
     }
 
-    /* Two tiles in flight share a multiprocessor's tensor cores when the warpgroups have one each. A last round that leaves
-     * multiprocessors idle costs less than a full one: the others then run at a higher clock. */
-    static const double last_of[] = { [BRCI_TOGETHER] = 900, [BRCI_TURNS] = 200, [BRCI_APART] = 300 };   /* clocks of a tile's end that nothing hides */
-    const double tile = (double)plan->tile_m * plan->tile_n * 128 / 4096 * (double)steps * 1000 / r->rate, last = last_of[r->team];
+    /* Two tiles in flight share a multiprocessor's tensor cores when the warpgroups have one each. A last round that
+     * leaves multiprocessors idle costs less than a full one: the others then run at a higher clock. */
+    static const double last_of[] = {
+        [BRCI_TOGETHER] = 900, [BRCI_TURNS] = 200, [BRCI_APART] = 300}; /* clocks of a tile's end that nothing hides */
+    const double tile = (double)plan->tile_m * plan->tile_n * 128 / 4096 * (double)steps * 1000 / r->rate,
+                 last = last_of[r->team];
     const int64_t both = r->team == BRCI_APART ? 2 : 1, slots = workers * both;
     const double rounds = (0.7 * (double)ceil_div(units, slots) + 0.3 * (double)units / (double)slots) * (double)both;
     double seconds = rounds * (tile + last) / CLOCK;
@@ -84,11 +87,10 @@ static void plan_gemm(const brc_cuda_product *p, const brci_row *r, int sms, brc
     plan->microseconds = (float)(1e6 * (START + seconds));
 }
 
-static void plan_small(const brc_cuda_product *p, const brci_row *r, int sms, brc_cuda_plan *plan)
-{
+static void plan_small(const brc_cuda_product *p, const brci_row *r, int sms, brc_cuda_plan *plan) {
     const int64_t steps = ceil_div(p->k, 128);
     plan->microseconds = 1e9f;
-    static const struct { int split, share; } clusters[] = { { 1, 1 }, { 2, 1 }, { 1, 2 }, { 1, 4 } };
+    static const struct { int split, share; } clusters[] = {{1, 1}, {2, 1}, {1, 2}, {1, 4}};
     for (size_t c = 0; c < sizeof clusters / sizeof *clusters; c++)
         for (int rows = 8; rows <= 64; rows += 8) {
             const int split = clusters[c].split, share = clusters[c].share, cluster = split * share;
@@ -96,9 +98,10 @@ static void plan_small(const brc_cuda_product *p, const brci_row *r, int sms, br
             const int64_t blocks = ceil_div(ceil_div(p->n, height) * split, cluster) * cluster;
             if (split > steps || r->bn / share < 8) continue;
             /* Clusters of four leave some multiprocessors over: processing clusters hold 16 or 18. */
-            const int64_t room = cluster == 4 ? sms / 4 * 4 - 12 : sms / cluster * cluster, waves = ceil_div(blocks, room);
+            const int64_t room = cluster == 4 ? sms / 4 * 4 - 12 : sms / cluster * cluster,
+                          waves = ceil_div(blocks, room);
             int64_t busy = least(blocks, room);
-            if (busy < 100) busy = 100;                                 /* fewer cannot draw the memory's full rate */
+            if (busy < 100) busy = 100; /* fewer cannot draw the memory's full rate */
             const double weights = (double)height * 128 * (double)deep, tokens = (double)r->bn * 128 * (double)deep;
             const double memory = weights * (double)busy / MEMORY, copy = (weights + tokens) / COPY / CLOCK;
             const double cache = (weights + tokens / share) * (double)busy / CACHE;
@@ -123,31 +126,34 @@ static void plan_small(const brc_cuda_product *p, const brci_row *r, int sms, br
         }
 }
 
-static int fits(const brc_cuda_product *p, const brci_row *r)
-{
+static int fits(const brc_cuda_product *p, const brci_row *r) {
     if (r->a != p->a_format || r->b != p->b_format) return 0;
     if (r->units) return p->m <= r->bn && p->scaling != BRC_CUDA_BLOCK_ROWS;
     if (r->mode == brci_product_mode(p)) return 1;
     return 0;
 }
 
-static brc_status check(const brc_cuda_product *p, brc_error *err)
-{
-    if (p->m < 0 || p->n < 0 || p->k < 0) return brci_cuda_fail(err, BRC_SHAPE, "a negative shape: %lld x %lld x %lld", (long long)p->m, (long long)p->n, (long long)p->k);
-    if (p->m > INT32_MAX - 1024 || p->n > INT32_MAX - 1024 || p->k > INT32_MAX - 1024) return brci_cuda_fail(err, BRC_LIMIT, "a side of the product is beyond 2^31");
+static brc_status check(const brc_cuda_product *p, brc_error *err) {
+    if (p->m < 0 || p->n < 0 || p->k < 0)
+        return brci_cuda_fail(err, BRC_SHAPE, "a negative shape: %lld x %lld x %lld", (long long)p->m, (long long)p->n,
+                              (long long)p->k);
+    if (p->m > INT32_MAX - 1024 || p->n > INT32_MAX - 1024 || p->k > INT32_MAX - 1024)
+        return brci_cuda_fail(err, BRC_LIMIT, "a side of the product is beyond 2^31");
     if ((p->a_format != BRC_E4M3 && p->a_format != BRC_E5M2) || (p->b_format != BRC_E4M3 && p->b_format != BRC_E5M2))
         return brci_cuda_fail(err, BRC_FORMAT, "the operands of an FP8 product are E4M3 or E5M2");
-    if (p->scaling < BRC_CUDA_PER_TENSOR || p->scaling > BRC_CUDA_BLOCK_ROWS) return brci_cuda_fail(err, BRC_ARGUMENT, "scaling %d is not known", (int)p->scaling);
+    if (p->scaling < BRC_CUDA_PER_TENSOR || p->scaling > BRC_CUDA_BLOCK_ROWS)
+        return brci_cuda_fail(err, BRC_ARGUMENT, "scaling %d is not known", (int)p->scaling);
     return BRC_OK;
 }
 
-brc_status brc_cuda_plan_row(const brc_cuda_product *p, int sms, int row, brc_cuda_plan *plan, brc_error *err)
-{
+brc_status brc_cuda_plan_row(const brc_cuda_product *p, int sms, int row, brc_cuda_plan *plan, brc_error *err) {
     brc_status status = check(p, err);
     if (status != BRC_OK) return status;
-    if (row < 0 || row >= brci_row_count) return brci_cuda_fail(err, BRC_NOT_FOUND, "the kernel table has %d rows", brci_row_count);
+    if (row < 0 || row >= brci_row_count)
+        return brci_cuda_fail(err, BRC_NOT_FOUND, "the kernel table has %d rows", brci_row_count);
     const brci_row *r = &brci_rows[row];
-    if (!brci_addressable(p) || !p->m || !p->n || !fits(p, r)) return brci_cuda_fail(err, BRC_UNSUPPORTED, "row %d of the kernel table does not fit this product", row);
+    if (!brci_addressable(p) || !p->m || !p->n || !fits(p, r))
+        return brci_cuda_fail(err, BRC_UNSUPPORTED, "row %d of the kernel table does not fit this product", row);
     if (sms <= 0) sms = 132;
     memset(plan, 0, sizeof *plan);
     plan->size = (uint32_t)sizeof *plan;
@@ -164,8 +170,7 @@ brc_status brc_cuda_plan_row(const brc_cuda_product *p, int sms, int row, brc_cu
     return BRC_OK;
 }
 
-brc_status brc_cuda_plan_product(const brc_cuda_product *p, int sms, brc_cuda_plan *plan, brc_error *err)
-{
+brc_status brc_cuda_plan_product(const brc_cuda_product *p, int sms, brc_cuda_plan *plan, brc_error *err) {
     brc_status status = check(p, err);
     if (status != BRC_OK) return status;
     memset(plan, 0, sizeof *plan);
@@ -174,30 +179,34 @@ brc_status brc_cuda_plan_product(const brc_cuda_product *p, int sms, brc_cuda_pl
     plan->cluster = 1;
     plan->tile_m = plan->tile_n = 64;
     plan->grid = (int32_t)least(ceil_div(p->m, 64) * ceil_div(p->n, 64), INT32_MAX);
-    plan->microseconds = (float)(1e6 * (START + 2.0 * 64 * 64 * (double)(ceil_div(p->m, 64) * ceil_div(p->n, 64)) * (double)p->k / 10e12));
+    plan->microseconds = (float)(1e6 * (START + 2.0 * 64 * 64 * (double)(ceil_div(p->m, 64) * ceil_div(p->n, 64)) *
+                                                    (double)p->k / 10e12));
     for (int row = 0; row < brci_row_count; row++) {
         brc_cuda_plan candidate;
-        if (brc_cuda_plan_row(p, sms, row, &candidate, NULL) == BRC_OK && candidate.microseconds < plan->microseconds) *plan = candidate;
+        if (brc_cuda_plan_row(p, sms, row, &candidate, NULL) == BRC_OK && candidate.microseconds < plan->microseconds)
+            *plan = candidate;
     }
     return BRC_OK;
 }
 
-size_t brc_cuda_plan_text(const brc_cuda_plan *p, char *text, size_t room)
-{
-    static const char *const modes[] = { "fast", "promoted", "block", "block-rows" }, *const teams[] = { "together", "turns", "apart" };
-    static const char *const shares[] = { "", ", a shared", ", b shared" };
+size_t brc_cuda_plan_text(const brc_cuda_plan *p, char *text, size_t room) {
+    static const char *const modes[] = {"fast", "promoted", "block", "block-rows"}, *const teams[] = {"together",
+                                                                                                      "turns", "apart"};
+    static const char *const shares[] = {"", ", a shared", ", b shared"};
     int length;
     if (p->kernel < 0 || p->kernel >= brci_row_count)
         length = snprintf(text, room, "plain 64x64, grid %d", (int)p->grid);
     else if (brci_rows[p->kernel].units)
-        length = snprintf(text, room, "small %dx%d rows for %d tokens, %s %d, grid %d, %d stages, %d KB, %.1f us expected",
-                          brci_rows[p->kernel].units, (int)p->rows, brci_rows[p->kernel].bn, p->share ? "share" : "split", (int)p->cluster, (int)p->grid,
-                          (int)p->stages, (int)p->shared_bytes / 1024, (double)p->microseconds);
+        length = snprintf(
+            text, room, "small %dx%d rows for %d tokens, %s %d, grid %d, %d stages, %d KB, %.1f us expected",
+            brci_rows[p->kernel].units, (int)p->rows, brci_rows[p->kernel].bn, p->share ? "share" : "split",
+            (int)p->cluster, (int)p->grid, (int)p->stages, (int)p->shared_bytes / 1024, (double)p->microseconds);
     else {
         const brci_row *r = &brci_rows[p->kernel];
-        length = snprintf(text, room, "%s %dx%d %s%s, grid %d, group %d along %c, %d stages, %d KB, %.1f us expected", modes[r->mode],
-                          (int)p->tile_m, (int)p->tile_n, teams[r->team], shares[r->share], (int)p->grid, (int)p->group,
-                          p->group_n ? 'n' : 'm', (int)p->stages, (int)p->shared_bytes / 1024, (double)p->microseconds);
+        length = snprintf(text, room, "%s %dx%d %s%s, grid %d, group %d along %c, %d stages, %d KB, %.1f us expected",
+                          modes[r->mode], (int)p->tile_m, (int)p->tile_n, teams[r->team], shares[r->share],
+                          (int)p->grid, (int)p->group, p->group_n ? 'n' : 'm', (int)p->stages,
+                          (int)p->shared_bytes / 1024, (double)p->microseconds);
     }
     return length < 0 ? 0 : (size_t)length;
 }

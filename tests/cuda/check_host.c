@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The host side of the GPU part without a GPU: the planner's rules for thousands of shapes, and every call down to a driver
- * that only checks (stub_driver.c). tests/cuda/run builds it and runs each mode. */
+ * The host side of the GPU part without a GPU: the planner's rules for thousands of shapes, and every call down to a
+ * driver that only checks (stub_driver.c). tests/cuda/run builds it and runs each mode. */
 #define _GNU_SOURCE
 #include <breccia/breccia_cuda.h>
 #include <dlfcn.h>
@@ -16,7 +16,15 @@
 #include "cuda/shape.h"
 
 static int failures;
-#define CHECK(condition, ...) do { if (!(condition)) { failures++; printf("%s:%d: %s: ", __FILE__, __LINE__, #condition); printf(__VA_ARGS__); printf("\n"); } } while (0)
+#define CHECK(condition, ...)                                                                                          \
+    do {                                                                                                               \
+        if (!(condition)) {                                                                                            \
+            failures++;                                                                                                \
+            printf("%s:%d: %s: ", __FILE__, __LINE__, #condition);                                                     \
+            printf(__VA_ARGS__);                                                                                       \
+            printf("\n");                                                                                              \
+        }                                                                                                              \
+    } while (0)
 
 typedef struct stub_seen {
     char kernel[96];
@@ -27,10 +35,12 @@ typedef struct stub_seen {
 } stub_seen;
 
 static uint64_t state = 1;
-static int64_t below(int64_t n) { state = state * 6364136223846793005u + 1442695040888963407u; return (int64_t)(state >> 33) % n; }
+static int64_t below(int64_t n) {
+    state = state * 6364136223846793005u + 1442695040888963407u;
+    return (int64_t)(state >> 33) % n;
+}
 
-static brc_cuda_product product(int64_t m, int64_t n, int64_t k, int scaling, uint32_t flags)
-{
+static brc_cuda_product product(int64_t m, int64_t n, int64_t k, int scaling, uint32_t flags) {
     brc_cuda_product p;
     memset(&p, 0, sizeof p);
     p.size = sizeof p;
@@ -38,18 +48,22 @@ static brc_cuda_product product(int64_t m, int64_t n, int64_t k, int scaling, ui
     p.a_format = p.b_format = BRC_E4M3;
     p.d_format = BRC_BF16;
     p.scaling = scaling;
-    p.m = m; p.n = n; p.k = k;
+    p.m = m;
+    p.n = n;
+    p.k = k;
     p.a_pitch = p.b_pitch = (k + 15) / 16 * 16;
-    p.a = (void *)0x100000; p.b = (void *)0x200000; p.d = (void *)0x300000;
-    p.a_scale = (void *)0x400000; p.b_scale = (void *)0x500000;
+    p.a = (void *)0x100000;
+    p.b = (void *)0x200000;
+    p.d = (void *)0x300000;
+    p.a_scale = (void *)0x400000;
+    p.b_scale = (void *)0x500000;
     p.a_scale_pitch = (m + 3) / 4 * 4;
     if (scaling == BRC_CUDA_BLOCK_ROWS) p.b_scale_pitch = (n + 3) / 4 * 4;
     return p;
 }
 
 /* What must hold for any plan. */
-static void check_plan(const brc_cuda_product *p, const brc_cuda_plan *q)
-{
+static void check_plan(const brc_cuda_product *p, const brc_cuda_plan *q) {
     char text[200];
     const size_t length = brc_cuda_plan_text(q, text, sizeof text);
     CHECK(length > 0 && length < sizeof text, "length %zu", length);
@@ -67,7 +81,9 @@ static void check_plan(const brc_cuda_product *p, const brc_cuda_plan *q)
         CHECK(split <= (p->k + 127) / 128, "an empty part of K: %s", text);
         CHECK(!q->share || r->bn / q->cluster % 8 == 0, "%s", text);
         CHECK(q->stages <= BRCI_SMALL_STAGES && BRCI_SMALL_HEAD >= 16 * BRCI_SMALL_STAGES, "%s", text);
-        CHECK((int64_t)(q->tile_n + 4) * r->bn * 4 <= (int64_t)q->stages * ((q->tile_n + r->bn) * 128 + brci_small_scale_bytes(r->bn)), "the sums do not fit: %s", text);
+        CHECK((int64_t)(q->tile_n + 4) * r->bn * 4 <=
+                  (int64_t)q->stages * ((q->tile_n + r->bn) * 128 + brci_small_scale_bytes(r->bn)),
+              "the sums do not fit: %s", text);
     } else {
         CHECK(r->mode == brci_product_mode(p), "%s", text);
         CHECK(q->tile_m == brci_tile_rows(r->team, r->mw) && q->tile_n == r->bn, "%s", text);
@@ -75,9 +91,8 @@ static void check_plan(const brc_cuda_product *p, const brc_cuda_plan *q)
     }
 }
 
-static void planner(void)
-{
-    static const int scalings[] = { BRC_CUDA_PER_TENSOR, BRC_CUDA_PER_ROW, BRC_CUDA_BLOCK, BRC_CUDA_BLOCK_ROWS };
+static void planner(void) {
+    static const int scalings[] = {BRC_CUDA_PER_TENSOR, BRC_CUDA_PER_ROW, BRC_CUDA_BLOCK, BRC_CUDA_BLOCK_ROWS};
     int plain = 0;
     for (int i = 0; i < 4000; i++) {
         const int64_t m = 1 + below(i % 3 ? 200 : 20000), n = 1 + below(40000), k = 1 + below(20000);
@@ -85,7 +100,8 @@ static void planner(void)
         brc_cuda_plan q, again;
         p.a_format = i % 5 ? BRC_E4M3 : BRC_E5M2;
         p.b_format = i % 7 ? BRC_E4M3 : BRC_E5M2;
-        CHECK(brc_cuda_plan_product(&p, 132, &q, NULL) == BRC_OK, "%lld %lld %lld", (long long)m, (long long)n, (long long)k);
+        CHECK(brc_cuda_plan_product(&p, 132, &q, NULL) == BRC_OK, "%lld %lld %lld", (long long)m, (long long)n,
+              (long long)k);
         check_plan(&p, &q);
         plain += q.kernel < 0;
         brc_cuda_plan_product(&p, 132, &again, NULL);
@@ -117,8 +133,7 @@ static void planner(void)
     CHECK(q.tile_n == 176, "tile_n %d", q.tile_n);
 }
 
-static void *many(void *seen)
-{
+static void *many(void *seen) {
     (void)seen;
     for (int i = 0; i < 200; i++) {
         brc_cuda_product p = product(1 + i, 128 + 8 * i, 256, i % 4, 0);
@@ -127,8 +142,7 @@ static void *many(void *seen)
     return NULL;
 }
 
-static void calls(void)
-{
+static void calls(void) {
     brc_error err;
     const stub_seen *seen = dlsym(dlopen("libcuda.so.1", RTLD_NOW), "stub_seen");
     int devices = 0, stream = 0;
@@ -142,12 +156,14 @@ static void calls(void)
         const int64_t m = 1 + below(i % 2 ? 128 : 5000), n = 1 + below(9000), k = 1 + below(9000);
         brc_cuda_product p = product(m, n, k, i % 4, (uint32_t)below(16));
         p.d_format = (uint8_t)(i % 3 ? BRC_BF16 : BRC_F32);
-        if (i % 11 == 0) p.b = (void *)0x200001;                        /* the plain kernel */
+        if (i % 11 == 0) p.b = (void *)0x200001; /* the plain kernel */
         const int before = seen->launches;
-        CHECK(brc_cuda_matmul(&p, &stream, &err) == BRC_OK, "%lld x %lld x %lld: %s", (long long)m, (long long)n, (long long)k, err.text);
+        CHECK(brc_cuda_matmul(&p, &stream, &err) == BRC_OK, "%lld x %lld x %lld: %s", (long long)m, (long long)n,
+              (long long)k, err.text);
         CHECK(seen->launches == before + 1 && seen->stream == &stream, "one launch on the caller's stream");
         CHECK(seen->shared <= 232448 && (i % 11 || !strcmp(seen->kernel, "gemm_plain")), "%s", seen->kernel);
-        CHECK(!strcmp(seen->kernel, "gemm_plain") || seen->overlap == !(p.flags & BRC_CUDA_NO_OVERLAP), "%s", seen->kernel);
+        CHECK(!strcmp(seen->kernel, "gemm_plain") || seen->overlap == !(p.flags & BRC_CUDA_NO_OVERLAP), "%s",
+              seen->kernel);
     }
     /* A second call of the same product encodes nothing. */
     brc_cuda_product p = product(512, 512, 512, BRC_CUDA_BLOCK, 0);
@@ -158,13 +174,15 @@ static void calls(void)
     clock_gettime(CLOCK_MONOTONIC, &t0);
     for (int i = 0; i < 20000; i++) brc_cuda_matmul(&p, NULL, NULL);
     clock_gettime(CLOCK_MONOTONIC, &t1);
-    printf("host time of a product, driver's own apart: %.2f us\n", ((double)(t1.tv_sec - t0.tv_sec) * 1e9 + (double)(t1.tv_nsec - t0.tv_nsec)) / 20000e3);
+    printf("host time of a product, driver's own apart: %.2f us\n",
+           ((double)(t1.tv_sec - t0.tv_sec) * 1e9 + (double)(t1.tv_nsec - t0.tv_nsec)) / 20000e3);
 
     p.m = 0;
     int launches = seen->launches;
     CHECK(brc_cuda_matmul(&p, NULL, &err) == BRC_OK && seen->launches == launches, "nothing to do");
     p = product(8, 8, 0, 0, 0);
-    CHECK(brc_cuda_matmul(&p, NULL, &err) == BRC_OK && !strcmp(seen->kernel, "gemm_plain"), "K = 0 writes zeros: %s", seen->kernel);
+    CHECK(brc_cuda_matmul(&p, NULL, &err) == BRC_OK && !strcmp(seen->kernel, "gemm_plain"), "K = 0 writes zeros: %s",
+          seen->kernel);
     p = product(8, 8, 16, 0, 0);
     p.d = NULL;
     CHECK(brc_cuda_matmul(&p, NULL, &err) == BRC_ARGUMENT, "%s", err.text);
@@ -175,15 +193,16 @@ static void calls(void)
     p.a_pitch = 16;
     CHECK(brc_cuda_matmul(&p, NULL, &err) == BRC_SHAPE, "%s", err.text);
 
-    static const char *const recipes[] = { "fp8", "fp8-row", "fp8-block", "fp8-block128", "mxfp8", "mxfp6-e3m2", "mxfp6-e2m3", "mxfp4", "nvfp4", "int8", "int4" };
+    static const char *const recipes[] = {"fp8",        "fp8-row", "fp8-block", "fp8-block128", "mxfp8", "mxfp6-e3m2",
+                                          "mxfp6-e2m3", "mxfp4",   "nvfp4",     "int8",         "int4"};
     for (size_t i = 0; i < sizeof recipes / sizeof *recipes; i++)
         for (int format = BRC_F32; format <= BRC_BF16; format++) {
-            const int64_t shape[2] = { 384, 1024 };
+            const int64_t shape[2] = {384, 1024};
             brc_array x = brc_array_of((brc_format)format, 2, shape, (void *)0x100000);
             brc_recipe recipe;
             brc_tensor t;
             brc_sizes sizes;
-            const brc_cuda_cast_options o = { sizeof o, 0, 0, NULL, NULL, (void *)0x900000 };
+            const brc_cuda_cast_options o = {sizeof o, 0, 0, NULL, NULL, (void *)0x900000};
             CHECK(brc_recipe_parse(recipes[i], &recipe, &err) == BRC_OK, "%s", err.text);
             CHECK(brc_tensor_plan(&recipe, 2, shape, &t, &sizes, &err) == BRC_OK, "%s", err.text);
             t.data = (void *)0x200000;
@@ -191,7 +210,8 @@ static void calls(void)
             if (sizes.global) t.global.data = (void *)0x400000;
             launches = seen->launches;
             CHECK(brc_cuda_cast(&x, &recipe, &o, &t, &stream, &err) == BRC_OK, "%s: %s", recipes[i], err.text);
-            CHECK(seen->launches == launches + 1 + !strcmp(recipes[i], "nvfp4"), "%s: %d launches", recipes[i], seen->launches - launches);
+            CHECK(seen->launches == launches + 1 + !strcmp(recipes[i], "nvfp4"), "%s: %d launches", recipes[i],
+                  seen->launches - launches);
             CHECK(seen->cooperative == !strcmp(recipes[i], "fp8"), "%s", seen->kernel);
             CHECK(brc_cuda_dequantize(&t, &x, &stream, &err) == BRC_OK, "%s: %s", recipes[i], err.text);
             CHECK(strstr(seen->kernel, "dequantize_") == seen->kernel, "%s", seen->kernel);
@@ -199,9 +219,10 @@ static void calls(void)
     brc_recipe affine;
     brc_tensor t;
     brc_sizes sizes;
-    const int64_t shape[2] = { 128, 256 };
+    const int64_t shape[2] = {128, 256};
     brc_array x = brc_array_of(BRC_BF16, 2, shape, (void *)0x100000);
-    if (brc_recipe_parse("int4:zero=int8,rule=minmax", &affine, &err) == BRC_OK && brc_tensor_plan(&affine, 2, shape, &t, &sizes, &err) == BRC_OK)
+    if (brc_recipe_parse("int4:zero=int8,rule=minmax", &affine, &err) == BRC_OK &&
+        brc_tensor_plan(&affine, 2, shape, &t, &sizes, &err) == BRC_OK)
         CHECK(brc_cuda_cast(&x, &affine, NULL, &t, NULL, &err) == BRC_UNSUPPORTED, "%s", err.text);
 
     pthread_t threads[8];
@@ -214,18 +235,17 @@ static void calls(void)
 }
 
 /* The statuses of a machine that lacks something. */
-static void refusal(brc_status expected)
-{
-    brc_error err = { BRC_OK, 0, "" };
+static void refusal(brc_status expected) {
+    brc_error err = {BRC_OK, 0, ""};
     int devices = 7;
     brc_cuda_product p = product(16, 16, 16, 0, 0);
     CHECK(brc_cuda_devices(&devices, &err) == expected && devices == 0, "status %d, text %s", err.status, err.text);
-    CHECK(brc_cuda_matmul(&p, NULL, &err) == expected && err.status == expected && err.text[0], "status %d, text %s", err.status, err.text);
+    CHECK(brc_cuda_matmul(&p, NULL, &err) == expected && err.status == expected && err.text[0], "status %d, text %s",
+          err.status, err.text);
     printf("%s\n", err.text);
 }
 
-int main(int count, char **arguments)
-{
+int main(int count, char **arguments) {
     const char *mode = count > 1 ? arguments[1] : "";
     brc_error err;
     if (!strcmp(mode, "planner")) planner();

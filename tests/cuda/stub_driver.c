@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A CUDA driver that runs nothing: it checks what it is asked, as strictly as the real one's documentation, and remembers
- * the last launch. Built as libcuda.so.1 and found through LD_LIBRARY_PATH. STUB_MODE: "none" = no device, "old" = a device of
- * compute capability 8.0, "ancient" = a driver before 12.0, "full" = every launch fails. */
+ * A CUDA driver that runs nothing: it checks what it is asked, as strictly as the real one's documentation, and
+ * remembers the last launch. Built as libcuda.so.1 and found through LD_LIBRARY_PATH. STUB_MODE: "none" = no device,
+ * "old" = a device of compute capability 8.0, "ancient" = a driver before 12.0, "full" = every launch fails. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,8 +10,21 @@
 
 #define EXPORT __attribute__((visibility("default")))
 
-typedef struct attribute { int32_t id; char pad[4]; union { char room[64]; int32_t flag; uint32_t cluster[3]; } value; } attribute;
-typedef struct config { uint32_t grid[3], block[3], shared; void *stream; attribute *attributes; uint32_t count; } config;
+typedef struct attribute {
+    int32_t id;
+    char pad[4];
+    union {
+        char room[64];
+        int32_t flag;
+        uint32_t cluster[3];
+    } value;
+} attribute;
+typedef struct config {
+    uint32_t grid[3], block[3], shared;
+    void *stream;
+    attribute *attributes;
+    uint32_t count;
+} config;
 
 /* What a test may look at. */
 EXPORT struct stub_seen {
@@ -22,93 +35,125 @@ EXPORT struct stub_seen {
     unsigned char arguments[1024];
 } stub_seen;
 
-static const char *mode(void) { const char *m = getenv("STUB_MODE"); return m ? m : ""; }
+static const char *mode(void) {
+    const char *m = getenv("STUB_MODE");
+    return m ? m : "";
+}
 static char names[512][96];
 static int name_count, shared_limit[512];
 
-static int stub_init(unsigned flags) { (void)flags; return strcmp(mode(), "none") ? 0 : 100; }
-static int stub_error(int code, const char **text) { *text = code == 701 ? "too many resources requested for launch" : "invalid argument"; return 0; }
-static int stub_count(int *n) { *n = 2; return 0; }
-static int stub_attribute(int *value, int which, int device)
-{
+static int stub_init(unsigned flags) {
+    (void)flags;
+    return strcmp(mode(), "none") ? 0 : 100;
+}
+static int stub_error(int code, const char **text) {
+    *text = code == 701 ? "too many resources requested for launch" : "invalid argument";
+    return 0;
+}
+static int stub_count(int *n) {
+    *n = 2;
+    return 0;
+}
+static int stub_attribute(int *value, int which, int device) {
     (void)device;
     *value = which == 16 ? 132 : which == 75 ? (strcmp(mode(), "old") ? 9 : 8) : 0;
     return 0;
 }
-static int stub_context_device(int *device) { *device = 0; return strcmp(mode(), "no context") ? 0 : 201; }
+static int stub_context_device(int *device) {
+    *device = 0;
+    return strcmp(mode(), "no context") ? 0 : 201;
+}
 static int stub_set(void *context) { return context ? 0 : 1; }
-static int stub_retain(void **context, int device) { static int c[2]; *context = &c[device]; return 0; }
-static int stub_load(void **library, const void *image, void *a, void *b, unsigned c, void *d, void *e, unsigned f)
-{
-    (void)a; (void)b; (void)c; (void)d; (void)e; (void)f;
-    if (*(const uint32_t *)image != 0xBA55ED50) return 200;             /* a fatbin starts so */
+static int stub_retain(void **context, int device) {
+    static int c[2];
+    *context = &c[device];
+    return 0;
+}
+static int stub_load(void **library, const void *image, void *a, void *b, unsigned c, void *d, void *e, unsigned f) {
+    (void)a;
+    (void)b;
+    (void)c;
+    (void)d;
+    (void)e;
+    (void)f;
+    if (*(const uint32_t *)image != 0xBA55ED50) return 200; /* a fatbin starts so */
     *library = &stub_seen.libraries;
     stub_seen.libraries++;
     return 0;
 }
-static int stub_kernel(void **kernel, void *library, const char *name)
-{
+static int stub_kernel(void **kernel, void *library, const char *name) {
     (void)library;
     if (name_count == 512 || strlen(name) > 95) return 500;
     strcpy(names[name_count], name);
     *kernel = names[name_count++];
     return 0;
 }
-static int stub_kernel_attribute(int which, int value, void *kernel, int device)
-{
+static int stub_kernel_attribute(int which, int value, void *kernel, int device) {
     (void)device;
     if (which != 8 || value > 232448) return 1;
     shared_limit[(int)(((char *)kernel - names[0]) / 96)] = value;
     return 0;
 }
-static int stub_map(void *map, int type, uint32_t rank, const void *data, const uint64_t *dims, const uint64_t *pitch, const uint32_t *box,
-                    const uint32_t *step, int interleave, int swizzle, int promote, int fill)
-{
+static int stub_map(void *map, int type, uint32_t rank, const void *data, const uint64_t *dims, const uint64_t *pitch,
+                    const uint32_t *box, const uint32_t *step, int interleave, int swizzle, int promote, int fill) {
     const uint64_t size = type == 0 ? 1 : type == 1 ? 2 : 4;
     (void)promote;
-    if ((uintptr_t)map & 63 || (uintptr_t)data & 15 || !data || rank != 2 || (type != 0 && type != 1 && type != 7)) return 1;
-    if (!dims[0] || !dims[1] || dims[0] > 1ull << 32 || dims[1] > 1ull << 32 || pitch[0] & 15 || pitch[0] >= 1ull << 40) return 1;
-    if (!box[0] || !box[1] || box[0] > 256 || box[1] > 256 || box[0] * size & 15 || step[0] != 1 || step[1] != 1 || interleave || fill) return 1;
+    if ((uintptr_t)map & 63 || (uintptr_t)data & 15 || !data || rank != 2 || (type != 0 && type != 1 && type != 7))
+        return 1;
+    if (!dims[0] || !dims[1] || dims[0] > 1ull << 32 || dims[1] > 1ull << 32 || pitch[0] & 15 || pitch[0] >= 1ull << 40)
+        return 1;
+    if (!box[0] || !box[1] || box[0] > 256 || box[1] > 256 || box[0] * size & 15 || step[0] != 1 || step[1] != 1 ||
+        interleave || fill)
+        return 1;
     if (pitch[0] < dims[0] * size && dims[1] > 1) return 1;
     if (swizzle == 3 ? box[0] * size > 128 : swizzle != 0) return 1;
     memset(map, 0x5A, 128);
     stub_seen.maps++;
     return 0;
 }
-static int stub_launch(const config *c, void *kernel, void **parameters, void **extra)
-{
+static int stub_launch(const config *c, void *kernel, void **parameters, void **extra) {
     const int which = (int)(((char *)kernel - names[0]) / 96);
     stub_seen.cluster = 1;
     stub_seen.cooperative = stub_seen.overlap = 0;
     if (!strcmp(mode(), "full")) return 701;
-    if (extra || !parameters || c->shared > 48 * 1024 + (uint32_t)shared_limit[which] || (c->shared > 48 * 1024 && c->shared > (uint32_t)shared_limit[which])) return 1;
+    if (extra || !parameters || c->shared > 48 * 1024 + (uint32_t)shared_limit[which] ||
+        (c->shared > 48 * 1024 && c->shared > (uint32_t)shared_limit[which]))
+        return 1;
     for (uint32_t i = 0; i < c->count; i++) {
         if (c->attributes[i].id == 4) stub_seen.cluster = c->attributes[i].value.cluster[0];
         else if (c->attributes[i].id == 2) stub_seen.cooperative = c->attributes[i].value.flag;
         else if (c->attributes[i].id == 6) stub_seen.overlap = c->attributes[i].value.flag;
         else return 1;
     }
-    for (int i = 0; i < 3; i++) if (!c->grid[i] || !c->block[i] || (i && c->grid[i] > 65535)) return 1;
+    for (int i = 0; i < 3; i++)
+        if (!c->grid[i] || !c->block[i] || (i && c->grid[i] > 65535)) return 1;
     if (c->block[0] > 1024 || c->grid[0] % stub_seen.cluster || stub_seen.cluster > 8) return 1;
     snprintf(stub_seen.kernel, sizeof stub_seen.kernel, "%s", (const char *)kernel);
     memcpy(stub_seen.grid, c->grid, sizeof c->grid);
     memcpy(stub_seen.block, c->block, sizeof c->block);
     stub_seen.shared = c->shared;
     stub_seen.stream = c->stream;
-    memcpy(stub_seen.arguments, parameters[0], 128);     /* the shortest parameter is longer */
+    memcpy(stub_seen.arguments, parameters[0], 128); /* the shortest parameter is longer */
     stub_seen.launches++;
     return 0;
 }
 
-EXPORT int cuGetProcAddress_v2(const char *name, void **entry, int version, uint64_t flags, int *status)
-{
-    static const struct { const char *name; void *entry; } table[] = {
-        { "cuInit", (void *)stub_init }, { "cuGetErrorString", (void *)stub_error }, { "cuDeviceGetCount", (void *)stub_count },
-        { "cuDeviceGetAttribute", (void *)stub_attribute }, { "cuCtxGetDevice", (void *)stub_context_device },
-        { "cuCtxSetCurrent", (void *)stub_set }, { "cuDevicePrimaryCtxRetain", (void *)stub_retain },
-        { "cuLibraryLoadData", (void *)stub_load }, { "cuLibraryGetKernel", (void *)stub_kernel },
-        { "cuKernelSetAttribute", (void *)stub_kernel_attribute }, { "cuTensorMapEncodeTiled", (void *)stub_map },
-        { "cuLaunchKernelEx", (void *)stub_launch } };
+EXPORT int cuGetProcAddress_v2(const char *name, void **entry, int version, uint64_t flags, int *status) {
+    static const struct {
+        const char *name;
+        void *entry;
+    } table[] = {{"cuInit", (void *)stub_init},
+                 {"cuGetErrorString", (void *)stub_error},
+                 {"cuDeviceGetCount", (void *)stub_count},
+                 {"cuDeviceGetAttribute", (void *)stub_attribute},
+                 {"cuCtxGetDevice", (void *)stub_context_device},
+                 {"cuCtxSetCurrent", (void *)stub_set},
+                 {"cuDevicePrimaryCtxRetain", (void *)stub_retain},
+                 {"cuLibraryLoadData", (void *)stub_load},
+                 {"cuLibraryGetKernel", (void *)stub_kernel},
+                 {"cuKernelSetAttribute", (void *)stub_kernel_attribute},
+                 {"cuTensorMapEncodeTiled", (void *)stub_map},
+                 {"cuLaunchKernelEx", (void *)stub_launch}};
     (void)flags;
     if (status) *status = 0;
     *entry = NULL;

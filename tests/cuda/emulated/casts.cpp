@@ -2,7 +2,7 @@
  *
  * The cast kernels compiled for this processor, and the port they are launched through: the library built from this and
  * src/cuda/cast.c offers brc_cuda_cast and brc_cuda_dequantize on ordinary memory. */
-#define BRC_EMULATED "hardware.h"
+#define BRC_EMULATED "hardware.hpp"
 #include "cuda/casts.cu"
 
 #include <breccia/breccia_cuda.h>
