@@ -11,6 +11,7 @@
 #   make install            to PREFIX=/usr/local, below DESTDIR=
 #   make format             rewrites the C files as .clang-format says
 #   make clean              removes the build folders; `make distclean` also .venv and .cache
+MAKEFLAGS += --no-print-directory
 BUILD ?= build
 PREFIX ?= /usr/local
 JOBS ?= $(shell nproc 2>/dev/null || echo 1)
@@ -19,6 +20,8 @@ CMAKE_FLAGS ?=
 PYTEST_FLAGS ?=
 
 PYTHON = .venv/bin/python
+# Pinned by scripts/setup: versions differ in what they want.
+CLANG_FORMAT = .venv/bin/clang-format
 CONFIGURE = cmake -S . -DCMAKE_RULE_MESSAGES=OFF -DCMAKE_TARGET_MESSAGES=OFF -DCMAKE_INSTALL_PREFIX=$(PREFIX) \
             -DBRECCIA_STRICT=$(STRICT) --log-level=WARNING $(CMAKE_FLAGS)
 COMPILE = cmake --build
@@ -30,10 +33,11 @@ C_FILES = $(shell find src cli tests bench examples fuzz -name '*.[ch]' | sort)
 .PHONY: all python setup-build setup-demo setup-check setup-test demo test build-tests test-clang test-sanitize test-valgrind \
         test-c test-python test-exhaustive check bench bench-memory install format clean distclean
 
-all: setup-build $(BUILD)/CMakeCache.txt
+all: setup-build $(BUILD)/CMakeFiles/TargetDirectories.txt
 	@$(COMPILE) $(BUILD) -j $(JOBS)
 
-$(BUILD)/CMakeCache.txt:
+# Written by CMake when it succeeds; a cache is there after a failure too.
+$(BUILD)/CMakeFiles/TargetDirectories.txt:
 	@$(CONFIGURE) -B $(BUILD) -DBRECCIA_TESTS=OFF
 
 setup-build setup-demo setup-check setup-test:
@@ -86,7 +90,7 @@ test-exhaustive: setup-test build-tests
 check: setup-check
 	@scripts/check_files
 	@scripts/check_depends
-	@clang-format --dry-run --Werror $(C_FILES)
+	@$(CLANG_FORMAT) --dry-run --Werror $(C_FILES)
 	@$(CONFIGURE) -B $(BUILD)-check -DBRECCIA_TESTS=ON -DBRECCIA_STRICT=ON
 	@$(COMPILE) $(BUILD)-check -j $(JOBS)
 	@echo "check: fine"
@@ -102,7 +106,7 @@ install: all
 	@cmake --install $(BUILD) --prefix $(PREFIX)
 
 format: setup-check
-	@clang-format -i $(C_FILES)
+	@$(CLANG_FORMAT) -i $(C_FILES)
 
 clean:
 	rm -rf $(BUILD) $(BUILD)-clang $(BUILD)-sanitize $(BUILD)-check

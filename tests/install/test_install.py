@@ -69,7 +69,7 @@ def test_tree(prefix):
     assert headers == {p.name for p in (ROOT / "include" / "breccia").iterdir()}
     lib = library_folder(prefix)
     for name in ("libbreccia.a", "libbreccia.so", "libbreccia.so.0", "libbreccia_file.a", "libbreccia_file.so",
-                 "libbreccia_file.so.0", "libjansson.so.4", "pkgconfig/breccia.pc", "pkgconfig/breccia_file.pc",
+                 "libbreccia_file.so.0", "breccia/libjansson.so.4", "pkgconfig/breccia.pc", "pkgconfig/breccia_file.pc",
                  "cmake/breccia/breccia-config.cmake"):
         assert (lib / name).exists(), name
     for name in ("bin/breccia", "share/man/man1/breccia.1", "share/bash-completion/completions/breccia",
@@ -89,7 +89,7 @@ def test_dependencies(prefix):
     lib, system = library_folder(prefix), {"libc.so.6", "ld-linux-x86-64.so.2", "ld-linux-aarch64.so.1"}
     assert set(dynamic(lib / "libbreccia.so", "NEEDED")) <= system
     assert set(dynamic(lib / "libbreccia_file.so", "NEEDED")) <= system | {"libbreccia.so.0", "libjansson.so.4"}
-    assert dynamic(lib / "libbreccia_file.so", "RUNPATH") == ["$ORIGIN"]
+    assert dynamic(lib / "libbreccia_file.so", "RUNPATH") == ["$ORIGIN:$ORIGIN/breccia"]
     assert set(dynamic(prefix / "bin" / "breccia", "NEEDED")) <= system
 
 
