@@ -2,7 +2,6 @@
  *
  * The CUDA driver, found at run time. No CUDA header is used: the few types below are the driver's binary interface,
  * which is stable (CUDA Driver API reference: cuda.h of 12.0). */
-#define _GNU_SOURCE
 #include "driver.h"
 
 #include <dlfcn.h>
