@@ -73,8 +73,8 @@ typedef struct brc_cuda_plan {
 } brc_cuda_plan;
 
 /* d[m, n] = a[m, k] * b[n, k]^T (+ bias[n]) (+ d). Both operands are FP8 with K contiguous: a weight is stored [n, k].
- * Fast for any m, n, k as long as k and the pitches of a and b are multiples of 16 and their addresses too, block scales of A
- * start on 16 bytes and have a pitch that is a multiple of 4; anything else is correct, but slow (the plan says so).
+ * Fast for any m, n, k as long as the pitches and addresses of a and b are multiples of 16 (k itself need not be), and K-block-major
+ * scales start on 16 bytes with a pitch that is a multiple of 4; anything else is correct, but slow (the plan says so).
  * |d - exact| <= g * sum(|a||b|) + half an ulp of the output, with g = 2^-11 + k * 2^-24, or k/32 * 2^-13 with fast
  * accumulation. Equal inputs give equal bits. */
 typedef struct brc_cuda_product {
