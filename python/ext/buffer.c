@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Buffer: an array for libraries that take one by DLPack and have no empty array that C may fill (JAX), and another name
- * for the bytes of an array (uint8 codes as E4M3). Its memory is its own, 64-byte aligned, or another object's. */
+ * Buffer: an array for libraries that take one by DLPack and have no empty array that C may fill (JAX), and another
+ * name for the bytes of an array (uint8 codes as E4M3). Its memory is its own, 64-byte aligned, or another object's. */
 #include "dlpack.h"
 #include "view.h"
 
@@ -10,13 +10,12 @@
 #define ALIGNMENT 64 /* XLA copies what is less aligned */
 
 typedef struct ext_buffer {
-    PyObject_HEAD
-    brc_array array;
+    PyObject_HEAD brc_array array;
     int32_t item;
     int readonly;
     Py_ssize_t shape[BRC_MAX_RANK], strides[BRC_MAX_RANK]; /* bytes, for the buffer protocol */
-    void *memory;              /* own memory */
-    ext_view owner;            /* or another object's */
+    void *memory;                                          /* own memory */
+    ext_view owner;                                        /* or another object's */
 } ext_buffer;
 
 static int shape_of(PyObject *sequence, int64_t *shape) {
@@ -60,8 +59,8 @@ static int fill(ext_buffer *self, PyObject *shape, brc_format format, PyObject *
     } else {
         if (ext_view_get(&self->owner, of, "of", EXT_READ) != 0 || ext_view_dense(&self->owner, "of") != 0) return -1;
         if (ext_view_bytes(&self->owner) != bytes) {
-            PyErr_Format(PyExc_ValueError, "of has %lld bytes; the shape needs %lld", (long long)ext_view_bytes(&self->owner),
-                         (long long)bytes);
+            PyErr_Format(PyExc_ValueError, "of has %lld bytes; the shape needs %lld",
+                         (long long)ext_view_bytes(&self->owner), (long long)bytes);
             return -1;
         }
         data = self->owner.array.data;
@@ -82,7 +81,8 @@ static PyObject *buffer_new(PyTypeObject *type, PyObject *args, PyObject *keywor
     uint8_t code, bits;
     if (!PyArg_ParseTupleAndKeywords(args, keywords, "Os|O:Buffer", names, &shape, &word, &of)) return NULL;
     brc_format format = brc_format_find(word);
-    if (!ext_format_to_dlpack(format, &code, &bits)) return PyErr_Format(PyExc_ValueError, "%s arrays cannot be exchanged", word);
+    if (!ext_format_to_dlpack(format, &code, &bits))
+        return PyErr_Format(PyExc_ValueError, "%s arrays cannot be exchanged", word);
     allocfunc allocate = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
     ext_buffer *self = (ext_buffer *)allocate(type, 0);
     if (self == NULL) return NULL;
@@ -135,7 +135,8 @@ typedef struct export {
     } managed;
     int64_t shape[BRC_MAX_RANK], strides[BRC_MAX_RANK];
     PyObject *owner;
-} export;
+}
+export;
 
 static void drop(export *e) {
     if (Py_IsInitialized()) {
@@ -150,7 +151,8 @@ static void drop_versioned(dl_versioned *m) { drop(m->context); }
 
 /* A capsule that nobody took. */
 static void forget(PyObject *capsule) {
-    if (PyCapsule_IsValid(capsule, "dltensor")) drop(((dl_managed *)PyCapsule_GetPointer(capsule, "dltensor"))->context);
+    if (PyCapsule_IsValid(capsule, "dltensor"))
+        drop(((dl_managed *)PyCapsule_GetPointer(capsule, "dltensor"))->context);
     else if (PyCapsule_IsValid(capsule, "dltensor_versioned"))
         drop(((dl_versioned *)PyCapsule_GetPointer(capsule, "dltensor_versioned"))->context);
 }
@@ -159,7 +161,8 @@ static PyObject *buffer_dlpack(PyObject *object, PyObject *args, PyObject *keywo
     static char *names[] = {"stream", "max_version", "dl_device", "copy", NULL};
     PyObject *stream = Py_None, *version = Py_None, *device = Py_None, *copy = Py_None;
     ext_buffer *self = (ext_buffer *)object;
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "|$OOOO:__dlpack__", names, &stream, &version, &device, &copy)) return NULL;
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "|$OOOO:__dlpack__", names, &stream, &version, &device, &copy))
+        return NULL;
     if (copy == Py_True) {
         PyErr_SetString(PyExc_BufferError, "a copy is not made here");
         return NULL;
@@ -178,14 +181,19 @@ static PyObject *buffer_dlpack(PyObject *object, PyObject *args, PyObject *keywo
     }
     export *e = calloc(1, sizeof *e);
     if (e == NULL) return PyErr_NoMemory();
-    dl_tensor t = {.data = self->array.data, .device = {DL_CPU, 0}, .ndim = self->array.rank, .shape = e->shape, .strides = e->strides};
+    dl_tensor t = {.data = self->array.data,
+                   .device = {DL_CPU, 0},
+                   .ndim = self->array.rank,
+                   .shape = e->shape,
+                   .strides = e->strides};
     memcpy(e->shape, self->array.shape, sizeof e->shape);
     memcpy(e->strides, self->array.stride, sizeof e->strides);
     t.dtype.lanes = 1;
     ext_format_to_dlpack((brc_format)self->array.format, &t.dtype.code, &t.dtype.bits);
     PyObject *capsule;
     if (major >= 1) {
-        e->managed.versioned = (dl_versioned){DLPACK_MAJOR, DLPACK_MINOR, e, drop_versioned, self->readonly ? DL_READ_ONLY : 0, t};
+        e->managed.versioned =
+            (dl_versioned){DLPACK_MAJOR, DLPACK_MINOR, e, drop_versioned, self->readonly ? DL_READ_ONLY : 0, t};
         capsule = PyCapsule_New(&e->managed.versioned, "dltensor_versioned", forget);
     } else {
         e->managed.legacy = (dl_managed){t, e, drop_legacy};
@@ -206,7 +214,8 @@ static PyObject *buffer_shape(PyObject *object, void *unused) {
     ext_buffer *self = (ext_buffer *)object;
     PyObject *shape = PyTuple_New(self->array.rank);
     (void)unused;
-    for (int i = 0; i < self->array.rank && shape != NULL; i++) PyTuple_SetItem(shape, i, PyLong_FromLongLong(self->array.shape[i]));
+    for (int i = 0; i < self->array.rank && shape != NULL; i++)
+        PyTuple_SetItem(shape, i, PyLong_FromLongLong(self->array.shape[i]));
     return shape;
 }
 
@@ -217,7 +226,8 @@ static PyObject *buffer_format(PyObject *object, void *unused) {
 
 static PyMethodDef buffer_methods[] = {
     {"__dlpack__", (PyCFunction)(void (*)(void))buffer_dlpack, METH_VARARGS | METH_KEYWORDS,
-     "__dlpack__($self, *, stream=None, max_version=None, dl_device=None, copy=None)\n--\n\nA DLPack capsule of the memory."},
+     "__dlpack__($self, *, stream=None, max_version=None, dl_device=None, copy=None)\n--\n\nA DLPack capsule of the "
+     "memory."},
     {"__dlpack_device__", buffer_device, METH_NOARGS, "__dlpack_device__($self)\n--\n\n(1, 0): the CPU."},
     {NULL, NULL, 0, NULL},
 };
@@ -229,8 +239,9 @@ static PyGetSetDef buffer_fields[] = {
 };
 
 static PyType_Slot buffer_slots[] = {
-    {Py_tp_doc, "Buffer(shape, format, of=None): an array for exchange by DLPack and the buffer protocol.\n\n"
-                "With `of`, the bytes of that array under another format; else new memory, 64-byte aligned, not cleared."},
+    {Py_tp_doc,
+     "Buffer(shape, format, of=None): an array for exchange by DLPack and the buffer protocol.\n\n"
+     "With `of`, the bytes of that array under another format; else new memory, 64-byte aligned, not cleared."},
     {Py_tp_new, buffer_new},
     {Py_tp_dealloc, buffer_free},
     {Py_tp_methods, buffer_methods},
@@ -239,5 +250,5 @@ static PyType_Slot buffer_slots[] = {
     {0, NULL},
 };
 
-PyType_Spec ext_buffer_spec = {"breccia._c.Buffer", sizeof(ext_buffer), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE,
-                               buffer_slots};
+PyType_Spec ext_buffer_spec = {"breccia._c.Buffer", sizeof(ext_buffer), 0,
+                               Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE, buffer_slots};

@@ -26,11 +26,9 @@ static PyObject *code(PyObject *const *args, Py_ssize_t count, int encode) {
                      (long long)brc_row_bytes(format, n), (long long)ext_view_bytes(&row));
         goto end;
     }
-    Py_BEGIN_ALLOW_THREADS
-    status = encode ? brc_encode(format, x.array.data, n, row.array.data, &err)
-                    : brc_decode(format, row.array.data, n, x.array.data, &err);
-    Py_END_ALLOW_THREADS
-    failed = status != BRC_OK;
+    Py_BEGIN_ALLOW_THREADS status = encode ? brc_encode(format, x.array.data, n, row.array.data, &err)
+                                           : brc_decode(format, row.array.data, n, x.array.data, &err);
+    Py_END_ALLOW_THREADS failed = status != BRC_OK;
     if (failed) ext_raise(status, &err);
 end:
     ext_view_release(&x);
@@ -72,8 +70,10 @@ static PyObject *format_of(PyObject *module, PyObject *object) {
 PyMethodDef ext_codes[] = {
     {"encode", (PyCFunction)(void (*)(void))encode, METH_FASTCALL,
      "encode(format, x, row, /)\n--\n\nfloat32 numbers as one packed row of codes."},
-    {"decode", (PyCFunction)(void (*)(void))decode, METH_FASTCALL, "decode(format, row, x, /)\n--\n\nThe numbers of a packed row of codes."},
+    {"decode", (PyCFunction)(void (*)(void))decode, METH_FASTCALL,
+     "decode(format, row, x, /)\n--\n\nThe numbers of a packed row of codes."},
     {"bytes_of", bytes_of, METH_O, "bytes_of(array, /)\n--\n\nThe bytes of an array in row-major order."},
-    {"format_of", format_of, METH_O, "format_of(array, /)\n--\n\nName of an array's format; \"none\" if it is not understood."},
+    {"format_of", format_of, METH_O,
+     "format_of(array, /)\n--\n\nName of an array's format; \"none\" if it is not understood."},
     {NULL, NULL, 0, NULL},
 };

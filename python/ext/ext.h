@@ -25,8 +25,7 @@ PyObject *ext_raise(brc_status status, const brc_error *err);
 
 /* recipe.c */
 typedef struct ext_recipe {
-    PyObject_HEAD
-    brc_recipe recipe;
+    PyObject_HEAD brc_recipe recipe;
 } ext_recipe;
 extern PyType_Spec ext_recipe_spec;
 /* The recipe of an object of class Recipe; NULL with an exception for any other. */
@@ -38,9 +37,10 @@ extern PyType_Spec ext_buffer_spec;
 /* tables.c: adds FORMATS, RECIPES, LAYOUTS, RULES, ARITHMETICS, KINDS and the versions to the module. */
 int ext_add_tables(PyObject *module);
 
-/* The formats, kinds and pitch that a recipe gives a tensor of this shape; the buffers and the layout's block are the caller's
- * to set. And the bytes of its data. */
-brc_status ext_tensor_geometry(const brc_recipe *recipe, int rank, const int64_t *shape, brc_tensor *tensor, brc_error *err);
+/* The formats, kinds and pitch that a recipe gives a tensor of this shape; the buffers and the layout's block are the
+ * caller's to set. And the bytes of its data. */
+brc_status ext_tensor_geometry(const brc_recipe *recipe, int rank, const int64_t *shape, brc_tensor *tensor,
+                               brc_error *err);
 int64_t ext_tensor_bytes(const brc_tensor *tensor);
 
 /* operations.c, codes.c, xla.c */

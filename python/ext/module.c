@@ -13,7 +13,9 @@ static int execute(PyObject *module) {
     PyMethodDef *const tables[] = {ext_operations, ext_codes, ext_xla};
     for (size_t i = 0; i < sizeof tables / sizeof *tables; i++)
         if (PyModule_AddFunctions(module, tables[i]) != 0) return -1;
-    if (add_type(module, &ext_recipe_spec, &state->recipe) != 0 || add_type(module, &ext_buffer_spec, &state->buffer) != 0) return -1;
+    if (add_type(module, &ext_recipe_spec, &state->recipe) != 0 ||
+        add_type(module, &ext_buffer_spec, &state->buffer) != 0)
+        return -1;
     return ext_add_tables(module);
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * cast, dequantize, requantize, matmul. The caller allocates every output; the interpreter lock is released around every
- * kernel. */
+ * cast, dequantize, requantize, matmul. The caller allocates every output; the interpreter lock is released around
+ * every kernel. */
 #include "view.h"
 
 #include <stdlib.h>
@@ -52,8 +52,8 @@ static int part(ext_view *v, PyObject *object, const char *name, int access, int
         return -1;
     }
     if (ext_view_bytes(v) != bytes) {
-        PyErr_Format(PyExc_ValueError, "%s has %lld bytes; the recipe and the layout need %lld", name, (long long)ext_view_bytes(v),
-                     (long long)bytes);
+        PyErr_Format(PyExc_ValueError, "%s has %lld bytes; the recipe and the layout need %lld", name,
+                     (long long)ext_view_bytes(v), (long long)bytes);
         return -1;
     }
     *data = v->array.data;
@@ -71,8 +71,10 @@ static int destination(ext_tensor *t, const brc_recipe *recipe, int rank, const 
     }
     return part(&t->data, args[0], "data", EXT_WRITE, sizes.data, &t->tensor.data) ||
                    part(&t->scale, args[1], "scale", EXT_WRITE, sizes.scale, &t->tensor.scale.data) ||
-                   part(&t->global, args[2], "global_scale", EXT_WRITE, recipe->levels == 2 ? sizes.global : -1, &t->tensor.global.data) ||
-                   part(&t->zero, args[3], "zero_point", EXT_WRITE, recipe->zero != BRC_NONE ? sizes.zero : -1, &t->tensor.zero.data)
+                   part(&t->global, args[2], "global_scale", EXT_WRITE, recipe->levels == 2 ? sizes.global : -1,
+                        &t->tensor.global.data) ||
+                   part(&t->zero, args[3], "zero_point", EXT_WRITE, recipe->zero != BRC_NONE ? sizes.zero : -1,
+                        &t->tensor.zero.data)
                ? -1
                : 0;
 }
@@ -82,7 +84,8 @@ static int destination(ext_tensor *t, const brc_recipe *recipe, int rank, const 
 /* Format of a table: its own type; bytes are the recipe's codes where the recipe has 8-bit ones. */
 static brc_format table_format(const ext_view *v, uint8_t of_recipe) {
     const brc_format_info *f = brc_format_get((brc_format)of_recipe);
-    return v->array.format == BRC_UINT8 && f != NULL && f->bits == 8 ? (brc_format)of_recipe : (brc_format)v->array.format;
+    return v->array.format == BRC_UINT8 && f != NULL && f->bits == 8 ? (brc_format)of_recipe
+                                                                     : (brc_format)v->array.format;
 }
 
 /* The view's bytes `times` times. */
@@ -117,7 +120,8 @@ static int table(ext_view *v, PyObject *object, const char *name, uint8_t format
         have = want;
     }
     if (have != want) {
-        PyErr_Format(PyExc_ValueError, "%s has %lld numbers; the layout needs %lld", name, (long long)have, (long long)want);
+        PyErr_Format(PyExc_ValueError, "%s has %lld numbers; the layout needs %lld", name, (long long)have,
+                     (long long)want);
         return -1;
     }
     out->data = v->array.data;
@@ -150,7 +154,8 @@ static int item_shape(PyObject *tuple, brc_tensor *t) {
     return 0;
 }
 
-brc_status ext_tensor_geometry(const brc_recipe *recipe, int rank, const int64_t *shape, brc_tensor *t, brc_error *err) {
+brc_status ext_tensor_geometry(const brc_recipe *recipe, int rank, const int64_t *shape, brc_tensor *t,
+                               brc_error *err) {
     brc_recipe loose = *recipe;
     loose.partial = 1; /* whether a shape must be divisible is the layout's to say */
     brc_status status = brc_tensor_plan(&loose, rank, shape, t, NULL, err);
@@ -193,7 +198,8 @@ static int source(ext_tensor *t, const ext_state *state, PyObject *tuple) {
     t->tensor.scale.block = block;
     if (part(&t->data, item[4], "data", EXT_READ, ext_tensor_bytes(&t->tensor), &t->tensor.data) != 0) return -1;
     if (table(&t->scale, item[5], "scale", recipe->scale, &t->tensor, &t->tensor.scale) != 0) return -1;
-    if (item[6] != Py_None && table(&t->global, item[6], "global_scale", BRC_F32, &t->tensor, &t->tensor.global) != 0) return -1;
+    if (item[6] != Py_None && table(&t->global, item[6], "global_scale", BRC_F32, &t->tensor, &t->tensor.global) != 0)
+        return -1;
     if (item[7] != Py_None) {
         t->tensor.zero.block = block;
         if (table(&t->zero, item[7], "zero_point", recipe->zero, &t->tensor, &t->tensor.zero) != 0) return -1;
@@ -202,7 +208,8 @@ static int source(ext_tensor *t, const ext_state *state, PyObject *tuple) {
     }
     if (item[8] != Py_None) {
         int64_t columns = t->tensor.shape[t->tensor.rank - 1];
-        if (ext_view_get(&t->group_index, item[8], "group_index", EXT_READ) != 0 || ext_view_dense(&t->group_index, "group_index") != 0)
+        if (ext_view_get(&t->group_index, item[8], "group_index", EXT_READ) != 0 ||
+            ext_view_dense(&t->group_index, "group_index") != 0)
             return -1;
         if (t->group_index.array.format != BRC_INT32 || ext_view_bytes(&t->group_index) != columns * 4) {
             PyErr_Format(PyExc_ValueError, "group_index: %lld numbers of int32 are needed", (long long)columns);
@@ -234,8 +241,11 @@ static int delayed(ext_delayed *d, PyObject *tuple) {
         return -1;
     }
     const float *numbers = d->numbers.array.data;
-    d->state = (brc_delayed_state){.size = sizeof d->state, .scale = numbers[0], .amax = numbers[1],
-                                   .history = d->history.array.data, .length = (uint32_t)(ext_view_bytes(&d->history) / 4)};
+    d->state = (brc_delayed_state){.size = sizeof d->state,
+                                   .scale = numbers[0],
+                                   .amax = numbers[1],
+                                   .history = d->history.array.data,
+                                   .length = (uint32_t)(ext_view_bytes(&d->history) / 4)};
     return 0;
 }
 
@@ -282,12 +292,12 @@ static PyObject *cast(PyObject *module, PyObject *const *args, Py_ssize_t count)
     const brc_recipe *recipe = ext_recipe_of(ext_state_of(module), args[0]);
     if (recipe == NULL || threads_of(args[7], &options) != 0) return NULL;
     with_state = args[6] != Py_None;
-    if (ext_view_get(&x, args[1], "x", EXT_READ) == 0 && destination(&t, recipe, x.array.rank, x.array.shape, args + 2) == 0 &&
+    if (ext_view_get(&x, args[1], "x", EXT_READ) == 0 &&
+        destination(&t, recipe, x.array.rank, x.array.shape, args + 2) == 0 &&
         (!with_state || delayed(&d, args[6]) == 0)) {
-        Py_BEGIN_ALLOW_THREADS
-        status = brc_cast(&x.array, recipe, &options, with_state ? &d.state : NULL, &t.tensor, NULL, &err);
-        Py_END_ALLOW_THREADS
-        failed = status != BRC_OK;
+        Py_BEGIN_ALLOW_THREADS status =
+            brc_cast(&x.array, recipe, &options, with_state ? &d.state : NULL, &t.tensor, NULL, &err);
+        Py_END_ALLOW_THREADS failed = status != BRC_OK;
         if (failed) ext_raise(status, &err);
     }
     if (with_state) delayed_end(&d, !failed);
@@ -307,10 +317,8 @@ static PyObject *dequantize(PyObject *module, PyObject *const *args, Py_ssize_t 
     int failed = 1;
     if (wants(args, count, 3, "dequantize") != 0 || threads_of(args[2], &options) != 0) return NULL;
     if (source(&t, ext_state_of(module), args[0]) == 0 && ext_view_get(&out, args[1], "out", EXT_WRITE) == 0) {
-        Py_BEGIN_ALLOW_THREADS
-        status = brc_dequantize(&t.tensor, &options, &out.array, &err);
-        Py_END_ALLOW_THREADS
-        failed = status != BRC_OK;
+        Py_BEGIN_ALLOW_THREADS status = brc_dequantize(&t.tensor, &options, &out.array, &err);
+        Py_END_ALLOW_THREADS failed = status != BRC_OK;
         if (failed) ext_raise(status, &err);
     }
     ext_view_release(&out);
@@ -333,10 +341,8 @@ static PyObject *requantize(PyObject *module, PyObject *const *args, Py_ssize_t 
     if (recipe == NULL) return NULL;
     if (source(&from, ext_state_of(module), args[0]) == 0 &&
         destination(&to, recipe, from.tensor.rank, from.tensor.shape, args + 2) == 0) {
-        Py_BEGIN_ALLOW_THREADS
-        status = brc_requantize(&from.tensor, recipe, &options, &to.tensor, &path, &err);
-        Py_END_ALLOW_THREADS
-        failed = status != BRC_OK;
+        Py_BEGIN_ALLOW_THREADS status = brc_requantize(&from.tensor, recipe, &options, &to.tensor, &path, &err);
+        Py_END_ALLOW_THREADS failed = status != BRC_OK;
         if (failed) ext_raise(status, &err);
     }
     release(&from);
@@ -345,7 +351,8 @@ static PyObject *requantize(PyObject *module, PyObject *const *args, Py_ssize_t 
 }
 
 /* One side of a product: a scaled tensor's tuple of 9, or a plain array. */
-static int side(PyObject *object, const char *name, const ext_state *state, ext_tensor *t, ext_view *plain, brc_operand *operand) {
+static int side(PyObject *object, const char *name, const ext_state *state, ext_tensor *t, ext_view *plain,
+                brc_operand *operand) {
     if (PyTuple_Check(object) && PyTuple_Size(object) == 9) {
         if (source(t, state, object) != 0) return -1;
         operand->scaled = &t->tensor;
@@ -373,10 +380,8 @@ static PyObject *matmul(PyObject *module, PyObject *const *args, Py_ssize_t coun
         (args[4] == Py_None || ext_view_get(&bias, args[4], "bias", EXT_READ) == 0) &&
         ext_view_get(&out, args[5], "out", EXT_WRITE) == 0) {
         product.bias = args[4] == Py_None ? NULL : &bias.array;
-        Py_BEGIN_ALLOW_THREADS
-        status = brc_matmul(&product, &err);
-        Py_END_ALLOW_THREADS
-        failed = status != BRC_OK;
+        Py_BEGIN_ALLOW_THREADS status = brc_matmul(&product, &err);
+        Py_END_ALLOW_THREADS failed = status != BRC_OK;
         if (failed) ext_raise(status, &err);
     }
     release(&at);
@@ -392,11 +397,15 @@ static PyObject *matmul(PyObject *module, PyObject *const *args, Py_ssize_t coun
 #define FAST(function) (PyCFunction)(void (*)(void)) function, METH_FASTCALL
 PyMethodDef ext_operations[] = {
     {"cast", FAST(cast),
-     "cast(recipe, x, data, scale, global_scale, zero_point, state, threads, /)\n--\n\nbrc_cast into the caller's arrays."},
+     "cast(recipe, x, data, scale, global_scale, zero_point, state, threads, /)\n--\n\nbrc_cast into the caller's "
+     "arrays."},
     {"update", FAST(update), "update(recipe, state, /)\n--\n\nbrc_delayed_update."},
-    {"dequantize", FAST(dequantize), "dequantize(tensor, out, threads, /)\n--\n\nbrc_dequantize into the caller's array."},
+    {"dequantize", FAST(dequantize),
+     "dequantize(tensor, out, threads, /)\n--\n\nbrc_dequantize into the caller's array."},
     {"requantize", FAST(requantize),
-     "requantize(tensor, recipe, data, scale, global_scale, zero_point, threads, /)\n--\n\nbrc_requantize; says the path."},
-    {"matmul", FAST(matmul), "matmul(a, b, transpose_a, transpose_b, bias, out, threads, /)\n--\n\nbrc_matmul into the caller's array."},
+     "requantize(tensor, recipe, data, scale, global_scale, zero_point, threads, /)\n--\n\nbrc_requantize; says the "
+     "path."},
+    {"matmul", FAST(matmul),
+     "matmul(a, b, transpose_a, transpose_b, bias, out, threads, /)\n--\n\nbrc_matmul into the caller's array."},
     {NULL, NULL, 0, NULL},
 };

@@ -181,5 +181,5 @@ static PyType_Slot recipe_slots[] = {
     {0, NULL},
 };
 
-PyType_Spec ext_recipe_spec = {"breccia._c.Recipe", sizeof(ext_recipe), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE,
-                               recipe_slots};
+PyType_Spec ext_recipe_spec = {"breccia._c.Recipe", sizeof(ext_recipe), 0,
+                               Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE, recipe_slots};

@@ -22,9 +22,11 @@ static int add_formats(PyObject *module) {
     int failed = all == NULL;
     for (int i = 1; i < BRC_FORMAT_COUNT && !failed; i++) {
         const brc_format_info *f = brc_format_get((brc_format)i);
-        failed = put(all, f->name, Py_BuildValue("{sisssssisisisisdsdsd}", "number", i, "family", families[f->family], "role",
-                                                 roles[f->role], "bits", f->bits, "exponent_bits", f->exponent_bits, "mantissa_bits",
-                                                 f->mantissa_bits, "bias", f->bias, "max", f->max, "min", f->min, "smallest", f->smallest));
+        failed = put(all, f->name,
+                     Py_BuildValue("{sisssssisisisisdsdsd}", "number", i, "family", families[f->family], "role",
+                                   roles[f->role], "bits", f->bits, "exponent_bits", f->exponent_bits, "mantissa_bits",
+                                   f->mantissa_bits, "bias", f->bias, "max", f->max, "min", f->min, "smallest",
+                                   f->smallest));
     }
     return add(module, "FORMATS", all, failed);
 }
@@ -34,8 +36,9 @@ static int add_layouts(PyObject *module) {
     int failed = all == NULL;
     for (int i = 0; i < BRC_LAYOUT_COUNT && !failed; i++) {
         const brc_layout_info *l = brc_layout_get((brc_layout)i);
-        failed = put(all, l->class_name, Py_BuildValue("{sisssO}", "number", i, "name", l->name, "takes_block",
-                                                       l->block.cols == BRC_FREE ? Py_True : Py_False));
+        failed = put(all, l->class_name,
+                     Py_BuildValue("{sisssO}", "number", i, "name", l->name, "takes_block",
+                                   l->block.cols == BRC_FREE ? Py_True : Py_False));
     }
     return add(module, "LAYOUTS", all, failed);
 }
@@ -67,8 +70,10 @@ static const char *kind(int i) { return brc_kind_name((brc_kind)i); }
 int ext_add_tables(PyObject *module) {
     PyObject *type = PyObject_GetAttrString(module, "Recipe");
     int failed = type == NULL || add_formats(module) || add_layouts(module) || add_recipes(module, type) ||
-                 add_names(module, "RULES", rule, BRC_RULE_COUNT) || add_names(module, "ARITHMETICS", arith, BRC_ARITH_COUNT) ||
-                 add_names(module, "KINDS", kind, BRC_KIND_COUNT) || PyModule_AddStringConstant(module, "VERSION", brc_version()) ||
+                 add_names(module, "RULES", rule, BRC_RULE_COUNT) ||
+                 add_names(module, "ARITHMETICS", arith, BRC_ARITH_COUNT) ||
+                 add_names(module, "KINDS", kind, BRC_KIND_COUNT) ||
+                 PyModule_AddStringConstant(module, "VERSION", brc_version()) ||
                  PyModule_AddIntConstant(module, "MAX_RANK", BRC_MAX_RANK);
     Py_XDECREF(type);
     return failed ? -1 : 0;

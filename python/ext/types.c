@@ -7,20 +7,20 @@
 
 typedef struct row {
     brc_format format;
-    uint8_t code, bits;        /* DLPack */
-    const char *write, *read;  /* struct-module code of what we export, and those we take; "" = none */
+    uint8_t code, bits;       /* DLPack */
+    const char *write, *read; /* struct-module code of what we export, and those we take; "" = none */
 } row;
 
 static const row rows[] = {
-    {BRC_F64, DL_FLOAT, 64, "d", "d"},         {BRC_F32, DL_FLOAT, 32, "f", "f"},
-    {BRC_F16, DL_FLOAT, 16, "e", "e"},         {BRC_BF16, DL_BFLOAT, 16, "H", ""},
-    {BRC_E4M3, DL_E4M3, 8, "B", ""},           {BRC_E5M2, DL_E5M2, 8, "B", ""},
-    {BRC_E4M3FNUZ, DL_E4M3FNUZ, 8, "B", ""},   {BRC_E5M2FNUZ, DL_E5M2FNUZ, 8, "B", ""},
-    {BRC_E8M0, DL_E8M0, 8, "B", ""},           {BRC_BOOL, DL_BOOL, 8, "?", "?"},
-    {BRC_INT8, DL_INT, 8, "b", "b"},           {BRC_INT16, DL_INT, 16, "h", "h"},
-    {BRC_INT32, DL_INT, 32, "i", "il"},        {BRC_INT64, DL_INT, 64, "q", "qln"},
-    {BRC_UINT8, DL_UINT, 8, "B", "Bc"},        {BRC_UINT16, DL_UINT, 16, "H", "H"},
-    {BRC_UINT32, DL_UINT, 32, "I", "IL"},      {BRC_UINT64, DL_UINT, 64, "Q", "QLN"},
+    {BRC_F64, DL_FLOAT, 64, "d", "d"},       {BRC_F32, DL_FLOAT, 32, "f", "f"},
+    {BRC_F16, DL_FLOAT, 16, "e", "e"},       {BRC_BF16, DL_BFLOAT, 16, "H", ""},
+    {BRC_E4M3, DL_E4M3, 8, "B", ""},         {BRC_E5M2, DL_E5M2, 8, "B", ""},
+    {BRC_E4M3FNUZ, DL_E4M3FNUZ, 8, "B", ""}, {BRC_E5M2FNUZ, DL_E5M2FNUZ, 8, "B", ""},
+    {BRC_E8M0, DL_E8M0, 8, "B", ""},         {BRC_BOOL, DL_BOOL, 8, "?", "?"},
+    {BRC_INT8, DL_INT, 8, "b", "b"},         {BRC_INT16, DL_INT, 16, "h", "h"},
+    {BRC_INT32, DL_INT, 32, "i", "il"},      {BRC_INT64, DL_INT, 64, "q", "qln"},
+    {BRC_UINT8, DL_UINT, 8, "B", "Bc"},      {BRC_UINT16, DL_UINT, 16, "H", "H"},
+    {BRC_UINT32, DL_UINT, 32, "I", "IL"},    {BRC_UINT64, DL_UINT, 64, "Q", "QLN"},
 };
 #define ROWS (sizeof rows / sizeof *rows)
 

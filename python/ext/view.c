@@ -16,7 +16,8 @@ static int refuse(PyObject *kind, const char *name, const char *what) {
 
 static int from_buffer(ext_view *v, PyObject *object, const char *name, int access) {
     Py_buffer *b = &v->buffer;
-    if (PyObject_GetBuffer(object, b, PyBUF_STRIDES | PyBUF_FORMAT | (access == EXT_WRITE ? PyBUF_WRITABLE : 0)) != 0) return -1;
+    if (PyObject_GetBuffer(object, b, PyBUF_STRIDES | PyBUF_FORMAT | (access == EXT_WRITE ? PyBUF_WRITABLE : 0)) != 0)
+        return -1;
     if (b->ndim > BRC_MAX_RANK) {
         PyErr_Format(PyExc_ValueError, "%s has %d dimensions; up to %d are possible", name, b->ndim, BRC_MAX_RANK);
         return -1;
@@ -48,7 +49,8 @@ static int from_buffer(ext_view *v, PyObject *object, const char *name, int acce
 
 static int from_tensor(ext_view *v, const dl_tensor *t, const char *name) {
     if (t->device.type != DL_CPU && t->device.type != DL_CUDA_HOST) {
-        PyErr_Format(PyExc_TypeError, "%s is on a device (DLPack type %d); a CPU array is needed", name, (int)t->device.type);
+        PyErr_Format(PyExc_TypeError, "%s is on a device (DLPack type %d); a CPU array is needed", name,
+                     (int)t->device.type);
         return -1;
     }
     if (t->ndim > BRC_MAX_RANK || t->ndim < 0) {
@@ -57,7 +59,8 @@ static int from_tensor(ext_view *v, const dl_tensor *t, const char *name) {
     }
     brc_format format = ext_format_of_dlpack(t->dtype.code, t->dtype.bits, t->dtype.lanes, &v->item);
     if (format == BRC_NONE) {
-        PyErr_Format(PyExc_TypeError, "%s: DLPack type code %d with %d bits and %d lanes is not understood; view the array as uint8",
+        PyErr_Format(PyExc_TypeError,
+                     "%s: DLPack type code %d with %d bits and %d lanes is not understood; view the array as uint8",
                      name, t->dtype.code, t->dtype.bits, t->dtype.lanes);
         return -1;
     }
@@ -75,8 +78,8 @@ static int from_capsule(ext_view *v, PyObject *capsule, const char *name) {
         v->managed = versioned;
         v->versioned = 1;
         if (versioned->major != DLPACK_MAJOR) {
-            PyErr_Format(PyExc_BufferError, "%s: DLPack version %u.%u; %d is understood", name, versioned->major, versioned->minor,
-                         DLPACK_MAJOR);
+            PyErr_Format(PyExc_BufferError, "%s: DLPack version %u.%u; %d is understood", name, versioned->major,
+                         versioned->minor, DLPACK_MAJOR);
             return -1;
         }
         v->readonly = (versioned->flags & DL_READ_ONLY) != 0;
@@ -138,9 +141,11 @@ int ext_view_get(ext_view *v, PyObject *object, const char *name, int access) {
         PyObject *word = PyTuple_GetItem(object, 1);
         const char *text = PyUnicode_Check(word) ? PyUnicode_AsUTF8AndSize(word, NULL) : NULL;
         const brc_format_info *info = text == NULL ? NULL : brc_format_get(brc_format_find(text));
-        if (info == NULL || info->bits == 0) return refuse(PyExc_ValueError, name, "(array, format): there is no such format");
+        if (info == NULL || info->bits == 0)
+            return refuse(PyExc_ValueError, name, "(array, format): there is no such format");
         if (get(v, PyTuple_GetItem(object, 0), name, access) != 0) return -1;
-        if (v->item * 8 != info->bits && v->item != 1) return refuse(PyExc_ValueError, name, "(array, format): sizes differ");
+        if (v->item * 8 != info->bits && v->item != 1)
+            return refuse(PyExc_ValueError, name, "(array, format): sizes differ");
         v->array.format = (uint8_t)brc_format_find(text);
     } else if (get(v, object, name, access) != 0) {
         return -1;
@@ -185,7 +190,8 @@ int ext_view_dense(ext_view *v, const char *name) {
         PyErr_NoMemory();
         return -1;
     }
-    if (PyBuffer_ToContiguous(v->copy, &b, b.len, 'C') != 0) return refuse(PyExc_ValueError, name, "the strides are not understood");
+    if (PyBuffer_ToContiguous(v->copy, &b, b.len, 'C') != 0)
+        return refuse(PyExc_ValueError, name, "the strides are not understood");
     v->array = brc_array_of((brc_format)v->array.format, v->array.rank, v->array.shape, v->copy);
     return 0;
 }

@@ -4,16 +4,17 @@
 
 #include "ext.h"
 
-/* Someone else's array for the time of one call: a DLPack capsule, anything with __dlpack__, or with the buffer protocol.
- * A pair (array, format name) says what the numbers are where the array's own type cannot (bfloat16 seen as uint16). */
+/* Someone else's array for the time of one call: a DLPack capsule, anything with __dlpack__, or with the buffer
+ * protocol. A pair (array, format name) says what the numbers are where the array's own type cannot (bfloat16 seen as
+ * uint16). */
 typedef struct ext_view {
-    brc_array array;           /* strides in elements */
-    int32_t item;              /* bytes of an element */
+    brc_array array; /* strides in elements */
+    int32_t item;    /* bytes of an element */
     int readonly;
-    Py_buffer buffer;          /* of the buffer protocol: obj != NULL */
-    void *managed;             /* of DLPack: dl_managed or dl_versioned */
+    Py_buffer buffer; /* of the buffer protocol: obj != NULL */
+    void *managed;    /* of DLPack: dl_managed or dl_versioned */
     int versioned;
-    void *copy;                /* dense copy, made by ext_view_dense */
+    void *copy; /* dense copy, made by ext_view_dense */
 } ext_view;
 
 enum { EXT_READ = 0, EXT_WRITE = 1 };

@@ -2,9 +2,10 @@
  * Handlers for JAX under jit on CPUs: XLA calls libbreccia directly, without Python and its lock.
  *
  * A scaled tensor comes as its arrays in the order data, scale, zero point, global scale, group index, and as two
- * attributes: "recipe" and "numbers" = {threads, layout, batch, rows, cols, which of the last three arrays are there, shape}. */
-#include "xla_ffi.h"
+ * attributes: "recipe" and "numbers" = {threads, layout, batch, rows, cols, which of the last three arrays are there,
+ * shape}. */
 #include "view.h"
+#include "xla_ffi.h"
 
 #include <string.h>
 
@@ -14,7 +15,7 @@ enum { THREADS, LAYOUT, BLOCK, PARTS = BLOCK + 3, SHAPE };
 /* One call: what it takes, in order. */
 typedef struct call {
     const xla_frame *frame;
-    int64_t argument, result;  /* the next ones */
+    int64_t argument, result; /* the next ones */
     brc_error err;
 } call;
 
@@ -42,10 +43,13 @@ static int answered(const xla_frame *frame) {
 }
 
 static brc_format format_of(int type) {
-    static const struct { int type; brc_format format; } rows[] = {
-        {XLA_F32, BRC_F32},   {XLA_F64, BRC_F64},   {XLA_F16, BRC_F16},           {XLA_BF16, BRC_BF16},         {XLA_U8, BRC_UINT8},
-        {XLA_S8, BRC_INT8},   {XLA_S32, BRC_INT32}, {XLA_E4M3, BRC_E4M3},         {XLA_E5M2, BRC_E5M2},         {XLA_E8M0, BRC_E8M0},
-        {XLA_E4M3FNUZ, BRC_E4M3FNUZ}, {XLA_E5M2FNUZ, BRC_E5M2FNUZ},
+    static const struct {
+        int type;
+        brc_format format;
+    } rows[] = {
+        {XLA_F32, BRC_F32},   {XLA_F64, BRC_F64},   {XLA_F16, BRC_F16},           {XLA_BF16, BRC_BF16},
+        {XLA_U8, BRC_UINT8},  {XLA_S8, BRC_INT8},   {XLA_S32, BRC_INT32},         {XLA_E4M3, BRC_E4M3},
+        {XLA_E5M2, BRC_E5M2}, {XLA_E8M0, BRC_E8M0}, {XLA_E4M3FNUZ, BRC_E4M3FNUZ}, {XLA_E5M2FNUZ, BRC_E5M2FNUZ},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         if (rows[i].type == type) return rows[i].format;
@@ -55,7 +59,8 @@ static brc_format format_of(int type) {
 static const void *attribute(const call *c, const char *name, int type) {
     const xla_attributes *all = &c->frame->attributes;
     for (int64_t i = 0; i < all->count; i++)
-        if (all->types[i] == type && all->names[i]->length == strlen(name) && memcmp(all->names[i]->text, name, strlen(name)) == 0)
+        if (all->types[i] == type && all->names[i]->length == strlen(name) &&
+            memcmp(all->names[i]->text, name, strlen(name)) == 0)
             return all->items[i];
     return NULL;
 }
@@ -71,7 +76,8 @@ static brc_status recipe_of(call *c, const char *name, brc_recipe *recipe) {
 
 static brc_status numbers_of(call *c, const char *name, size_t least, const int64_t **numbers, size_t *count) {
     const xla_array *array = attribute(c, name, XLA_ATTRIBUTE_ARRAY);
-    if (array == NULL || array->type != XLA_S64 || array->count < least) return complain(c, "an attribute's numbers are missing");
+    if (array == NULL || array->type != XLA_S64 || array->count < least)
+        return complain(c, "an attribute's numbers are missing");
     *numbers = array->data;
     *count = array->count;
     return BRC_OK;
@@ -142,7 +148,8 @@ static brc_status source(call *c, const char *recipe_name, const char *numbers_n
     TRY(table(c, recipe.scale, t, &t->scale));
     if (n[PARTS] & HAS_ZERO) {
         TRY(table(c, recipe.zero, t, &t->zero));
-        t->zero.kind = brc_format_get((brc_format)t->zero.format)->family == BRC_FLOAT ? BRC_KIND_FLOAT_CODE : BRC_KIND_CODE;
+        t->zero.kind =
+            brc_format_get((brc_format)t->zero.format)->family == BRC_FLOAT ? BRC_KIND_FLOAT_CODE : BRC_KIND_CODE;
     }
     if (n[PARTS] & HAS_GLOBAL) TRY(table(c, BRC_F32, t, &t->global));
     if (n[PARTS] & HAS_INDEX) {
@@ -200,7 +207,8 @@ static brc_status requantize(call *c) {
     return brc_requantize(&from, &recipe, &options, &to, NULL, &c->err);
 }
 
-static brc_status side(call *c, const char *recipe, const char *numbers, brc_tensor *t, brc_array *plain, brc_operand *operand) {
+static brc_status side(call *c, const char *recipe, const char *numbers, brc_tensor *t, brc_array *plain,
+                       brc_operand *operand) {
     int64_t threads;
     if (attribute(c, recipe, XLA_ATTRIBUTE_STRING) != NULL) {
         operand->scaled = t;
@@ -210,7 +218,8 @@ static brc_status side(call *c, const char *recipe, const char *numbers, brc_ten
     return array_of(c, next(&c->frame->arguments, &c->argument), plain);
 }
 
-/* "numbers" = {threads, transpose a, transpose b, with bias}; "a", "a_numbers", "b", "b_numbers" where a side is scaled. */
+/* "numbers" = {threads, transpose a, transpose b, with bias}; "a", "a_numbers", "b", "b_numbers" where a side is
+ * scaled. */
 static brc_status matmul(call *c) {
     brc_tensor a, b;
     brc_array plain_a, plain_b, bias, out;
@@ -245,7 +254,10 @@ static xla_error *handle_matmul(xla_frame *frame) { return run(frame, matmul); }
 
 /* xla_handlers() -> {name: capsule} for jax.ffi.register_ffi_target */
 static PyObject *handlers(PyObject *module, PyObject *unused) {
-    static const struct { const char *name; xla_error *(*handler)(xla_frame *); } rows[] = {
+    static const struct {
+        const char *name;
+        xla_error *(*handler)(xla_frame *);
+    } rows[] = {
         {"breccia_cast", handle_cast},
         {"breccia_dequantize", handle_dequantize},
         {"breccia_requantize", handle_requantize},
@@ -265,6 +277,7 @@ static PyObject *handlers(PyObject *module, PyObject *unused) {
 }
 
 PyMethodDef ext_xla[] = {
-    {"xla_handlers", handlers, METH_NOARGS, "xla_handlers()\n--\n\n{name: capsule} of the handlers for jax.ffi.register_ffi_target."},
+    {"xla_handlers", handlers, METH_NOARGS,
+     "xla_handlers()\n--\n\n{name: capsule} of the handlers for jax.ffi.register_ffi_target."},
     {NULL, NULL, 0, NULL},
 };

@@ -2,8 +2,10 @@
 """The Python package as it is installed (`pip install .`), and the libraries it is compared with."""
 import importlib
 import importlib.util
+import os
 import sys
 from pathlib import Path
+from shutil import which
 
 import numpy as np
 import pytest
@@ -27,6 +29,13 @@ def _library(name):
 @pytest.fixture(scope="session")
 def root():
     return ROOT
+
+
+@pytest.fixture(scope="session")
+def cmake():
+    """CMake of this environment: Debian 12's knows no limited API yet (3.26 does)."""
+    found = which("cmake", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
+    return found or absent("cmake is not installed")
 
 
 @pytest.fixture(scope="session")

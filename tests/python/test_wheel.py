@@ -29,11 +29,12 @@ print("works")
 
 
 @pytest.fixture(scope="module")
-def dist(root, tmp_path_factory):
+def dist(root, cmake, tmp_path_factory):
     if subprocess.run([sys.executable, "-c", "import build, scikit_build_core"], capture_output=True).returncode != 0:
         absent("build and scikit-build-core are not installed")
     folder = tmp_path_factory.mktemp("dist")
-    done = subprocess.run([sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, root], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, root], capture_output=True, text=True,
+                          env={**os.environ, "PATH": os.pathsep.join([os.path.dirname(cmake), os.environ["PATH"]])})
     assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
     return folder
 
@@ -69,9 +70,9 @@ def test_in_a_clean_environment(dist, tmp_path):
     assert ran.returncode == 0 and "works" in ran.stdout, ran.stderr
 
 
-def test_missing_headers_are_one_line(root, tmp_path):
+def test_missing_headers_are_one_line(root, cmake, tmp_path):
     """Without Jansson's headers the configuration stops with one line that names the package."""
-    done = subprocess.run(["cmake", "-S", root / "python", "-B", tmp_path, f"-DPython_EXECUTABLE={sys.executable}"], capture_output=True,
+    done = subprocess.run([cmake, "-S", root / "python", "-B", tmp_path, f"-DPython_EXECUTABLE={sys.executable}"], capture_output=True,
                           text=True, env={"PATH": os.environ["PATH"], "PKG_CONFIG_LIBDIR": str(tmp_path)})
     assert done.returncode != 0
     said = [line for line in done.stderr.splitlines() if "libjansson-dev" in line]

@@ -10,7 +10,8 @@
 
 static PyObject *shape_of(const brc_named_array *a) {
     PyObject *shape = PyTuple_New((Py_ssize_t)a->rank);
-    for (uint32_t i = 0; i < a->rank && shape != NULL; i++) PyTuple_SetItem(shape, (Py_ssize_t)i, PyLong_FromLongLong(a->shape[i]));
+    for (uint32_t i = 0; i < a->rank && shape != NULL; i++)
+        PyTuple_SetItem(shape, (Py_ssize_t)i, PyLong_FromLongLong(a->shape[i]));
     return shape;
 }
 
@@ -23,10 +24,8 @@ static PyObject *array_of(const brc_named_array *a) {
         return NULL;
     }
     char *to = PyByteArray_AsString(bytes);
-    Py_BEGIN_ALLOW_THREADS
-    if (a->bytes > 0) memcpy(to, a->array.data, (size_t)a->bytes);
-    Py_END_ALLOW_THREADS
-    return Py_BuildValue("(sNN)", brc_format_get((brc_format)a->array.format)->name, shape, bytes);
+    Py_BEGIN_ALLOW_THREADS if (a->bytes > 0) memcpy(to, a->array.data, (size_t)a->bytes);
+    Py_END_ALLOW_THREADS return Py_BuildValue("(sNN)", brc_format_get((brc_format)a->array.format)->name, shape, bytes);
 }
 
 static int set(PyObject *dict, const char *key, PyObject *value) {
@@ -45,10 +44,8 @@ static PyObject *file_read(PyObject *module, PyObject *path) {
     (void)module;
     if (!PyUnicode_FSConverter(path, &encoded)) return NULL;
     const char *name = PyBytes_AsString(encoded);
-    Py_BEGIN_ALLOW_THREADS
-    status = brc_file_open(name, NULL, &file, &err);
-    Py_END_ALLOW_THREADS
-    Py_DECREF(encoded);
+    Py_BEGIN_ALLOW_THREADS status = brc_file_open(name, NULL, &file, &err);
+    Py_END_ALLOW_THREADS Py_DECREF(encoded);
     if (status != BRC_OK) return ext_raise(status, &err);
     arrays = PyDict_New();
     metadata = PyDict_New();
@@ -81,8 +78,8 @@ static int declare(brc_writer *writer, PyObject *row, item *it) {
     brc_status status;
     if (!PyArg_ParseTuple(row, "sO", &name, &array)) return -1;
     if (ext_view_get(&it->view, array, name, EXT_READ) != 0 || ext_view_dense(&it->view, name) != 0) return -1;
-    status = brc_writer_add(writer, name, (brc_format)it->view.array.format, it->view.array.rank, it->view.array.shape, 0,
-                            &it->number, &err);
+    status = brc_writer_add(writer, name, (brc_format)it->view.array.format, it->view.array.rank, it->view.array.shape,
+                            0, &it->number, &err);
     if (status == BRC_OK) return 0;
     ext_raise(status, &err);
     return -1;
@@ -91,7 +88,8 @@ static int declare(brc_writer *writer, PyObject *row, item *it) {
 static brc_status fill(brc_writer *writer, const item *items, Py_ssize_t count, brc_error *err) {
     brc_status status = brc_writer_begin(writer, err);
     for (Py_ssize_t i = 0; i < count && status == BRC_OK; i++)
-        status = brc_writer_write(writer, items[i].number, 0, items[i].view.array.data, ext_view_bytes(&items[i].view), err);
+        status =
+            brc_writer_write(writer, items[i].number, 0, items[i].view.array.data, ext_view_bytes(&items[i].view), err);
     return status;
 }
 
@@ -99,7 +97,8 @@ static int describe(brc_writer *writer, PyObject *metadata) {
     Py_ssize_t at = 0;
     PyObject *key, *value;
     while (PyDict_Next(metadata, &at, &key, &value)) {
-        const char *k = PyUnicode_AsUTF8AndSize(key, NULL), *v = k == NULL ? NULL : PyUnicode_AsUTF8AndSize(value, NULL);
+        const char *k = PyUnicode_AsUTF8AndSize(key, NULL),
+                   *v = k == NULL ? NULL : PyUnicode_AsUTF8AndSize(value, NULL);
         brc_error err = {0};
         if (v == NULL) return -1;
         brc_status status = brc_writer_metadata(writer, k, v, &err);
@@ -119,7 +118,8 @@ static PyObject *file_write(PyObject *module, PyObject *args) {
     brc_error err = {0};
     brc_status status;
     (void)module;
-    if (!PyArg_ParseTuple(args, "O&O!O!p", PyUnicode_FSConverter, &encoded, &PyList_Type, &rows, &PyDict_Type, &metadata, &overwrite)) {
+    if (!PyArg_ParseTuple(args, "O&O!O!p", PyUnicode_FSConverter, &encoded, &PyList_Type, &rows, &PyDict_Type,
+                          &metadata, &overwrite)) {
         Py_XDECREF(encoded);
         return NULL;
     }
@@ -134,12 +134,10 @@ static PyObject *file_write(PyObject *module, PyObject *args) {
     for (Py_ssize_t i = 0; i < count && !failed; i++) failed = declare(writer, PyList_GetItem(rows, i), &items[i]) != 0;
     failed = failed || describe(writer, metadata) != 0;
     if (!failed) {
-        Py_BEGIN_ALLOW_THREADS
-        status = fill(writer, items, count, &err);
+        Py_BEGIN_ALLOW_THREADS status = fill(writer, items, count, &err);
         if (status == BRC_OK) status = brc_writer_finish(writer, &err);
         else brc_writer_discard(writer);
-        Py_END_ALLOW_THREADS
-        failed = status != BRC_OK;
+        Py_END_ALLOW_THREADS failed = status != BRC_OK;
         if (failed) ext_raise(status, &err);
     } else {
         brc_writer_discard(writer);
@@ -151,8 +149,10 @@ static PyObject *file_write(PyObject *module, PyObject *args) {
 }
 
 static PyMethodDef functions[] = {
-    {"read", file_read, METH_O, "read(path, /)\n--\n\n({name: (format, shape, bytes)}, metadata) of a safetensors file, index or folder."},
-    {"write", file_write, METH_VARARGS, "write(path, arrays, metadata, overwrite, /)\n--\n\nWrites [(name, array)] as one safetensors file."},
+    {"read", file_read, METH_O,
+     "read(path, /)\n--\n\n({name: (format, shape, bytes)}, metadata) of a safetensors file, index or folder."},
+    {"write", file_write, METH_VARARGS,
+     "write(path, arrays, metadata, overwrite, /)\n--\n\nWrites [(name, array)] as one safetensors file."},
     {NULL, NULL, 0, NULL},
 };
 
