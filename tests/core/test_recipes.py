@@ -260,3 +260,23 @@ def test_check_of_blocks(brc):
     r.zero = brc.format_of("uint8")
     with pytest.raises(brc.Error, match="zero: must be int8"):
         brc.call("brc_recipe_check", r)
+
+
+def test_text_does_not_depend_on_the_locale(brc):
+    """A host that has set a decimal comma reads and writes the same texts."""
+    import locale
+    before = locale.setlocale(locale.LC_NUMERIC)
+    for name in ("de_DE.UTF-8", "fr_FR.UTF-8", "de_DE", "nl_NL.UTF-8", "pt_BR.UTF-8"):
+        try:
+            locale.setlocale(locale.LC_NUMERIC, name)
+            break
+        except locale.Error:
+            continue
+    else:
+        pytest.skip("no locale with a decimal comma is installed")
+    try:
+        assert locale.localeconv()["decimal_point"] == ","
+        recipe = brc.recipe("fp8:epsilon=0.25")
+        assert recipe.epsilon == 0.25 and brc.recipe_text(recipe) == "fp8:epsilon=0.25"
+    finally:
+        locale.setlocale(locale.LC_NUMERIC, before)

@@ -9,7 +9,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-LEVELS = ("generic", "avx2", "avx512")
+# What /proc/cpuinfo must say for a level to be there.
+LEVELS = {"generic": set(), "avx2": {"avx2", "f16c", "fma"}, "avx512": {"avx2", "avx512f", "avx512bw", "avx512vl", "avx512dq"}}
 MX = [f"{name}{',' if ':' in name else ':'}rule={rule},partial=1" for name in
       ("mxfp8", "mxfp8:format=e5m2", "mxfp6-e3m2", "mxfp6-e2m3", "mxfp4", "mxint8") for rule in ("rceil", "floor", "ceil", "even")
       if (name, rule) != ("mxint8", "even")]
@@ -61,10 +62,22 @@ def lines(brc):
                                          t.report.nan, t.report.infinite, t.report.amax, *map(digest, values))))
 
 
-def run(level):
-    done = subprocess.run([sys.executable, __file__], env={**os.environ, "BRECCIA_ISA": level}, capture_output=True, text=True)
+def run(level, *words):
+    done = subprocess.run([sys.executable, __file__, *words], env={**os.environ, "BRECCIA_ISA": level}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout.splitlines()
+
+
+def processor():
+    """Flags of the processor, as Linux tells them."""
+    found = [line for line in open("/proc/cpuinfo") if line.startswith("flags")]
+    return set(found[0].split()) if found else set()
+
+
+def test_unknown_levels_change_nothing():
+    best = [level for level in LEVELS if LEVELS[level] <= processor()][-1]
+    for word in ("", "avx99", best.upper()):
+        assert run(word, "name") == [best]
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +91,7 @@ def reference():
 def test_same_bits(reference, level):
     found = run(level)
     if found[0] != level:
+        assert not LEVELS[level] <= processor(), f"this processor has {level}, but {found[0]} was chosen"
         pytest.skip(f"this processor has no {level}")
     different = [f"{a}\n{b}" for a, b in zip(reference[1:], found[1:], strict=True) if a != b]
     assert not different, f"{len(different)} cases differ:\n" + "\n".join(different[:4])
@@ -87,4 +101,5 @@ if __name__ == "__main__":
     from pathlib import Path
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
     import breccia_c
-    print("\n".join(lines(breccia_c)))
+    wanted = lines(breccia_c)
+    print(next(wanted) if sys.argv[1:] == ["name"] else "\n".join(wanted))
