@@ -167,13 +167,23 @@ static int compare(const struct invocation *in, const brc_checkpoint *a, const b
     return code;
 }
 
+/* --from is for B; A is read by it only where its own evidence does not decide. */
+static int open_reference(const char *path, const char *from, brc_checkpoint **a) {
+    const int code = source_look(path, NULL, a);
+    if (code != 0) return code;
+    if (brc_checkpoint_usable(*a, NULL) == BRC_OK || from == NULL) return source_judge(*a);
+    brc_checkpoint_close(*a);
+    *a = NULL;
+    return source_open(path, from, a);
+}
+
 int command_compare(const struct invocation *in) {
     brc_checkpoint *a = NULL, *b = NULL;
     int64_t threads;
     double least;
     int code = option_integer(in, OPTION_THREADS, 1, 0, &threads);
     if (code == 0) code = option_real(in, OPTION_FAIL_UNDER, NAN, &least);
-    if (code == 0) code = source_open(in->operands[0], NULL, &a);
+    if (code == 0) code = open_reference(in->operands[0], option_value(in, OPTION_FROM), &a);
     if (code == 0) code = source_open(in->operands[1], option_value(in, OPTION_FROM), &b);
     if (code == 0) code = compare(in, a, b, (uint32_t)threads, least);
     brc_checkpoint_close(b);

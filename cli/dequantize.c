@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * breccia dequantize */
+#include "destination.h"
 #include "options.h"
 #include "outcome.h"
 #include "print.h"
@@ -25,7 +26,7 @@ static int dequantize(const struct invocation *in, const brc_checkpoint *source,
     const brc_status status = brc_dequantize_checkpoint(source, destination, &options, &err);
     progress_end(&outcomes.progress);
     if (status == BRC_OK) outcomes_print(&outcomes);
-    else code = outcomes_failed(in->operands[0], destination, &err);
+    else code = outcomes_failed(source, in->operands[0], destination, (int)options.overwrite, &err);
     outcomes_free(&outcomes);
     if (overflowed > 0)
         complain("warning: %s: %lld values are beyond the range of %s and became infinite; --dtype f32 keeps them",
@@ -37,6 +38,7 @@ int command_dequantize(const struct invocation *in) {
     brc_checkpoint *source = NULL;
     int64_t threads;
     int code = option_integer(in, OPTION_THREADS, 1, 0, &threads);
+    if (code == 0) code = destination_check(in);
     if (code == 0) code = source_open(in->operands[0], option_value(in, OPTION_FROM), &source);
     if (code == 0) code = dequantize(in, source, (uint32_t)threads);
     brc_checkpoint_close(source);

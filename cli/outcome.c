@@ -2,7 +2,9 @@
  * Counts what became of the tensors. */
 #include "outcome.h"
 
+#include "destination.h"
 #include "print.h"
+#include "source.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -105,21 +107,27 @@ void outcomes_print(struct outcomes *outcomes) {
     }
 }
 
-int outcomes_failed(const char *source, const char *destination, const brc_error *err) {
-    static const struct {
-        brc_status status;
-        const char *option, *hint;
-    } hints[] = {
-        {BRC_EXISTS, "--force", "; --force replaces it"},
-        {BRC_NONFINITE, "--nonfinite", "; --nonfinite=saturate allows it"},
-    };
-    const char *hint = "";
-    for (size_t i = 0; i < sizeof hints / sizeof *hints; i++)
-        if (hints[i].status == err->status && strstr(err->text, hints[i].option) == NULL) hint = hints[i].hint;
+/* A hint is of no use where it was followed, or where what stands at the destination is not of the kind to replace. */
+static const char *hint_for(const char *destination, int forced, const brc_error *err) {
+    if (err->status == BRC_EXISTS && !forced && destination_replaceable(destination)) return "; --force replaces it";
+    if (err->status == BRC_NONFINITE && strstr(err->text, "--nonfinite") == NULL)
+        return "; --nonfinite=saturate allows it";
+    return "";
+}
+
+int outcomes_failed(const brc_checkpoint *source, const char *path, const char *destination, int forced,
+                    const brc_error *err) {
+    const char *shortened = source_shortened(source);
+    if (shortened != NULL) {
+        complain("%s: became shorter while it was read; nothing was written to %s", shortened, destination);
+        return EXIT_IO;
+    }
+    const char *hint = hint_for(destination, forced, err), *rest = NULL, *file = source_mentioned(source, err, &rest);
     /* The writer names what it could not write; all other errors are about a tensor of the source. */
     const int named = err->status == BRC_IO || err->status == BRC_EXISTS || error_mentions(err, destination) ||
-                      error_mentions(err, source);
-    complain("%s%s%s%s", named ? "" : source, named ? "" : ": ", err->text, hint);
+                      error_mentions(err, path);
+    if (file != NULL) complain("%s%s%s", file, rest, hint);
+    else complain("%s%s%s%s", named ? "" : path, named ? "" : ": ", err->text, hint);
     return brc_status_exit(err->status);
 }
 

@@ -35,8 +35,11 @@ void outcomes_begin(struct outcomes *outcomes, const char *verb, const char *don
 void outcomes_add(void *user, const brc_outcome *outcome);
 /* Prints the tables. */
 void outcomes_print(struct outcomes *outcomes);
-/* Reports that a conversion failed, with the option that helps where there is one; gives the exit code. */
-int outcomes_failed(const char *source, const char *destination, const brc_error *err);
+/* Reports that the conversion of what was opened by `path` failed, with the option that helps where there is one
+ * (`forced`:
+ * --force was given); gives the exit code. */
+int outcomes_failed(const brc_checkpoint *source, const char *path, const char *destination, int forced,
+                    const brc_error *err);
 void outcomes_free(struct outcomes *outcomes);
 
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The line of progress, and interruption. */
+ * The line of progress, interruption, and files that change under the reader. */
 #include "progress.h"
 
 #include "print.h"
@@ -8,24 +8,57 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 enum { NANOSECONDS_BETWEEN = 100000000, COLUMNS = 80 };
 
-static volatile sig_atomic_t stop_later, stop_asked;
+static volatile sig_atomic_t stop_later, stop_asked, insisted;
 
-static void on_signal(int number) {
-    (void)number;
-    if (!stop_later || stop_asked) _exit(EXIT_INTERRUPTED);
+/* What ends a program, and whether asking twice ends it at once: a terminal that closes sends SIGHUP more than once,
+ * and a used-up time limit SIGXCPU each second; the temporary files are to be removed all the same. */
+static const struct ending {
+    int number, insists;
+} endings[] = {{SIGINT, 1}, {SIGTERM, 1}, {SIGQUIT, 1}, {SIGHUP, 0}, {SIGXCPU, 0}};
+enum { ENDINGS = sizeof endings / sizeof *endings };
+
+static void on_ending(int number) {
+    int insists = 0;
+    for (int i = 0; i < ENDINGS; i++)
+        if (endings[i].number == number) insists = endings[i].insists;
+    if (!stop_later || (insists && insisted)) _exit(EXIT_INTERRUPTED);
     stop_asked = 1;
+    insisted |= insists;
+}
+
+/* A mapped file that became shorter has no bytes to read (mmap(2)). While temporary files are to be removed, zeros
+ * stand in for them until progress_step stops the conversion; else there is nothing to clean, and the program ends. */
+static void on_missing_bytes(int number, siginfo_t *info, void *context) {
+    static const char text[] = "breccia: a file became shorter while it was read\n";
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), at = (uintptr_t)info->si_addr & ~(page - 1);
+    (void)context;
+    if (info->si_code != BUS_ADRERR) {
+        signal(number, SIG_DFL); /* a fault of another kind happens again, and ends the program */
+        return;
+    }
+    stop_asked = 1;
+    if (stop_later && mmap((void *)at, page, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != MAP_FAILED)
+        return;
+    if (write(STDERR_FILENO, text, sizeof text - 1) < 0) { /* nobody to tell */
+    }
+    _exit(EXIT_IO);
 }
 
 void signals_install(void) {
-    struct sigaction action = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND | SA_RESTART};
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
-    action.sa_handler = SIG_IGN; /* a closed pipe is a failed write, which main.c sees */
+    struct sigaction action = {.sa_handler = on_ending, .sa_flags = SA_RESTART}, before;
+    for (int i = 0; i < ENDINGS; i++)
+        if (sigaction(endings[i].number, NULL, &before) == 0 && before.sa_handler != SIG_IGN) /* as nohup asks for */
+            sigaction(endings[i].number, &action, NULL);
+    action.sa_handler = SIG_IGN; /* a closed pipe and a file that may not grow are failed writes, which are reported */
     sigaction(SIGPIPE, &action, NULL);
+    sigaction(SIGXFSZ, &action, NULL);
+    action = (struct sigaction){.sa_sigaction = on_missing_bytes, .sa_flags = SA_SIGINFO};
+    sigaction(SIGBUS, &action, NULL);
 }
 
 void progress_begin(struct progress *progress, const char *verb) {

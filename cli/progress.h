@@ -12,8 +12,9 @@ struct progress {
     struct timespec last;
 };
 
-/* From here on, the first SIGINT or SIGTERM lets progress_step return 1, so that temporary files are removed; a second
- * one kills. Before, either ends the program at once with the exit code of an interruption. */
+/* From here on, the first SIGINT, SIGTERM, SIGQUIT, SIGHUP or SIGXCPU lets progress_step return 1, so that temporary
+ * files are removed; a second of the first three kills. Before, each ends the program at once with the exit code of an
+ * interruption. */
 void progress_begin(struct progress *progress, const char *verb);
 /* A brc_progress; `user` points to a struct progress. */
 int progress_step(void *user, int64_t done, int64_t total, const char *tensor);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * breccia quantize */
+#include "destination.h"
 #include "options.h"
 #include "outcome.h"
 #include "print.h"
@@ -46,7 +47,7 @@ static int quantize(const struct invocation *in, const brc_checkpoint *source, b
     const brc_status status = brc_quantize_checkpoint(source, destination, options, &err);
     progress_end(&outcomes.progress);
     if (status == BRC_OK) outcomes_print(&outcomes);
-    else code = outcomes_failed(in->operands[0], destination, &err);
+    else code = outcomes_failed(source, in->operands[0], destination, (int)options->overwrite, &err);
     outcomes_free(&outcomes);
     return code;
 }
@@ -56,6 +57,7 @@ int command_quantize(const struct invocation *in) {
     brc_recipe recipe;
     brc_checkpoint *source = NULL;
     int code = read_options(in, &recipe, &options);
+    if (code == 0) code = destination_check(in);
     if (code == 0) code = source_open(in->operands[0], option_value(in, OPTION_FROM), &source);
     if (code == 0) code = quantize(in, source, &options);
     brc_checkpoint_close(source);

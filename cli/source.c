@@ -61,11 +61,15 @@ int source_refused(const brc_checkpoint *checkpoint) {
     return complain_of(NULL, &err);
 }
 
-int source_open(const char *path, const char *from, brc_checkpoint **checkpoint) {
-    int code = source_look(path, from, checkpoint);
-    if (code == 0) code = source_refused(*checkpoint);
-    if (code == 0) source_warn(*checkpoint);
+int source_judge(const brc_checkpoint *checkpoint) {
+    const int code = source_refused(checkpoint);
+    if (code == 0) source_warn(checkpoint);
     return code;
+}
+
+int source_open(const char *path, const char *from, brc_checkpoint **checkpoint) {
+    const int code = source_look(path, from, checkpoint);
+    return code == 0 ? source_judge(*checkpoint) : code;
 }
 
 const brc_named_array *entry_part(const brc_entry *entry, const char *role) {
@@ -93,6 +97,29 @@ int entry_shape(const brc_entry *entry, const int64_t **shape) {
     const brc_named_array *data = entry_part(entry, "data");
     *shape = entry_scaled(entry) ? entry->tensor.shape : data != NULL ? data->shape : none;
     return entry_scaled(entry) ? entry->tensor.rank : data != NULL ? (int)data->rank : 0;
+}
+
+const char *source_shortened(const brc_checkpoint *source) {
+    const brc_file *file = brc_checkpoint_file(source);
+    for (size_t i = 0; i < brc_file_shards(file); i++) {
+        struct stat facts;
+        const char *path = brc_file_shard_path(file, i);
+        if (stat(path, &facts) == 0 && facts.st_size < brc_file_shard_bytes(file, i)) return path;
+    }
+    return NULL;
+}
+
+const char *source_mentioned(const brc_checkpoint *source, const brc_error *err, const char **rest) {
+    enum { CLIPPED = 60 }; /* the libraries print no more of a name */
+    const brc_file *file = brc_checkpoint_file(source);
+    for (size_t i = 0; i < brc_file_shards(file); i++) {
+        const char *path = brc_file_shard_path(file, i), *slash = strrchr(path, '/'),
+                   *name = slash != NULL ? slash + 1 : path;
+        const size_t length = strlen(name) < CLIPPED ? strlen(name) : CLIPPED;
+        *rest = err->text + length;
+        if (strncmp(err->text, name, length) == 0 && **rest == ':') return path;
+    }
+    return NULL;
 }
 
 static int same_file(const char *a, const char *b) {

@@ -15,6 +15,8 @@ int source_look(const char *path, const char *from, brc_checkpoint **checkpoint)
 void source_warn(const brc_checkpoint *checkpoint);
 /* Whether commands other than inspect must refuse it: the exit code after a message, or 0. */
 int source_refused(const brc_checkpoint *checkpoint);
+/* Refused, else warned of. */
+int source_judge(const brc_checkpoint *checkpoint);
 
 const char *severity_name(brc_severity severity);
 json_t *json_finding(const brc_finding *finding);
@@ -29,6 +31,11 @@ int64_t shape_elements(int rank, const int64_t *shape);
 /* Logical rank and shape of an entry, quantized or not. */
 int entry_shape(const brc_entry *entry, const int64_t **shape);
 
+/* The path of a shard that has become shorter than it was when it was opened; NULL if there is none. */
+const char *source_shortened(const brc_checkpoint *source);
+/* The libraries name a shard by its last component: its path if the error begins with one, and the text after the name;
+ * else NULL. */
+const char *source_mentioned(const brc_checkpoint *source, const brc_error *err, const char **rest);
 /* Whether writing to `destination` would replace a file of `source`: complains, and gives the exit code. */
 int source_is_destination(const brc_checkpoint *source, const char *destination);
 

@@ -57,12 +57,14 @@ static void *run(void *argument) {
 }
 
 void brci_parallel(uint32_t parts, int64_t items, brci_work *work, void *job) {
+    static const int faults[] = {SIGBUS, SIGSEGV, SIGFPE, SIGILL}; /* a thread's own; blocked, they end the process */
     sigset_t every, before;
     pthread_t threads[BRCI_MAX_THREADS];
     task tasks[BRCI_MAX_THREADS];
     int started[BRCI_MAX_THREADS] = {0};
     if (parts > 1) { /* the host's signals are for the host's threads */
         sigfillset(&every);
+        for (size_t i = 0; i < sizeof faults / sizeof *faults; i++) sigdelset(&every, faults[i]);
         pthread_sigmask(SIG_SETMASK, &every, &before);
     }
     for (uint32_t i = 0; i < parts; i++) {

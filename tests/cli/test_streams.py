@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import re
+import resource
 import select
 import signal
 import subprocess
@@ -104,7 +105,13 @@ def test_dumb_terminal_and_no_terminal(breccia, model, tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def default_signals():
+    """As a shell starts a program in the foreground, whatever the tests themselves were started with."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP, signal.SIGXCPU, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_DFL)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP, signal.SIGXCPU])
 def test_interrupted(breccia, tmp_path, number):
     """A conversion that is stopped leaves nothing behind, and what was there before."""
     draw = np.random.default_rng(0)
@@ -115,10 +122,13 @@ def test_interrupted(breccia, tmp_path, number):
     target.write_bytes(b"before")
     for _ in range(5):      # it may be done before the signal comes, but not each time
         process = subprocess.Popen([CLI, "quantize", source, "-o", target, "-r", "nvfp4", "--force", "--threads", "1"],
-                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=default_signals)
         while process.poll() is None and len(list(target.parent.iterdir())) == 1:
             time.sleep(0.001)
         process.send_signal(number)
+        if number in (signal.SIGHUP, signal.SIGXCPU):   # these come more than once
+            time.sleep(0.002)
+            process.send_signal(number)
         output, errors = process.communicate(timeout=60)
         if process.returncode != 0:
             break
@@ -135,6 +145,62 @@ def test_interrupted_where_nothing_is_written(breccia, tmp_path):
     assert process.stdout.read(1)
     process.send_signal(signal.SIGINT)
     assert process.wait(60) == 130 and process.stderr.read() == b""
+
+
+def test_hangup_that_is_ignored(breccia, model, tmp_path):
+    """As `nohup` asks for."""
+    done = run("quantize", model, "-o", tmp_path / "a.safetensors", "-r", "mxfp8", stdout=subprocess.DEVNULL,
+               preexec_fn=lambda: (signal.signal(signal.SIGHUP, signal.SIG_IGN), os.kill(os.getpid(), signal.SIGHUP)))
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_file_size_limit(breccia, model, tmp_path):
+    def limit():
+        default_signals()
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))
+    (tmp_path / "out").mkdir()
+    done = run("quantize", model, "-o", tmp_path / "out" / "a.safetensors", "-r", "mxfp8", stdout=subprocess.DEVNULL,
+               preexec_fn=limit)
+    assert done.returncode == 5 and "File too large" in done.stderr
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize("threads", ["1", "4"])
+@pytest.mark.parametrize("weights", [True, False], ids=["quantized", "copied"])
+def test_source_that_becomes_shorter(breccia, tmp_path, threads, weights):
+    """The file is cut while the program stands still in the middle of it."""
+    source = tmp_path / "source.safetensors"
+    shape = (1024, 1024) if weights else (1024 * 1024,)
+    target = tmp_path / "out" / "target.safetensors"
+    target.parent.mkdir()
+    for _ in range(5):      # it may be done before it is stopped, but not each time
+        cli_samples.write(source, {f"layers.{i}.weight": np.ones(shape, np.float32) for i in range(64)})
+        target.unlink(missing_ok=True)
+        process = subprocess.Popen([CLI, "quantize", source, "-o", target, "-r", "nvfp4", "--threads", threads],
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        while process.poll() is None and not list(target.parent.iterdir()):
+            time.sleep(0.0005)
+        process.send_signal(signal.SIGSTOP)
+        os.truncate(source, 100_000)
+        process.send_signal(signal.SIGCONT)
+        output, errors = process.communicate(timeout=60)
+        if process.returncode != 0:
+            break
+    assert (process.returncode, output) == (5, "")
+    assert errors == f"breccia: {source}: became shorter while it was read; nothing was written to {target}\n"
+    assert list(target.parent.iterdir()) == []
+
+
+def test_source_that_becomes_shorter_where_nothing_is_written(breccia, tmp_path):
+    source = cli_samples.write(tmp_path / "source.safetensors",
+                               {f"layers.{i}.weight": np.ones((1024, 1024), np.float32) for i in range(64)})
+    process = subprocess.Popen([CLI, "compare", source, source], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    time.sleep(0.05)
+    process.send_signal(signal.SIGSTOP)
+    os.truncate(source, 100_000)
+    process.send_signal(signal.SIGCONT)
+    output, errors = process.communicate(timeout=60)
+    assert (process.returncode, output) == (5, "") and errors == "breccia: a file became shorter while it was read\n"
 
 
 def test_json_is_one_ascii_object(breccia, tmp_path):
