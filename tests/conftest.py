@@ -6,11 +6,15 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from hypothesis import settings
 
 import breccia_c
 
 ROOT = breccia_c.ROOT
 IN_CI = os.environ.get("CI") == "true"
+
+settings.register_profile("same", derandomize=True)    # the same examples every time: a failure can be repeated
+settings.load_profile("same")
 
 
 def absent(what):

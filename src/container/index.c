@@ -12,13 +12,17 @@
 #define INDEX_MAX BRCI_HEADER_MAX
 #define VALUE_MAX (1 << 20)
 
-/* Below the index's folder: no absolute name, no "..". (Links in the folder may lead anywhere, as in model caches.) */
-static int is_inside(const char *name) {
+/* What is wrong with a shard's name; NULL = it is plainly below the index's folder. (Links in the folder may lead
+ * anywhere, as in model caches.) */
+static const char *name_fault(const char *name) {
+    const char *fault = name[0] == '/' ? "leaves the folder; only names below it are opened" : NULL;
     for (const char *part = name;; part++) {
         size_t length = strcspn(part, "/");
-        if (length == 0 || (length <= 2 && strncmp(part, "..", length) == 0)) return 0; /* "", "." and ".." */
+        if (length == 2 && strncmp(part, "..", 2) == 0) return "leaves the folder; only names below it are opened";
+        if (fault == NULL && (length == 0 || (length == 1 && part[0] == '.')))
+            fault = "has an empty part or \".\"; write it as plain names below the folder";
         part += length;
-        if (*part == 0) return 1;
+        if (*part == 0) return fault;
     }
 }
 
@@ -28,10 +32,9 @@ static brc_status shard_number(brci_index *index, brci_json text, const char *na
         *number = (uint32_t)found;
         return BRC_OK;
     }
-    if (!is_inside(name))
-        return brci_fail(err, BRC_MALFORMED, text.offset,
-                         "%s: shard name %s leaves the folder; only names below it are opened",
-                         brci_clip(text.file).text, brci_clip(name).text);
+    if (name_fault(name) != NULL)
+        return brci_fail(err, BRC_MALFORMED, text.offset, "%s: shard name \"%s\" %s", brci_clip(text.file).text,
+                         brci_clip(name).text, name_fault(name));
     if (index->n_shards == BRCI_SHARDS_MAX)
         return brci_fail(err, BRC_LIMIT, text.offset, "%s: more than %d shards", brci_clip(text.file).text,
                          BRCI_SHARDS_MAX);

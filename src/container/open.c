@@ -239,10 +239,19 @@ static const char *folder_of(brc_file *file, const char *path) {
     return brci_arena_text(&file->arena, path, slash == path ? 1 : (size_t)(slash - path));
 }
 
+static brc_status not_found(brc_file *file, const char *path, brc_error *err) {
+    const int why = errno;
+    const char *folder = folder_of(file, path);
+    if (folder == NULL) return no_memory(path, err);
+    if (why == ENOENT && path[0] != 0 && !exists(folder))
+        return brci_fail(err, BRC_IO, 0, "%s: there is no folder %s", brci_clip(path).text, brci_clip(folder).text);
+    return brci_fail(err, BRC_IO, 0, "%s: %s", brci_clip(path).text, strerror(why));
+}
+
 static brc_status open_path(brc_file *file, const char *path, int copy, brc_error *err) {
     struct stat facts;
     if ((path = brci_arena_text(&file->arena, path, strlen(path))) == NULL) return no_memory("", err);
-    if (stat(path, &facts) != 0) return brci_fail(err, BRC_IO, 0, "%s: %s", brci_clip(path).text, strerror(errno));
+    if (stat(path, &facts) != 0) return not_found(file, path, err);
     file->folder = S_ISDIR(facts.st_mode) ? path : folder_of(file, path);
     if (file->folder == NULL) return no_memory(path, err);
     if (S_ISDIR(facts.st_mode)) TRY(open_folder(file, path, copy, err));

@@ -54,11 +54,15 @@ static int is_there(const char *path, int *folder) {
 
 brc_status brci_outputs_add(brci_outputs *o, const char *name, size_t *item, brc_error *err) {
     brci_output output = {.name = path_in(o, name), .fd = -1};
-    int folder;
+    mode_t mode = 0666;
+    struct stat old;
+    int folder, replaces;
     if (output.name == NULL) return no_memory(name, err);
     if (is_there(output.name, &folder) && (folder || !o->overwrite)) /* better now than after hours of writing */
         return brci_fail(err, BRC_EXISTS, 0, "%s: %s", brci_clip(output.name).text,
                          folder ? "it is a folder" : "it exists already");
+    replaces = stat(output.name, &old) == 0 && S_ISREG(old.st_mode);
+    if (replaces) mode = old.st_mode & 0777; /* what was kept from others stays so */
     for (size_t i = 0; i < o->count; i++)
         if (strcmp(o->items[i].name, output.name) == 0)
             return brci_fail(err, BRC_EXISTS, 0, "%s: to be written twice", brci_clip(output.name).text);
@@ -66,10 +70,11 @@ brc_status brci_outputs_add(brci_outputs *o, const char *name, size_t *item, brc
     for (int i = 0; i < TRIES && output.fd < 0; i++) {
         output.temporary = temporary_name(o);
         if (output.temporary == NULL) return no_memory(name, err);
-        output.fd = open(output.temporary, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0666);
+        output.fd = open(output.temporary, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, mode);
         if (output.fd < 0 && errno != EEXIST) break;
     }
     if (output.fd < 0) return fail(o->folder, "no file can be made there", err);
+    if (replaces) (void)fchmod(output.fd, mode); /* what the umask took; not every file system has modes */
     *item = o->count;
     o->items[o->count++] = output;
     return BRC_OK;

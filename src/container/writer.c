@@ -70,6 +70,9 @@ static brc_status check_destination(brc_writer *w, brc_error *err) {
     const char *path = w->path, *held[] = {BRCI_INDEX_NAME, BRCI_SINGLE_NAME};
     mode_t mode = 0;
     if (w->single != NULL) {
+        if (!is_there(w->folder, NULL) && errno == ENOENT)
+            return brci_fail(err, BRC_IO, 0, "%s: there is no folder %s; make it first", brci_clip(path).text,
+                             brci_clip(w->folder).text);
         if (!is_there(w->folder, NULL))
             return brci_fail(err, BRC_IO, 0, "%s: %s", brci_clip(path).text, strerror(errno));
         if (!is_there(path, &mode)) return BRC_OK;
@@ -337,11 +340,17 @@ brc_status brc_writer_begin(brc_writer *w, brc_error *err) {
     return status;
 }
 
+static brc_status not_declared(brc_error *err) {
+    return brci_fail(err, BRC_ARGUMENT, 0,
+                     "bytes are written between brc_writer_begin and brc_writer_finish, to declared arrays");
+}
+
 /* Each byte is written once: what is complete is known at the end, and threads do not race. */
 static brc_status claim(brc_writer *w, brci_declared *a, int64_t offset, int64_t length, brc_error *err) {
     brc_status status;
     pthread_mutex_lock(&w->lock);
     if (w->state == FAILED) status = brci_fail(err, BRC_ARGUMENT, 0, "the writer has failed before: discard it");
+    else if (w->state != WRITING) status = not_declared(err);
     else status = brci_extents_add(&a->written, offset, offset + length, err);
     pthread_mutex_unlock(&w->lock);
     if (status == BRC_EXISTS)
@@ -360,9 +369,7 @@ brc_status brc_writer_write(brc_writer *w, size_t number, int64_t offset, const 
                             brc_error *err) {
     brci_declared *a;
     brc_status status;
-    if (w == NULL || w->state == DECLARING || number >= w->n_arrays)
-        return brci_fail(err, BRC_ARGUMENT, 0,
-                         "bytes are written between brc_writer_begin and brc_writer_finish, to declared arrays");
+    if (w == NULL || number >= w->n_arrays) return not_declared(err);
     a = &w->arrays[number];
     if (offset < 0 || length < 0 || offset > a->bytes || length > a->bytes - offset || (length > 0 && bytes == NULL))
         return brci_fail(err, BRC_ARGUMENT, 0, "%s: bytes %lld + %lld are outside its %lld", brci_clip(a->name).text,

@@ -288,6 +288,32 @@ def test_replacing_a_file(tmp_path):
     assert names(tmp_path) == ["m.safetensors"] and contents(path) == reference(path.read_bytes()) == B
 
 
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o444, 0o666])
+@pytest.mark.parametrize("shards", [None, SHARDED])
+def test_what_replaces_a_file_has_its_permissions(tmp_path, mode, shards):
+    folder = tmp_path / "m"
+    write(folder, A, shards=shards, texts={"config.json": "{}"})
+    before = names(folder)
+    for name in before:
+        (folder / name).chmod(mode)
+    write(folder, {n: B[n] for n in A}, shards=shards, texts={"config.json": "[]"}, overwrite=True)
+    assert names(folder) == before and library(folder) == {n: B[n][:1] + (B[n][1], B[n][2]) for n in A}
+    assert {n: (folder / n).stat().st_mode & 0o777 for n in before} == dict.fromkeys(before, mode)
+
+
+def test_what_replaces_a_link_has_the_permissions_of_its_file(tmp_path):
+    (tmp_path / "secret").write_bytes(b"x")
+    (tmp_path / "secret").chmod(0o600)
+    (tmp_path / "m.safetensors").symlink_to("secret")
+    write(tmp_path / "m.safetensors", A, overwrite=True)
+    assert (tmp_path / "m.safetensors").lstat().st_mode & 0o777 == 0o600 and (tmp_path / "secret").read_bytes() == b"x"
+
+
+def test_a_destination_in_a_folder_that_is_not_there(tmp_path):
+    error = error_of(writer, tmp_path / "gone")
+    assert error.name == "IO" and "there is no folder" in error.text and "/gone;" in error.text
+
+
 def test_overwrite_of_nothing(tmp_path):
     write(tmp_path / "m.safetensors", A, overwrite=True)
     write(tmp_path / "m", A, shards=SHARDED, overwrite=True)
