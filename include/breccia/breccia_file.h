@@ -229,7 +229,8 @@ typedef struct brc_quantize_options {
 
 /* 2-D weights of `source` under a recipe, into a new checkpoint. A shape that the block does not divide gets partial
  * edge blocks. Streams: memory is bounded by the largest tensor. Shards stay shards where `destination` is a folder, and the
- * model's other files (config.json, tokenizer and the like; never pickles) go along. */
+ * model's other files (config.json, tokenizer and the like; never pickles) go along. A destination that would replace or
+ * remove a file of the source, by whatever links, is refused: BRC_ARGUMENT. */
 BRC_API brc_status brc_quantize_checkpoint(const brc_checkpoint *source, const char *destination,
                                            const brc_quantize_options *options, brc_error *err);
 

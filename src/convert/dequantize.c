@@ -7,7 +7,6 @@
 static int is_scaled(const brc_entry *entry) { return entry->tensor.format != BRC_NONE; }
 
 static brc_status declare_all(brci_transfer *t, brc_format format, brc_error *err) {
-    TRY(brci_transfer_shards(t, err));
     TRY(brci_transfer_metadata(t, 1, err));
     for (size_t i = 0; i < brc_checkpoint_count(t->source); i++) {
         const brc_entry *entry = brc_checkpoint_at(t->source, i);

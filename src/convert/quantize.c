@@ -55,7 +55,6 @@ static brc_status declare_all(quantizing *q, brc_error *err) {
     size_t n = brc_checkpoint_count(t->source);
     q->kept = calloc(n + 1, sizeof *q->kept);
     if (q->kept == NULL) return brci_fail(err, BRC_MEMORY, 0, "out of memory");
-    TRY(brci_transfer_shards(t, err));
     TRY(brci_transfer_metadata(t, 0, err));
     for (size_t i = 0; i < n; i++) {
         const brc_entry *entry = brc_checkpoint_at(t->source, i);

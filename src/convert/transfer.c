@@ -31,6 +31,20 @@ brc_status brci_about(brc_error *err, brc_status status, const brc_checkpoint *c
     return status;
 }
 
+/* Shards that hold the first array of an entry stay shards. */
+static brc_status assign_shards(brci_transfer *t, brc_error *err) {
+    size_t n = brc_file_shards(t->file);
+    t->shards = calloc(n + 1, sizeof *t->shards);
+    if (t->shards == NULL) return brci_fail(err, BRC_MEMORY, 0, "out of memory");
+    t->n_shards = 1;
+    if (!t->folder) return BRC_OK; /* one file takes all */
+    for (size_t i = 0; i < brc_checkpoint_count(t->source); i++)
+        t->shards[brc_checkpoint_at(t->source, i)->parts[0].array->shard] = 1;
+    t->n_shards = 0;
+    for (size_t i = 0; i < n; i++) t->shards[i] = t->shards[i] ? t->n_shards++ : 0;
+    return BRC_OK;
+}
+
 brc_status brci_transfer_begin(brci_transfer *t, const brc_checkpoint *source, const char *destination,
                                uint32_t overwrite, brc_progress progress, void *user, brc_error *err) {
     const brc_write_options options = {.size = sizeof options, .overwrite = overwrite};
@@ -42,6 +56,8 @@ brc_status brci_transfer_begin(brci_transfer *t, const brc_checkpoint *source, c
     for (size_t i = 0; i < brc_checkpoint_count(source); i++)
         t->total += brci_entry_bytes(brc_checkpoint_at(source, i));
     TRY(brc_checkpoint_usable(source, err));
+    TRY(assign_shards(t, err));
+    TRY(brci_transfer_guard(t, err));
     return brc_writer_new(destination, &options, &t->writer, err);
 }
 
@@ -50,18 +66,6 @@ void brci_transfer_end(brci_transfer *t) {
     brci_pool_free(&t->pool);
     free(t->shards);
     free(t->numbers);
-}
-
-brc_status brci_transfer_shards(brci_transfer *t, brc_error *err) {
-    uint32_t next = 0;
-    size_t n = brc_file_shards(t->file);
-    t->shards = calloc(n + 1, sizeof *t->shards);
-    if (t->shards == NULL) return brci_fail(err, BRC_MEMORY, 0, "out of memory");
-    if (!t->folder) return BRC_OK; /* one file takes all */
-    for (size_t i = 0; i < brc_checkpoint_count(t->source); i++)
-        t->shards[brc_checkpoint_at(t->source, i)->parts[0].array->shard] = 1;
-    for (size_t i = 0; i < n; i++) t->shards[i] = t->shards[i] ? next++ : 0;
-    return BRC_OK;
 }
 
 static brc_status declare(brci_transfer *t, const brc_named_array *beside, const char *name, unsigned format, int rank,

@@ -15,6 +15,7 @@ typedef struct brci_transfer {
     const char *destination;
     int folder;       /* the destination is a folder, not one file */
     uint32_t *shards; /* [brc_file_shards] shard of the source -> of the destination */
+    uint32_t n_shards; /* of the destination */
     size_t *numbers;  /* of the arrays declared, in order */
     size_t n_numbers, numbers_room;
     brc_progress progress;
@@ -27,8 +28,8 @@ brc_status brci_transfer_begin(brci_transfer *t, const brc_checkpoint *source, c
 /* Frees everything; the writer is discarded if it is still there. */
 void brci_transfer_end(brci_transfer *t);
 
-/* Shards that hold the first array of an entry stay shards; call once before the first array is declared. */
-brc_status brci_transfer_shards(brci_transfer *t, brc_error *err);
+/* Refuses a destination that would replace or remove a file of the source. */
+brc_status brci_transfer_guard(brci_transfer *t, brc_error *err);
 /* Declares an array in the shard of an entry. */
 brc_status brci_transfer_declare(brci_transfer *t, const brc_entry *entry, const char *name, unsigned format, int rank,
                                  const int64_t *shape, brc_error *err);

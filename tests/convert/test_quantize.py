@@ -188,14 +188,6 @@ def test_an_existing_destination_is_kept_unless_told(tmp_path, model):
         assert c["layers.0.q_proj.weight"].scaled
 
 
-def test_source_and_destination_may_be_one_file_when_told(tmp_path, model):
-    path, arrays = model
-    files.quantize(path, path, "fp8-row", overwrite=True)
-    files.dequantize(path, path, "f32", overwrite=True)
-    written, _ = files.read(path)
-    assert set(written) == set(arrays)
-
-
 @pytest.mark.parametrize("at", ["first", "last"])
 def test_cancelling_leaves_nothing(tmp_path, model, at):
     calls = []
