@@ -11,8 +11,7 @@ static int dequantize(const struct invocation *in, const brc_checkpoint *source,
     struct outcomes outcomes;
     int64_t overflowed = 0;
     brc_error err;
-    int code = source_is_destination(source, destination);
-    if (code != 0) return code;
+    int code = 0;
     if (dtype == NULL) dtype = "bf16";
     outcomes_begin(&outcomes, "dequantize", "dequantized", "unchanged", option_value(in, OPTION_VERBOSE) != NULL);
     const brc_dequantize_options options = {.size = sizeof options,
@@ -25,8 +24,10 @@ static int dequantize(const struct invocation *in, const brc_checkpoint *source,
                                             .user = &outcomes};
     const brc_status status = brc_dequantize_checkpoint(source, destination, &options, &err);
     progress_end(&outcomes.progress);
-    if (status == BRC_OK) outcomes_print(&outcomes);
-    else code = outcomes_failed(source, in->operands[0], destination, (int)options.overwrite, &err);
+    if (status == BRC_OK) {
+        outcomes_print(&outcomes);
+        if (outcomes.kinds[0].tensors == 0) complain("warning: %s: no tensor was quantized", in->operands[0]);
+    } else code = outcomes_failed(source, in->operands[0], destination, (int)options.overwrite, &err);
     outcomes_free(&outcomes);
     if (overflowed > 0)
         complain("warning: %s: %lld values are beyond the range of %s and became infinite; --dtype f32 keeps them",

@@ -48,7 +48,7 @@ static int check_parent(const char *path) {
 
 int destination_check(const struct invocation *in) {
     const char *path = option_value(in, OPTION_OUTPUT), *what = NULL;
-    if (path[0] == '\0') what = "no name is empty";
+    if (path[0] == '\0') what = "the name is empty";
     for (size_t i = 0; i < sizeof other_formats / sizeof *other_formats; i++)
         if (ends_in(path, other_formats[i]) && !is_folder(path)) what = "only safetensors is written";
     if (what == NULL) return check_parent(path);

@@ -29,13 +29,15 @@ static void wrap(FILE *out, size_t at, size_t indent, const char *text) {
 static void list_options(FILE *out, uint32_t mask) {
     for (size_t id = 0; id < OPTION_COUNT; id++) {
         const struct option_row *row = &option_rows[id];
+        char text[OPTION_HELP_SIZE];
         if ((mask >> id & 1) == 0 || row->help == NULL) continue;
         char label[64];
         const char letter[5] = {'-', row->letter, ',', ' ', '\0'};
         snprintf(label, sizeof label, "  %s--%s%s%s", row->letter != 0 ? letter : "    ", row->name,
                  row->argument != NULL ? " " : "", row->argument != NULL ? row->argument : "");
         fprintf(out, "%-*s", OPTION_COLUMN, label);
-        wrap(out, strlen(label) < OPTION_COLUMN ? OPTION_COLUMN : strlen(label), OPTION_COLUMN, row->help);
+        wrap(out, strlen(label) < OPTION_COLUMN ? OPTION_COLUMN : strlen(label), OPTION_COLUMN,
+             option_help((enum option_id)id, text, sizeof text));
     }
 }
 

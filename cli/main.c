@@ -9,7 +9,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <unistd.h>
 
 #ifndef BRECCIA_BUILD
@@ -52,18 +54,35 @@ static void generate(const char *kind) {
         if (strcmp(rows[i].kind, kind) == 0) rows[i].print(stdout);
 }
 
-static int run_command(int argc, char **argv) {
+/* Variables that the libraries pass over where they make no sense. */
+static void check_environment(void) {
+    const char *threads = getenv("BRECCIA_THREADS"), *isa = getenv("BRECCIA_ISA");
+    char *end = NULL;
+    if (threads != NULL && threads[0] != '\0' && (strtol(threads, &end, 10) <= 0 || *end != '\0'))
+        complain("warning: BRECCIA_THREADS=%s is no number of threads; %u are used", threads, brc_default_threads());
+    if (isa != NULL && isa[0] != '\0' && strcasecmp(isa, brc_isa()) != 0)
+        complain("warning: BRECCIA_ISA=%s is no instruction set of this processor and build; %s is used", isa,
+                 brc_isa());
+}
+
+/* `written`: what a command has written, once it is complete. */
+static int run_command(int argc, char **argv, const char **written) {
     const struct command *command = command_find(argv[0]);
     struct invocation in;
     if (command == NULL) return EXIT_USAGE;
     int code = invocation_parse(&in, command, argc, argv);
-    if (code == 0 && option_value(&in, OPTION_HELP) != NULL) help_command(stdout, command);
-    else if (code == 0) code = command->run(&in);
+    if (code == 0 && option_value(&in, OPTION_HELP) != NULL) {
+        help_command(stdout, command);
+    } else if (code == 0) {
+        check_environment();
+        code = command->run(&in);
+        if (code == 0 && (command->required & OPT(OUTPUT)) != 0) *written = option_value(&in, OPTION_OUTPUT);
+    }
     invocation_free(&in);
     return code;
 }
 
-static int run(int argc, char **argv) {
+static int run(int argc, char **argv, const char **written) {
     struct invocation program;
     int code = invocation_parse(&program, &program_row, argc, argv);
     const char *kind = option_value(&program, OPTION_GENERATE);
@@ -82,7 +101,7 @@ static int run(int argc, char **argv) {
         help_program(stderr);
         code = EXIT_USAGE;
     } else {
-        code = run_command(program.n_operands, program.operands);
+        code = run_command(program.n_operands, program.operands, written);
     }
     invocation_free(&program);
     return code;
@@ -96,18 +115,22 @@ static void open_standard_descriptors(void) {
 }
 
 /* What was printed must have arrived; a reader that went away (`| head`) is no error. */
-static int check_output(int code) {
+static int check_output(int code, const char *written) {
     errno = 0;
     if (fflush(stdout) == 0 && !ferror(stdout)) return code;
     struct pollfd reader = {.fd = STDOUT_FILENO, .events = POLLOUT};
     const int reason = errno;
     if (reason == EPIPE || (poll(&reader, 1, 0) == 1 && (reader.revents & POLLERR) != 0)) return code;
-    complain("standard output: %s; the result is incomplete", reason != 0 ? strerror(reason) : "writing failed");
+    const char *why = reason != 0 ? strerror(reason) : "writing failed";
+    if (written != NULL) complain("standard output: %s; %s is complete, but the summary is not", why, written);
+    else complain("standard output: %s; the result is incomplete", why);
     return EXIT_IO;
 }
 
 int main(int argc, char **argv) {
     open_standard_descriptors();
     signals_install();
-    return check_output(run(argc, argv));
+    const char *written = NULL;
+    const int code = run(argc, argv, &written);
+    return check_output(code, written);
 }

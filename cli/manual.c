@@ -58,6 +58,7 @@ static void man_text(FILE *out, const char *text) {
 static void man_options(FILE *out, uint32_t mask) {
     for (size_t id = 0; id < OPTION_COUNT; id++) {
         const struct option_row *row = &option_rows[id];
+        char text[OPTION_HELP_SIZE];
         if ((mask >> id & 1) == 0 || row->help == NULL) continue;
         fputs(".TP\n", out);
         if (row->letter != 0) fprintf(out, "\\fB\\-%c\\fR, ", row->letter);
@@ -65,7 +66,7 @@ static void man_options(FILE *out, uint32_t mask) {
         for (const char *s = row->name; *s != '\0'; s++) fputs(*s == '-' ? "\\-" : (char[]){*s, '\0'}, out);
         fprintf(out, "\\fR%s%s%s\n", row->argument != NULL ? " \\fI" : "", row->argument != NULL ? row->argument : "",
                 row->argument != NULL ? "\\fR" : "");
-        man_text(out, row->help);
+        man_text(out, option_help((enum option_id)id, text, sizeof text));
     }
 }
 
@@ -106,11 +107,12 @@ static void markdown_options(FILE *out, uint32_t mask) {
     fputs("\n| option | |\n|---|---|\n", out);
     for (size_t id = 0; id < OPTION_COUNT; id++) {
         const struct option_row *row = &option_rows[id];
+        char text[OPTION_HELP_SIZE];
         if ((mask >> id & 1) == 0 || row->help == NULL) continue;
         fputs("| `", out);
         if (row->letter != 0) fprintf(out, "-%c`, `", row->letter);
         fprintf(out, "--%s%s%s` | %s |\n", row->name, row->argument != NULL ? " " : "",
-                row->argument != NULL ? row->argument : "", row->help);
+                row->argument != NULL ? row->argument : "", option_help((enum option_id)id, text, sizeof text));
     }
 }
 

@@ -57,6 +57,16 @@ const char *choice_get(enum choices choices, size_t i) {
     return NULL;
 }
 
+const char *option_help(enum option_id id, char *text, size_t size) {
+    const struct option_row *row = &option_rows[id];
+    snprintf(text, size, "%s", row->help);
+    for (size_t i = 0; row->choices != RECIPES && choice_get(row->choices, i) != NULL; i++) {
+        const size_t used = strlen(text);
+        snprintf(text + used, size - used, "%s%s", i == 0 ? "; one of " : ", ", choice_get(row->choices, i));
+    }
+    return text;
+}
+
 /* Edit distance (insert, delete, replace: 1 each); words of this table are short. */
 static size_t distance(const char *a, const char *b) {
     enum { LONGEST = 32 };
@@ -208,6 +218,10 @@ int invocation_parse(struct invocation *in, const struct command *command, int a
         while (got >= FIRST_LONG ? id != (size_t)(got - FIRST_LONG) : option_rows[id].letter != got) id++;
         const char *value = option_rows[id].argument != NULL ? optarg : "";
         if (!value_allowed(command, (enum option_id)id, value)) return EXIT_USAGE;
+        if ((command->required >> id & 1) != 0 && option_value(in, (enum option_id)id) != NULL) {
+            snprintf(what, sizeof what, "--%s is given twice", option_rows[id].name);
+            return complain_usage(command, what, ""), EXIT_USAGE;
+        }
         in->given[in->n_given].id = (enum option_id)id;
         in->given[in->n_given++].value = value;
     }

@@ -42,6 +42,10 @@ extern const struct command program_row;
 /* The i-th word an argument may be; NULL past the end, and for free text. */
 const char *choice_get(enum choices choices, size_t i);
 
+/* What an option does, with the words that its argument may be. */
+enum { OPTION_HELP_SIZE = 512 };
+const char *option_help(enum option_id id, char *text, size_t size);
+
 /* A command line, read. */
 struct invocation {
     const struct command *command;

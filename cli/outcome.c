@@ -107,12 +107,25 @@ void outcomes_print(struct outcomes *outcomes) {
     }
 }
 
-/* A hint is of no use where it was followed, or where what stands at the destination is not of the kind to replace. */
-static const char *hint_for(const char *destination, int forced, const brc_error *err) {
-    if (err->status == BRC_EXISTS && !forced && destination_replaceable(destination)) return "; --force replaces it";
-    if (err->status == BRC_NONFINITE && strstr(err->text, "--nonfinite") == NULL)
-        return "; --nonfinite=saturate allows it";
-    return "";
+/* The option that helps, by what the library says. */
+static const struct advice {
+    brc_status status;
+    const char *says, *hint;
+    int exit; /* 0 = the status's own */
+} advices[] = {
+    {BRC_EXISTS, "", "; --force replaces it", 0},
+    {BRC_NONFINITE, "", "; --nonfinite=saturate allows it", 0},
+    {BRC_NOT_FOUND, "to be included", "; --include gives globs, `breccia inspect` lists the names", EXIT_USAGE},
+    {BRC_ARGUMENT, "two arrays", "; --exclude the weight that takes it", EXIT_UNSUPPORTED},
+};
+
+static const struct advice *advice_for(const char *destination, int forced, const brc_error *err) {
+    static const struct advice none = {BRC_OK, "", "", 0};
+    /* --force is of no use where it was given, or where a file stands for a folder or a folder for a file. */
+    if (err->status == BRC_EXISTS && (forced || !destination_replaceable(destination))) return &none;
+    for (size_t i = 0; i < sizeof advices / sizeof *advices; i++)
+        if (advices[i].status == err->status && strstr(err->text, advices[i].says) != NULL) return &advices[i];
+    return &none;
 }
 
 int outcomes_failed(const brc_checkpoint *source, const char *path, const char *destination, int forced,
@@ -122,13 +135,14 @@ int outcomes_failed(const brc_checkpoint *source, const char *path, const char *
         complain("%s: became shorter while it was read; nothing was written to %s", shortened, destination);
         return EXIT_IO;
     }
-    const char *hint = hint_for(destination, forced, err), *rest = NULL, *file = source_mentioned(source, err, &rest);
+    const struct advice *advice = advice_for(destination, forced, err);
+    const char *rest = NULL, *file = source_mentioned(source, err, &rest);
     /* The writer names what it could not write; all other errors are about a tensor of the source. */
     const int named = err->status == BRC_IO || err->status == BRC_EXISTS || error_mentions(err, destination) ||
                       error_mentions(err, path);
-    if (file != NULL) complain("%s%s%s", file, rest, hint);
-    else complain("%s%s%s%s", named ? "" : path, named ? "" : ": ", err->text, hint);
-    return brc_status_exit(err->status);
+    if (file != NULL) complain("%s%s%s", file, rest, advice->hint);
+    else complain("%s%s%s%s", named ? "" : path, named ? "" : ": ", err->text, advice->hint);
+    return advice->exit != 0 ? advice->exit : brc_status_exit(err->status);
 }
 
 void outcomes_free(struct outcomes *outcomes) {

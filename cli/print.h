@@ -10,7 +10,7 @@
 #include <stdio.h>
 
 /* Exit codes that no brc_status stands for. */
-enum { EXIT_DIFFERS = 1, EXIT_USAGE = 2, EXIT_IO = 5, EXIT_INTERRUPTED = 130 };
+enum { EXIT_DIFFERS = 1, EXIT_USAGE = 2, EXIT_UNSUPPORTED = 4, EXIT_IO = 5, EXIT_INTERRUPTED = 130 };
 
 /* One line on stderr, "breccia: ...", escaped. */
 __attribute__((format(printf, 1, 2))) void complain(const char *format, ...);

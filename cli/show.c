@@ -309,7 +309,7 @@ int command_show(const struct invocation *in) {
         code = show_entry(in, checkpoint, entry);
     } else {
         complain("%s: %s: there is no such tensor; `breccia inspect` lists them", in->operands[0], in->operands[1]);
-        code = brc_status_exit(BRC_NOT_FOUND);
+        code = EXIT_USAGE;
     }
     brc_checkpoint_close(checkpoint);
     return code;

@@ -121,18 +121,3 @@ const char *source_mentioned(const brc_checkpoint *source, const brc_error *err,
     }
     return NULL;
 }
-
-static int same_file(const char *a, const char *b) {
-    struct stat x, y;
-    return a != NULL && b != NULL && stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev &&
-           x.st_ino == y.st_ino;
-}
-
-int source_is_destination(const brc_checkpoint *source, const char *destination) {
-    const brc_file *file = brc_checkpoint_file(source);
-    int same = same_file(destination, brc_file_folder(file)) || same_file(destination, brc_file_index(file));
-    for (size_t i = 0; i < brc_file_shards(file); i++) same |= same_file(destination, brc_file_shard_path(file, i));
-    if (!same) return 0;
-    complain("%s: is the source itself; give another destination", destination);
-    return EXIT_USAGE;
-}

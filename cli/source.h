@@ -36,7 +36,4 @@ const char *source_shortened(const brc_checkpoint *source);
 /* The libraries name a shard by its last component: its path if the error begins with one, and the text after the name;
  * else NULL. */
 const char *source_mentioned(const brc_checkpoint *source, const brc_error *err, const char **rest);
-/* Whether writing to `destination` would replace a file of `source`: complains, and gives the exit code. */
-int source_is_destination(const brc_checkpoint *source, const char *destination);
-
 #endif

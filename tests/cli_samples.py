@@ -82,6 +82,7 @@ def make(folder):
     infinite = weights()
     infinite["model.layers.0.attn.q_proj.weight"][3, 4] = np.inf
     write(folder / "infinite.safetensors", infinite)
+    write(folder / "colliding.safetensors", {"l.weight": np.ones((64, 64), np.float32), "l.weight.scale": np.ones(64, np.float32)})
     for pickle in ("pytorch_model.bin", "model.pt", "model.ckpt"):
         (folder / pickle).write_bytes(b"\x80\x02}q\x00.")
     (folder / "truncated.safetensors").write_bytes((folder / "plain.safetensors").read_bytes()[:-5])

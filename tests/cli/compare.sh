@@ -10,3 +10,8 @@ breccia compare plain.safetensors plain.safetensors --json
 echo "[$?]"
 breccia compare plain.safetensors deepseek
 echo "[$?]"
+# A, too, may need --from.
+breccia compare lost lost
+echo "[$?]"
+breccia compare lost lost --from plain
+echo "[$?]"

@@ -45,6 +45,7 @@ def test_closed_standard_output(breccia, tmp_path):
     target = tmp_path / "new.safetensors"
     done = run("quantize", tmp_path / "plain.safetensors", "-o", target, "-r", "mxfp8", preexec_fn=lambda: os.close(1))
     assert done.returncode == 5
+    assert done.stderr == f"breccia: standard output: Bad file descriptor; {target} is complete, but the summary is not\n"
     assert breccia("inspect", target).returncode == 0
 
 

@@ -33,3 +33,8 @@ try dequantize plain.safetensors -o new.safetensors --dtype f8
 try compare plain.safetensors plain.safetensors --fail-under much
 try formats --jsn
 [ ! -e new.safetensors ] || echo written
+try quantize plain.safetensors -o '' -r mxfp8
+try quantize plain.safetensors -o new.gguf -r mxfp8
+try dequantize plain.safetensors -o new.bin
+try quantize plain.safetensors -o new.safetensors -o other.safetensors -r mxfp8
+try quantize plain.safetensors -o new.safetensors -r mxfp8 --recipe int4
