@@ -17,6 +17,7 @@ struct row {
     size_t order;
 };
 struct comparison {
+    const brc_checkpoint *a, *b;
     struct row *rows;
     struct missing *missing;
     size_t n, room, n_missing, missing_room;
@@ -48,10 +49,28 @@ static void collect_each(void *user, const brc_difference *difference) {
     c->rows[c->n++].d.name = name;
 }
 
+/* "[2, 3] F32", as the entry is used: a scaled tensor has its logical shape, and the type of its codes. */
+static const char *describe(struct cell *cell, const brc_entry *entry) {
+    struct cell shape;
+    const int64_t *sides;
+    const int rank = entry_shape(entry, &sides);
+    const brc_named_array *data = entry_part(entry, "data");
+    return cell_print(cell, "%s %s", cell_shape(&shape, rank, sides), data != NULL ? data->dtype : "-");
+}
+
+/* Why a tensor was not compared, with what is on both sides where it is on both. */
+static char *explain(const struct comparison *c, const char *name, const char *what) {
+    const brc_entry *a = brc_checkpoint_find(c->a, name), *b = brc_checkpoint_find(c->b, name);
+    struct cell x, y;
+    char *text = NULL;
+    if (a == NULL || b == NULL) return strdup(what);
+    return asprintf(&text, "%s: %s, %s", what, describe(&x, a), describe(&y, b)) >= 0 ? text : NULL;
+}
+
 static void collect_missing(void *user, const char *name, const char *what) {
     struct comparison *c = user;
     void *list = c->missing;
-    const struct missing row = {strdup(name), strdup(what)};
+    const struct missing row = {strdup(name), explain(c, name, what)};
     if (row.name == NULL || row.what == NULL || !grow(&list, c->n_missing, &c->missing_room, sizeof *c->missing)) {
         free(row.name);
         free(row.what);
@@ -79,15 +98,20 @@ static int worse(const void *a, const void *b) {
     return x->order < y->order ? -1 : x->order > y->order;
 }
 
-static int is_equal(const brc_difference *d) { return d->noise == 0.0 && d->nonfinite == 0; }
+/* Not by the noise: the square of a small difference is 0. */
+static int is_equal(const brc_difference *d) { return d->max_absolute == 0.0 && d->nonfinite == 0; }
+
+/* Whether there is any pair of finite numbers. */
+static int is_measured(const brc_difference *d) { return d->elements > d->nonfinite; }
 
 static json_t *json_difference(const brc_difference *d, int named) {
     json_t *object = named ? json_pack("{s:o}", "name", json_text(d->name)) : json_object();
-    json_t *numbers = json_pack(
-        "{s:I,s:b,s:b,s:o,s:o,s:o,s:o,s:I,s:I,s:I}", "elements", (json_int_t)d->elements, "quantized", d->quantized,
-        "equal", is_equal(d), "sqnr_db", json_number(d->sqnr), "cosine", json_number(d->cosine), "max_absolute_error",
-        json_number(d->max_absolute), "max_relative_error", json_number(d->max_relative), "saturated",
-        (json_int_t)d->saturated, "flushed", (json_int_t)d->flushed, "nonfinite", (json_int_t)d->nonfinite);
+    json_t *numbers =
+        json_pack("{s:I,s:b,s:b,s:o,s:o,s:o,s:o,s:I,s:I,s:I}", "elements", (json_int_t)d->elements, "quantized",
+                  d->quantized, "equal", is_equal(d), "sqnr_db", json_number(d->sqnr), "cosine",
+                  is_measured(d) ? json_number(d->cosine) : json_null(), "max_absolute_error",
+                  json_number(d->max_absolute), "max_relative_error", json_number(d->max_relative), "saturated",
+                  (json_int_t)d->saturated, "flushed", (json_int_t)d->flushed, "nonfinite", (json_int_t)d->nonfinite);
     json_object_update(object, numbers);
     json_decref(numbers);
     return object;
@@ -113,15 +137,25 @@ static int print_json(const struct invocation *in, const struct comparison *c, c
     return json_close(&out);
 }
 
+/* The ratio where there is one; of numbers that are not equal it is not infinite, whatever became of their squares. */
+static const char *ratio_text(struct cell *cell, const brc_difference *d) {
+    if (d->elements == 0) return "-";
+    if (is_equal(d)) return "equal";
+    return is_measured(d) && d->sqnr < (double)INFINITY ? cell_print(cell, "%.2f", d->sqnr) : "undefined";
+}
+
+static const char *cosine_text(struct cell *cell, const brc_difference *d) {
+    return !is_measured(d) || isnan(d->cosine) ? "-" : cell_print(cell, "%.7f", d->cosine);
+}
+
 static void print_row(struct table *table, const char *name, const brc_difference *d) {
     struct cell c[8];
-    table_row(table, (const char *[]){name, is_equal(d) ? "equal" : cell_print(&c[0], "%.2f", d->sqnr),
-                                      cell_print(&c[1], "%.7f", d->cosine), cell_print(&c[2], "%.4g", d->max_absolute),
-                                      cell_print(&c[3], "%.4g", d->max_relative),
-                                      cell_print(&c[4], "%lld", (long long)d->saturated),
-                                      cell_print(&c[5], "%lld", (long long)d->flushed),
-                                      cell_print(&c[6], "%lld", (long long)d->nonfinite),
-                                      cell_print(&c[7], "%lld", (long long)d->elements)});
+    table_row(table,
+              (const char *[]){
+                  name, ratio_text(&c[0], d), cosine_text(&c[1], d), cell_print(&c[2], "%.4g", d->max_absolute),
+                  cell_print(&c[3], "%.4g", d->max_relative), cell_print(&c[4], "%lld", (long long)d->saturated),
+                  cell_print(&c[5], "%lld", (long long)d->flushed), cell_print(&c[6], "%lld", (long long)d->nonfinite),
+                  cell_print(&c[7], "%lld", (long long)d->elements)});
 }
 
 static void print_tables(const struct comparison *c, const brc_difference *total) {
@@ -142,12 +176,14 @@ static void print_tables(const struct comparison *c, const brc_difference *total
 
 static int compare(const struct invocation *in, const brc_checkpoint *a, const brc_checkpoint *b, uint32_t threads,
                    double least) {
-    struct comparison c = {0};
+    struct comparison c = {.a = a, .b = b};
     brc_difference total;
     brc_error err;
     int code = 0;
     if (brc_compare_checkpoints(a, b, threads, collect_each, collect_missing, &c, &total, &err) != BRC_OK) {
-        complain("%s, %s: %s", in->operands[0], in->operands[1], err.text);
+        const char *rest = NULL, *file = source_mentioned(a, &err, &rest);
+        if (file != NULL) complain("%s%s", file, rest);
+        else complain("%s, %s: %s", in->operands[0], in->operands[1], err.text);
         code = brc_status_exit(err.status);
     } else if (c.failed) {
         complain("out of memory");
@@ -157,9 +193,10 @@ static int compare(const struct invocation *in, const brc_checkpoint *a, const b
         if (c.n > 0) qsort(c.rows, c.n, sizeof *c.rows, worse);
         if (option_value(in, OPTION_JSON) != NULL) code = print_json(in, &c, &total, least, ok);
         else print_tables(&c, &total);
-        if (low && total.nonfinite > 0)
-            complain("%s: %lld numbers are not finite, so --fail-under cannot hold", in->operands[1],
-                     (long long)total.nonfinite);
+        if (total.nonfinite > 0)
+            complain("warning: %s: %lld of %lld numbers are not finite there or in %s, and left out%s", in->operands[1],
+                     (long long)total.nonfinite, (long long)total.elements, in->operands[0],
+                     low ? "; so --fail-under cannot hold" : "");
         else if (low) complain("%s: total SQNR %.2f dB is below --fail-under %g", in->operands[1], total.sqnr, least);
         if (code == 0 && !ok) code = EXIT_DIFFERS;
     }

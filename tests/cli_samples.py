@@ -83,6 +83,11 @@ def make(folder):
     infinite["model.layers.0.attn.q_proj.weight"][3, 4] = np.inf
     write(folder / "infinite.safetensors", infinite)
     write(folder / "colliding.safetensors", {"l.weight": np.ones((64, 64), np.float32), "l.weight.scale": np.ones(64, np.float32)})
+    reshaped = weights()
+    reshaped["model.layers.0.attn.q_proj.weight"] = reshaped["model.layers.0.attn.q_proj.weight"].T.astype(np.float16)
+    write(folder / "reshaped.safetensors", reshaped)
+    for name, value in (("ones", 1.0), ("nans", np.nan), ("tiny", 1e-300), ("tinier", 5e-301)):
+        write(folder / f"{name}.safetensors", {"a.weight": np.full((4, 4), value), "b.weight": np.zeros((0, 4), np.float32)})
     for pickle in ("pytorch_model.bin", "model.pt", "model.ckpt"):
         (folder / pickle).write_bytes(b"\x80\x02}q\x00.")
     (folder / "truncated.safetensors").write_bytes((folder / "plain.safetensors").read_bytes()[:-5])
