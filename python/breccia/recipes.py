@@ -42,7 +42,7 @@ def _choice(field: str, value: Any, allowed: Any) -> None:
 
 
 def _positive(field: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
         raise ValueError(f"{field} must be a whole number >= 1, got {value!r}")
 
 

@@ -99,7 +99,8 @@ LIBRARIES = {"np", "numpy", "torch", "jax", "jnp", "mx", "ml_dtypes"}
 # What the package may take from array libraries: making, viewing and reshaping arrays, naming types, exchange, registration.
 ALLOWED = {
     "np": {"asarray", "ascontiguousarray", "empty", "zeros", "array", "arange", "frombuffer", "from_dlpack", "dtype", "ndarray",
-           "generic", "float16", "float32", "float64", "int8", "uint8", "uint16", "int64"},
+           "generic", "float16", "float32", "float64", "int8", "uint8", "uint16", "int64",
+           "integer"},
     "torch": {"empty", "to_dlpack", "Tensor", "dtype", "from_dlpack", "nn", "compiler", "library", "ops", "autograd", "_C", "uint8", "int8", "float16",
               "bfloat16", "float32", "float64", "float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz"},
     "jax": {"Array", "core", "dlpack", "numpy", "tree_util", "pure_callback", "ffi", "custom_vjp", "ShapeDtypeStruct", "default_backend"},

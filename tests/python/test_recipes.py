@@ -73,6 +73,10 @@ def test_errors_name_the_parameter(kind, arguments, text):
         kind(**arguments)
 
 
+def test_numpy_integers_are_whole_numbers():
+    assert INT4Scaling(np.int64(64)) == INT4Scaling(64) and INT4Scaling(np.int64(64)).text == INT4Scaling(64).text
+
+
 def test_from_text_falls_back():
     recipe = from_text("fp8:scale=bf16,arith=div")
     assert isinstance(recipe, breccia.CustomScaling) and recipe._scale == "bf16"
