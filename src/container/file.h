@@ -34,6 +34,8 @@ struct brc_file {
     brc_file_note *notes;
     size_t n_notes;
     const char *folder, *index, *config;
+    const char **beside; /* .safetensors files of the folder that the index does not name; in the arena */
+    size_t n_beside;
 };
 
 /* Where the weights of a sharded checkpoint lie: what a .safetensors.index.json says. Text is in the arena given. */

@@ -129,25 +129,7 @@ static brc_status open_single(brc_file *file, const char *path, int copy, brc_er
     return open_shard(file, path, copy, err);
 }
 
-static brc_status open_index(brc_file *file, const char *path, int copy, brc_error *err) {
-    brci_index index;
-    brc_status status;
-    file->index = path;
-    TRY(brci_index_read(path, &file->arena, &index, err));
-    status = shards_new(file, index.n_shards, path, err);
-    for (size_t i = 0; status == BRC_OK && i < index.n_shards; i++) {
-        const char *shard = join(file, file->folder, index.shards[i]);
-        status = shard == NULL ? no_memory(path, err) : open_shard(file, shard, copy, err);
-        if (status == BRC_NOT_FOUND)
-            brci_fail(err, status, 0, "%s: named by %s, but it is not there", brci_clip(shard).text,
-                      brci_clip(path).text);
-    }
-    if (status == BRC_OK) status = brci_index_check(&index, file, err);
-    brci_index_free(&index);
-    return status;
-}
-
-/* What a folder without a model.safetensors holds: the names of its .safetensors files, sorted. */
+/* The names of a folder's .safetensors files and indexes, sorted. */
 typedef struct listing {
     const char **names;
     size_t count, capacity, looked_at, pickles;
@@ -174,6 +156,40 @@ static brc_status list_folder(brc_file *file, const char *path, listing *found, 
     }
     closedir(folder);
     if (status == BRC_OK && found->count > 1) qsort(found->names, found->count, sizeof *found->names, by_text);
+    return status;
+}
+
+/* A folder that cannot be listed has nothing to tell. */
+static brc_status find_beside(brc_file *file, const brci_index *index, brc_error *err) {
+    listing found = {0};
+    brc_status status = BRC_OK;
+    if (list_folder(file, file->folder, &found, NULL) == BRC_OK && found.count > 0) {
+        file->beside = brci_arena_take(&file->arena, found.count * sizeof *file->beside);
+        if (file->beside == NULL) status = no_memory(file->folder, err);
+        for (size_t i = 0; status == BRC_OK && i < found.count; i++)
+            if (ends_with(found.names[i], ".safetensors") && brci_names_find(&index->by_shard, found.names[i]) < 0)
+                file->beside[file->n_beside++] = found.names[i];
+    }
+    free(found.names);
+    return status;
+}
+
+static brc_status open_index(brc_file *file, const char *path, int copy, brc_error *err) {
+    brci_index index;
+    brc_status status;
+    file->index = path;
+    TRY(brci_index_read(path, &file->arena, &index, err));
+    status = shards_new(file, index.n_shards, path, err);
+    for (size_t i = 0; status == BRC_OK && i < index.n_shards; i++) {
+        const char *shard = join(file, file->folder, index.shards[i]);
+        status = shard == NULL ? no_memory(path, err) : open_shard(file, shard, copy, err);
+        if (status == BRC_NOT_FOUND)
+            brci_fail(err, status, 0, "%s: named by %s, but it is not there", brci_clip(shard).text,
+                      brci_clip(path).text);
+    }
+    if (status == BRC_OK) status = brci_index_check(&index, file, err);
+    if (status == BRC_OK) status = find_beside(file, &index, err);
+    brci_index_free(&index);
     return status;
 }
 
@@ -224,7 +240,11 @@ static brc_status read_config(brc_file *file, brc_error *err) {
     if (path == NULL) return no_memory(file->folder, err);
     status = brci_map_open(path, 1, CONFIG_MAX, &map, &why);
     if (status == BRC_NOT_FOUND) return BRC_OK;
-    if (status != BRC_OK) return brci_note(file, err, path, "", "%s", why.text);
+    if (status != BRC_OK) { /* a note names its file itself */
+        size_t prefix = strlen(brci_clip(path).text) + strlen(": ");
+        return brci_note(file, err, path, "", "%s; it is not used",
+                         why.text + (prefix < strlen(why.text) ? prefix : 0));
+    }
     if (memchr(map.bytes, 0, (size_t)map.size) != NULL)
         status = brci_note(file, err, path, "", "it holds NUL bytes and was not read");
     else if ((file->config = brci_arena_text(&file->arena, (const char *)map.bytes, (size_t)map.size)) == NULL)

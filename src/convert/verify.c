@@ -148,12 +148,11 @@ brc_status brc_verify_checkpoint(const brc_checkpoint *checkpoint, uint32_t thre
                                  void (*each)(void *user, const brc_finding *finding), void *user, brc_error *err) {
     if (checkpoint == NULL) return brci_fail(err, BRC_ARGUMENT, 0, "a checkpoint must be given");
     const verifying v = {checkpoint, brc_checkpoint_file(checkpoint), threads, each, user};
-    for (size_t i = 0; each != NULL && i < brc_file_note_count(v.file); i++) {
-        const brc_file_note *note = brc_file_note_at(v.file, i);
-        each(user, &(brc_finding){BRC_ERROR, note->file, note->name, note->text});
+    for (size_t i = 0; each != NULL && i < brc_checkpoint_findings(checkpoint); i++) {
+        brc_finding finding = *brc_checkpoint_finding(checkpoint, i);
+        if (i < brc_file_note_count(v.file)) finding.severity = BRC_ERROR; /* notes come first: files that disagree */
+        each(user, &finding);
     }
-    for (size_t i = 0; each != NULL && i < brc_checkpoint_findings(checkpoint); i++)
-        each(user, brc_checkpoint_finding(checkpoint, i));
     for (size_t i = 0; i < brc_checkpoint_count(checkpoint); i++)
         TRY(check_entry(&v, brc_checkpoint_at(checkpoint, i), err));
     return BRC_OK;

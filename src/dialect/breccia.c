@@ -103,6 +103,14 @@ static int bind_group_index(brci_reader *reader, brci_reading *reading) {
     brc_tensor *t = &reading->entry.tensor;
     const brc_named_array *array = brci_part(&reading->entry, "group_index");
     if (array == NULL) return 1;
+    if (brc_format_get((brc_format)t->recipe.element)->family != BRC_INT || t->scale.block.cols == 0) {
+        malformed(reader, reading,
+                  brci_pool_print(reader->pool,
+                                  "%s has no place in its recipe: only integers in groups of columns have "
+                                  "one",
+                                  array->name));
+        return 0;
+    }
     if (array->array.format != BRC_INT32 || !brci_same_shape(1, &t->shape[t->rank - 1], array->rank, array->shape)) {
         malformed(reader, reading,
                   brci_pool_print(reader->pool, "%s is %s; it must be I32 with one number for each column", array->name,

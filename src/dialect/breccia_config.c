@@ -150,8 +150,8 @@ static brc_status read_recipe(const json_t *root, brci_breccia_config *config, b
         return brci_fail(err, BRC_MALFORMED, 0, "its config has no recipe name and fields");
     TRY(read_layout(root, &layout, err));
     if (row_name == NULL) {
-        const brc_recipe_info *row = row_of(name, (brc_layout)layout.layout);
-        row_name = row == NULL ? name : row->name;
+        const brc_recipe_info *first = row_of(name, (brc_layout)layout.layout);
+        row_name = first == NULL ? name : first->name;
     }
     int wrote = snprintf(d.text, sizeof d.text, "%.40s", row_name);
     d.length = wrote < 0 ? 0 : (size_t)wrote;
@@ -159,6 +159,10 @@ static brc_status read_recipe(const json_t *root, brci_breccia_config *config, b
     TRY(config->version == 1 ? add_old_fields(&d, name, fields, err) : add_fields(&d, fields, err));
     if (layout.layout == BRC_PER_TENSOR) TRY(add(&d, "block", layout.block.batch == 1 ? "expert" : "tensor", err));
     TRY(brc_recipe_parse(d.text, &config->recipe, err));
+    const brc_recipe_info *row = brc_recipe_get((brc_recipe_id)config->recipe.id);
+    if (strcmp(name, row == NULL ? "custom" : row->file_name) != 0)
+        return brci_fail(err, BRC_MALFORMED, 0, "its config contradicts itself: the recipe %.40s has no row %.40s",
+                         name, row_name);
     config->recipe.layout = layout.layout;
     config->recipe.block = layout.block;
     config->recipe.epsilon = (float)json_number_value(json_object_get(fields, "epsilon"));

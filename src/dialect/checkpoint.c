@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #define QUANTIZATION_LIMIT ((size_t)8 << 20)
+#define BESIDE_NAMED 5 /* files that one finding names */
 
 struct brc_checkpoint {
     brc_file *file;
@@ -24,35 +25,55 @@ struct brc_checkpoint {
 
 /* -------------------------------------------------------------------------------------------------- config */
 
-static void read_quantization(brci_reader *reader, const char *text, const char *key) {
+/* Whether the text can be read and has no such member, so that another key may. */
+static int read_quantization(brci_reader *reader, const char *text, const char *key) {
     json_error_t where;
     const char *value;
     size_t length;
     if (!brci_config_member(text, key, &value, &length)) {
         brci_report(reader, BRC_WARNING, BRC_OK, "",
                     "config.json is not one JSON object; what it says of quantization is not known");
-        return;
+        return 0;
     }
-    if (value == NULL) return;
+    if (value == NULL) return 1;
     reader->quantization =
         length > QUANTIZATION_LIMIT ? NULL : json_loadb(value, length, JSON_REJECT_DUPLICATES, &where);
     if (!json_is_object(reader->quantization))
         brci_report(reader, BRC_WARNING, BRC_OK, "",
                     brci_pool_print(reader->pool, "config.json's %s cannot be read; it is not used", key));
+    return 0;
 }
 
 /* quantization_config; compressed-tensors called it compression_config; ModelOpt has a file of its own. */
 static void read_config(brci_reader *reader) {
     const char *text = brc_file_config(reader->file), *folder = brc_file_folder(reader->file);
     if (text != NULL) {
-        read_quantization(reader, text, "quantization_config");
-        if (reader->quantization == NULL) read_quantization(reader, text, "compression_config");
+        if (read_quantization(reader, text, "quantization_config"))
+            (void)read_quantization(reader, text, "compression_config");
         const char *method = json_string_value(json_object_get(reader->quantization, "quant_method"));
         if (method != NULL) reader->method = brci_pool_copy(reader->pool, method, strlen(method));
     }
     if (reader->method == NULL && folder != NULL &&
         access(brci_pool_print(reader->pool, "%s/hf_quant_config.json", folder), R_OK) == 0)
         reader->method = "modelopt";
+}
+
+/* -------------------------------------------------------------------------------------------------- files */
+
+/* The notes come first among the findings: brc_verify_checkpoint counts on it. */
+static void report_files(brci_reader *reader) {
+    const brc_file *file = reader->file;
+    const char *names = "";
+    for (size_t i = 0; i < file->n_notes; i++) brci_report_note(reader, &file->notes[i]);
+    for (size_t i = 0; i < file->n_beside && i < BESIDE_NAMED; i++)
+        names = brci_pool_print(reader->pool, "%s%s%s", names, i == 0 ? "" : ", ", file->beside[i]);
+    if (file->n_beside > BESIDE_NAMED)
+        names = brci_pool_print(reader->pool, "%s and %zu more", names, file->n_beside - BESIDE_NAMED);
+    if (file->n_beside > 0)
+        brci_report(
+            reader, BRC_WARNING, BRC_OK, "",
+            brci_pool_print(reader->pool, "the index %s does not name what lies beside it, so it is not read: %s",
+                            strrchr(file->index, '/') == NULL ? file->index : strrchr(file->index, '/') + 1, names));
 }
 
 /* ------------------------------------------------------------------------------------------------ settling */
@@ -161,6 +182,7 @@ static brc_status read_structure(const char *path, brc_dialect forced, brc_check
     reader.owner = calloc(reader.n + 1, sizeof *reader.owner);
     brc_status status = reader.owner == NULL ? brci_fail(err, BRC_MEMORY, 0, "out of memory") : BRC_OK;
     if (status == BRC_OK) {
+        report_files(&reader);
         read_config(&reader);
         status = run_dialects(&reader, err);
     }

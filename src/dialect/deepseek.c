@@ -174,6 +174,13 @@ static int check_weight(brci_reader *reader, brci_reading *reading, const brc_na
     return text == NULL;
 }
 
+/* Whether the numbers are those of the recipe: how they were computed is not known. */
+static int is_fp8_block128(const brc_tensor *t) {
+    const brc_recipe *r = &brc_recipe_get(BRC_RECIPE_FP8_BLOCK128)->recipe;
+    return t->scale.format == r->scale && !t->recipe.pow2 && t->scale.block.rows == r->block.rows &&
+           t->scale.block.cols == r->block.cols;
+}
+
 static void read_tensor(brci_reader *reader, brci_reading *reading, const brc_named_array *weight,
                         const brc_named_array *scale) {
     brc_tensor *t = &reading->entry.tensor;
@@ -209,10 +216,21 @@ static void read_tensor(brci_reader *reader, brci_reading *reading, const brc_na
                               json_object_get(reader->quantization, "weight_block_size") != NULL
                                   ? ", as config.json's weight_block_size says"
                                   : "");
+    if (is_fp8_block128(t)) reading->entry.recipe = brc_recipe_get(BRC_RECIPE_FP8_BLOCK128)->name;
     brci_describe(reader->pool, &reading->entry);
 }
 
+/* The config's word for the format of the codes; the type in the file decides. */
+static void check_fmt(brci_reader *reader) {
+    const char *fmt = json_string_value(json_object_get(reader->quantization, "fmt"));
+    if (fmt != NULL && strcmp(fmt, "e4m3") != 0)
+        brci_report(reader, BRC_WARNING, BRC_OK, "",
+                    brci_pool_print(reader->pool,
+                                    "config.json's fmt is \"%.40s\", but the codes are F8_E4M3 and read as such", fmt));
+}
+
 static brc_status read_all(brci_reader *reader, brc_error *err) {
+    int any = 0;
     (void)err;
     for (size_t i = 0; i < reader->n; i++) {
         const char *name = brc_file_at(reader->file, i)->name;
@@ -224,7 +242,9 @@ static brc_status read_all(brci_reader *reader, brc_error *err) {
         int64_t module = brci_stem(reading->entry.name, "weight");
         if (module >= 0) brci_take(reader, reading, "activation_scale", name, (size_t)module, "activation_scale");
         read_tensor(reader, reading, weight, scale);
+        any |= reading->entry.tensor.format != BRC_NONE;
     }
+    if (any) check_fmt(reader);
     return BRC_OK;
 }
 

@@ -71,6 +71,8 @@ void brci_report(brci_reader *reader, brc_severity severity, brc_status status, 
 /* The same, and the reading cannot be used. */
 void brci_refuse(brci_reader *reader, brci_reading *reading, brc_severity severity, brc_status status,
                  const char *text);
+/* Reports what the file notes, as something that stops nothing. */
+void brci_report_note(brci_reader *reader, const brc_file_note *note);
 /* Fills in the entry's meaning (and its recipe where the dialect gave none) from the tensor. */
 void brci_describe(brci_pool *pool, brc_entry *entry);
 /* "F8_E4M3 [140,264]" */

@@ -87,6 +87,10 @@ void brci_report(brci_reader *reader, brc_severity severity, brc_status status, 
     report_in(reader, file_of(reader, tensor), severity, status, tensor, text);
 }
 
+void brci_report_note(brci_reader *reader, const brc_file_note *note) {
+    report_in(reader, note->file, BRC_WARNING, BRC_OK, note->name, note->text);
+}
+
 void brci_refuse(brci_reader *reader, brci_reading *reading, brc_severity severity, brc_status status,
                  const char *text) {
     const brc_entry *entry = &reading->entry;

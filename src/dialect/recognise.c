@@ -49,7 +49,8 @@ typedef struct group {
 
 static int is_numbers(const brc_named_array *a, enum numbers numbers) {
     unsigned f = a->array.format;
-    return numbers == ANY || (numbers == BYTES ? f == BRC_INT8 || f == BRC_UINT8 : f == BRC_INT32 || f == BRC_UINT32);
+    if (numbers == BYTES) return f == BRC_INT8 || f == BRC_UINT8 || f == BRC_E4M3 || f == BRC_E5M2;
+    return numbers == ANY || f == BRC_INT32 || f == BRC_UINT32;
 }
 
 /* Formats that hold codes rather than numbers of their own. */
@@ -113,6 +114,13 @@ static void absorb(brci_reader *reader, brci_reading *reading, const group *g) {
     }
 }
 
+/* Whether all of some dialects are read. */
+static int is_read(uint32_t dialects) {
+    for (unsigned i = 0; i < BRC_DIALECT_COUNT; i++)
+        if (dialects >> i & 1 && brci_dialect_of((brc_dialect)i) == NULL) return 0;
+    return dialects != 0;
+}
+
 static void take_group(brci_reader *reader, const group *g) {
     const char *entry = g->matches[0].entry, *names = dialect_names(reader->pool, g->dialects),
                *arrays = array_names(reader->pool, g);
@@ -128,6 +136,10 @@ static void take_group(brci_reader *reader, const group *g) {
     if (g->data == NULL)
         brci_refuse(reader, reading, BRC_ERROR, BRC_MALFORMED,
                     brci_pool_print(reader->pool, "%s: a scale (%s) whose weight is missing", arrays, names));
+    else if (reader->forced != BRC_DIALECT_COUNT && is_read(g->dialects))
+        brci_refuse(reader, reading, BRC_ERROR, BRC_UNSUPPORTED,
+                    brci_pool_print(reader->pool, "this is %s (%s), not %s", names, arrays,
+                                    brc_dialect_get(reader->forced)->name));
     else
         brci_refuse(reader, reading, BRC_ERROR, BRC_UNSUPPORTED,
                     brci_pool_print(reader->pool, "not read yet: %s (%s)", names, arrays));
@@ -258,8 +270,23 @@ static const char *expected_suffix(const brci_reader *reader) {
     return NULL;
 }
 
-static void report_codes(brci_reader *reader, const brc_named_array *array, const char *suffix) {
+/* Whether breccia's own descriptions were found: then every scaled tensor has one. */
+static int is_described(const brci_reader *reader) {
+    for (const brci_reading *r = reader->first; r != NULL; r = r->next)
+        if (r->entry.dialect == BRC_DIALECT_BRECCIA && r->entry.tensor.format != BRC_NONE) return 1;
+    return 0;
+}
+
+static void report_codes(brci_reader *reader, const brc_named_array *array, const char *suffix, int described) {
     brci_reading *reading;
+    if (described && suffix == NULL) {
+        brci_report(reader, BRC_NOTE, BRC_OK, array->name,
+                    brci_pool_print(reader->pool,
+                                    "%s without a scale, read as plain numbers: breccia wrote this file and describes "
+                                    "every scaled tensor in its metadata",
+                                    array->dtype));
+        return;
+    }
     if (reader->forced == BRC_DIALECT_PLAIN) {
         brci_report(reader, BRC_NOTE, BRC_OK, array->name,
                     brci_pool_print(reader->pool, "%s without a scale, read as plain numbers, as asked", array->dtype));
@@ -284,12 +311,13 @@ static void report_codes(brci_reader *reader, const brc_named_array *array, cons
 
 void brci_report_bare(brci_reader *reader) {
     const char *suffix = expected_suffix(reader);
+    const int described = is_described(reader);
     for (size_t i = 0; i < reader->n; i++) {
         const brc_named_array *array = brc_file_at(reader->file, i);
         const brc_format_info *f = brc_format_get((brc_format)array->array.format);
         if (reader->owner[i] != NULL || f == NULL) continue;
         if (f->role == BRC_ELEMENT && (f->family == BRC_FLOAT || f->family == BRC_EXPONENT))
-            report_codes(reader, array, suffix);
+            report_codes(reader, array, suffix, described);
         else if (array->rank >= 2 && holds_codes(array) && brci_stem(array->name, "weight") >= 0)
             brci_report(reader, BRC_WARNING, BRC_OK, array->name,
                         brci_pool_print(reader->pool, "%s without a scale that is known here: carried as it is",

@@ -125,6 +125,12 @@ FAULTS = {
     "scale of another type": ({"w.scale": np.ones((4, 2), np.float32)}, "MALFORMED", "F32, but its recipe says e8m0"),
     "data of another type": ({"w.data": ("F8_E5M2", np.zeros((4, 64), np.uint8))}, "MALFORMED", "F8_E5M2"),
     "data of another shape": ({"w.data": ("F8_E4M3", np.zeros((64, 4), np.uint8))}, "MALFORMED", r"\[64,4\]"),
+    "a group index on exponents": ({"w.group_index": np.zeros(64, np.int32)}, "MALFORMED", "group_index has no place"),
+    "a zero point on exponents": ({"w.zero_point": np.zeros((4, 2), np.uint8)}, "MALFORMED", "zero_point has no place"),
+    "a recipe name that contradicts its row": ({"config": described("int4", {"row": "mxfp8"}, "per_block_mn", {"block_m": 1, "block_n": 32}, [4, 64])},
+                                               "MALFORMED", "contradicts itself: the recipe int4 has no row mxfp8"),
+    "a row by the name of another's file": ({"config": described("mxfp8", {"row": "custom", "format": "e4m3", "scale": "e8m0"}, "per_block_mn",
+                                                                 {"block_m": 1, "block_n": 32}, [4, 64])}, "MALFORMED", "contradicts itself"),
     "a scale too many": ({"w.global_scale": np.float32(2)}, "MALFORMED", "global_scale has no place"),
     "not JSON": ({"config": "{\"recipe\":, \"layout\""}, "MALFORMED", "not valid JSON"),
     "a key twice": ({"config": '{"version":2,"version":2,"recipe":{},"layout":{}}'}, "MALFORMED", "not valid JSON"),
@@ -165,11 +171,56 @@ def test_metadata_of_others_that_ends_alike_is_left_alone(tmp_path):
 
 
 def test_group_index_out_of_range_is_refused_before_it_is_used(tmp_path):
-    path, _, _ = mx_file(tmp_path / "m.safetensors", np.random.default_rng(0), **{"w.group_index": np.full(64, 2, np.int32)})
-    with files.Checkpoint(path) as c:
+    arrays = {"w.data": np.zeros((4, 32), np.uint8), "w.scale": np.ones((4, 2), np.float16), "w.group_index": np.full(64, 2, np.int32)}
+    config = described("int4", {}, "per_block_k", {"block_size": 32}, [4, 64])
+    for column, fits in ((1, True), (2, False)):
+        arrays["w.group_index"][:] = column
+        with files.Checkpoint(files.write(tmp_path / "m.safetensors", arrays, {"w.config": config})) as c:
+            c.usable()
+            if fits:
+                c["w"].tensor()
+    with files.Checkpoint(tmp_path / "m.safetensors") as c:
         with pytest.raises(brc.Error, match="group_index"):
             c["w"].tensor()
         assert any(f.severity == "error" and "group_index" in f.text for f in c.verify())
+
+
+@pytest.mark.parametrize("word", ["F8_E4M3", "F8_E5M2", "F8_E8M0"])
+def test_codes_that_a_described_file_does_not_describe_are_plain(tmp_path, word):
+    codes = np.arange(8, dtype=np.uint8).reshape(2, 4)
+    path, _, _ = mx_file(tmp_path / "m.safetensors", np.random.default_rng(0), odd=(word, codes))
+    with files.Checkpoint(path) as c:
+        c.usable()
+        assert [(f.severity, f.tensor) for f in c.findings] == [("note", "odd")] and "plain numbers" in c.findings[0].text
+        assert c["odd"].dialect == "plain" and not c["odd"].scaled and c["w"].scaled
+    path, _, _ = mx_file(path, np.random.default_rng(0), odd=(word, codes), config=None)       # nothing says who wrote it
+    with files.Checkpoint(path) as c, pytest.raises(brc.Error):
+        c.usable()
+    files.write(path, {"odd": (word, codes)}, {"w.config": "no description"})
+    with files.Checkpoint(path) as c, pytest.raises(brc.Error, match="plain cast"):
+        c.usable()
+
+
+def test_what_quantize_carries_as_plain_is_read_back(tmp_path):
+    codes = np.arange(64, dtype=np.uint8).reshape(1, 64)
+    source = files.write(tmp_path / "odd.safetensors", {"odd": ("F8_E4M3", codes), "a.weight": np.ones((32, 64), np.float32)})
+    quantized, back = tmp_path / "q.safetensors", tmp_path / "b.safetensors"
+    chosen = brc.recipe("mxfp4")
+    with files.Checkpoint(source, "plain") as c:
+        brc.call("brc_quantize_checkpoint", c.c, bytes(quantized), brc.new("brc_quantize_options", recipe=chosen))
+    files.dequantize(quantized, back, "f32")
+    with files.Checkpoint(back, "plain") as c:
+        c.usable()
+    arrays = files.read(back)[0]
+    assert arrays["odd"][0] == "F8_E4M3" and arrays["odd"][1].tobytes() == codes.tobytes()
+    np.testing.assert_array_equal(arrays["a.weight"][1], np.ones((32, 64), np.float32))
+
+
+@pytest.mark.parametrize("word", ["U8", "F8_E4M3", "F8_E5M2"])
+def test_the_wrong_dialect_asked_for_is_told_the_right_one(tmp_path, word):
+    path, _, _ = mx_file(tmp_path / "m.safetensors", np.random.default_rng(0), **{"w.data": (word, np.zeros((4, 64), np.uint8))})
+    with files.Checkpoint(path, "deepseek") as c, pytest.raises(brc.Error, match=r"this is breccia \(w.data\), not deepseek"):
+        c.usable()
 
 
 def test_two_tensors_of_one_name_are_refused(tmp_path):

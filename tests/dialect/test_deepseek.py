@@ -69,6 +69,26 @@ def test_exponent_bytes_without_a_word_in_the_config_are_read_with_a_warning(tmp
         assert "2^(byte - 127)" in c.findings[0].text
 
 
+@pytest.mark.parametrize("word, block, more, recipe", [
+    ("F32", (128, 128), {}, "fp8-block128"), ("F32", (128, 128), {"scale_fmt": "ue8m0"}, "e4m3, f32 per 128x128 block"),
+    ("F8_E8M0", (128, 128), {"scale_fmt": "ue8m0"}, "e4m3, e8m0 per 128x128 block"), ("BF16", (128, 128), {}, "e4m3, bf16 per 128x128 block"),
+    ("F32", (128, 64), {}, "e4m3, f32 per 128x64 block")])
+def test_the_recipe_is_named_where_the_numbers_are_its_own(tmp_path, word, block, more, recipe):
+    scale = (word, np.ones((2, -(-264 // block[1])), files.NUMPY[word]))
+    with files.Checkpoint(checkpoint(tmp_path, pair(codes(140, 264), scale), config(block, **more))) as c:
+        c.usable()
+        assert c[NAME].recipe == recipe
+
+
+@pytest.mark.parametrize("fmt, findings", [("e5m2", 1), ("e4m3", 0), (7, 0)])
+def test_a_format_in_the_config_that_is_not_that_of_the_codes(tmp_path, fmt, findings):
+    arrays = {**pair(codes(140, 264), np.ones((2, 3), np.float32)), "o.weight": ("F8_E4M3", codes(1, 1)), "o.weight_scale_inv": np.ones((1, 1), np.float32)}
+    with files.Checkpoint(checkpoint(tmp_path, arrays, config(fmt=fmt))) as c:
+        c.usable()
+        assert [(f.severity, f.tensor) for f in c.findings] == [("warning", "")] * findings
+        assert all('fmt is "e5m2", but the codes are F8_E4M3' in f.text for f in c.findings)
+
+
 @pytest.mark.parametrize("shape, block", [((100, 300), (64, 32)), ((3, 200, 130), (128, 128)), ((1, 1), (128, 128)), ((256, 64), (1, 64))])
 def test_blocks_of_the_config_with_partial_edges(tmp_path, shape, block):
     weight = codes(*shape)
