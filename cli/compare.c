@@ -49,22 +49,18 @@ static void collect_each(void *user, const brc_difference *difference) {
     c->rows[c->n++].d.name = name;
 }
 
-/* "[2, 3] F32", as the entry is used: a scaled tensor has its logical shape, and the type of its codes. */
-static const char *describe(struct cell *cell, const brc_entry *entry) {
-    struct cell shape;
-    const int64_t *sides;
-    const int rank = entry_shape(entry, &sides);
-    const brc_named_array *data = entry_part(entry, "data");
-    return cell_print(cell, "%s %s", cell_shape(&shape, rank, sides), data != NULL ? data->dtype : "-");
+static const char *dtype_of(const brc_entry *entry) {
+    const brc_named_array *data = entry != NULL ? entry_part(entry, "data") : NULL;
+    return data != NULL ? data->dtype : "-";
 }
 
-/* Why a tensor was not compared, with what is on both sides where it is on both. */
+/* Why a tensor was not compared, and the types where they differ as well. */
 static char *explain(const struct comparison *c, const char *name, const char *what) {
     const brc_entry *a = brc_checkpoint_find(c->a, name), *b = brc_checkpoint_find(c->b, name);
-    struct cell x, y;
+    const char *x = dtype_of(a), *y = dtype_of(b);
     char *text = NULL;
-    if (a == NULL || b == NULL) return strdup(what);
-    return asprintf(&text, "%s: %s, %s", what, describe(&x, a), describe(&y, b)) >= 0 ? text : NULL;
+    if (a == NULL || b == NULL || strcmp(x, y) == 0) return strdup(what);
+    return asprintf(&text, "%s (%s, %s)", what, x, y) >= 0 ? text : NULL;
 }
 
 static void collect_missing(void *user, const char *name, const char *what) {
@@ -101,17 +97,13 @@ static int worse(const void *a, const void *b) {
 /* Not by the noise: the square of a small difference is 0. */
 static int is_equal(const brc_difference *d) { return d->max_absolute == 0.0 && d->nonfinite == 0; }
 
-/* Whether there is any pair of finite numbers. */
-static int is_measured(const brc_difference *d) { return d->elements > d->nonfinite; }
-
 static json_t *json_difference(const brc_difference *d, int named) {
     json_t *object = named ? json_pack("{s:o}", "name", json_text(d->name)) : json_object();
-    json_t *numbers =
-        json_pack("{s:I,s:b,s:b,s:o,s:o,s:o,s:o,s:I,s:I,s:I}", "elements", (json_int_t)d->elements, "quantized",
-                  d->quantized, "equal", is_equal(d), "sqnr_db", json_number(d->sqnr), "cosine",
-                  is_measured(d) ? json_number(d->cosine) : json_null(), "max_absolute_error",
-                  json_number(d->max_absolute), "max_relative_error", json_number(d->max_relative), "saturated",
-                  (json_int_t)d->saturated, "flushed", (json_int_t)d->flushed, "nonfinite", (json_int_t)d->nonfinite);
+    json_t *numbers = json_pack(
+        "{s:I,s:b,s:b,s:o,s:o,s:o,s:o,s:I,s:I,s:I}", "elements", (json_int_t)d->elements, "quantized", d->quantized,
+        "equal", is_equal(d), "sqnr_db", json_number(d->sqnr), "cosine", json_number(d->cosine), "max_absolute_error",
+        json_number(d->max_absolute), "max_relative_error", json_number(d->max_relative), "saturated",
+        (json_int_t)d->saturated, "flushed", (json_int_t)d->flushed, "nonfinite", (json_int_t)d->nonfinite);
     json_object_update(object, numbers);
     json_decref(numbers);
     return object;
@@ -137,15 +129,14 @@ static int print_json(const struct invocation *in, const struct comparison *c, c
     return json_close(&out);
 }
 
-/* The ratio where there is one; of numbers that are not equal it is not infinite, whatever became of their squares. */
+/* A figure of no numbers is none. */
 static const char *ratio_text(struct cell *cell, const brc_difference *d) {
     if (d->elements == 0) return "-";
-    if (is_equal(d)) return "equal";
-    return is_measured(d) && d->sqnr < (double)INFINITY ? cell_print(cell, "%.2f", d->sqnr) : "undefined";
+    return is_equal(d) ? "equal" : cell_print(cell, "%.2f", d->sqnr);
 }
 
 static const char *cosine_text(struct cell *cell, const brc_difference *d) {
-    return !is_measured(d) || isnan(d->cosine) ? "-" : cell_print(cell, "%.7f", d->cosine);
+    return isnan(d->cosine) ? "-" : cell_print(cell, "%.7f", d->cosine);
 }
 
 static void print_row(struct table *table, const char *name, const brc_difference *d) {
