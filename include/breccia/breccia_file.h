@@ -252,13 +252,15 @@ BRC_API brc_status brc_dequantize_checkpoint(const brc_checkpoint *source, const
 typedef struct brc_difference {
     const char *name;
     int64_t elements;
-    double signal, noise;              /* sums of a*a and of (a-b)*(a-b) over pairs of finite numbers */
-    double sqnr;                       /* 10*log10(signal/noise) in dB; infinity for equal values */
-    double cosine;
-    double max_absolute, max_relative; /* relative to |a|, where a is not 0 */
+    double signal, noise;              /* sums of a*a and of (a-b)*(a-b) over pairs of finite numbers; infinite beyond the
+                                          range of double, 0 only where they are 0 */
+    double sqnr;                       /* 10*log10(signal/noise) in dB; infinity for equal values, -infinity where numbers
+                                          are left out, NaN where there are none */
+    double cosine;                     /* NaN where numbers are left out, or where there are none */
+    double max_absolute, max_relative; /* relative to |a|, where a is not 0; infinite where numbers are left out */
     int64_t saturated;                 /* |b| is the largest its scale allows and |a| > |b| */
     int64_t flushed;                   /* a is not 0, b is 0 */
-    int64_t nonfinite;                 /* pairs left out; equal non-finite numbers count as equal */
+    int64_t nonfinite;                 /* pairs left out: one is not finite, and the other is not the same */
     int quantized;                     /* b is a scaled tensor */
 } brc_difference;
 

@@ -2,56 +2,55 @@
  * What two checkpoints differ by. Sums are in double, one tensor after the other and one element after the other, so
  * that the figures do not depend on the number of threads. */
 #include "convert/measure.h"
+#include "convert/slabs.h"
 #include "convert/transfer.h"
 #include "dialect/order.h"
 
-#include <math.h> /* INFINITY */
-#include <stdlib.h>
+#include <math.h> /* INFINITY, NAN */
 #include <string.h>
 
-#define CHUNK 4096 /* elements decoded at a time */
+#define CHUNK 4096 /* elements decoded at a time; a multiple of 8, so that they end on a byte */
 
 /* Sums of a difference, before the logarithms. */
 typedef struct sums {
     int64_t elements, saturated, flushed, nonfinite;
-    double signal, noise, other, product, max_absolute, max_relative; /* other: of b*b; product: of a*b */
+    brci_sum signal, noise, other, product; /* other: of b*b; product: of a*b */
+    double max_absolute, max_relative;
 } sums;
 
-/* An array's values as F32, whatever stores them; plain arrays are decoded where they lie. */
+/* An array's values as doubles, whatever stores them; plain arrays are decoded where they lie. */
 typedef struct values {
     const brc_entry *entry;
-    brc_owned owned;    /* of a scaled tensor */
-    float *dequantized; /* all of it */
+    brc_owned owned;  /* of a scaled tensor */
+    brci_slabs slabs; /* the rows of it that are decoded */
 } values;
 
 static int is_scaled(const brc_entry *entry) { return entry->tensor.format != BRC_NONE; }
 
 static brc_status values_begin(values *v, const brc_checkpoint *c, const brc_entry *entry, uint32_t threads,
                                brc_error *err) {
-    const brc_options options = {.size = sizeof options, .threads = threads};
     *v = (values){.entry = entry};
     if (!is_scaled(entry)) return BRC_OK;
-    v->dequantized = malloc((size_t)brci_entry_elements(entry) * sizeof(float) + 1);
-    if (v->dequantized == NULL) return brci_fail(err, BRC_MEMORY, 0, "out of memory");
     TRY(brc_checkpoint_load(c, entry, &v->owned, err));
-    brc_array array = brc_array_of(BRC_F32, entry->tensor.rank, entry->tensor.shape, v->dequantized);
-    return brc_dequantize(&v->owned.tensor, &options, &array, err);
+    return brci_slabs_begin(&v->slabs, &v->owned.tensor, threads, err);
 }
 
 static void values_end(values *v) {
+    brci_slabs_end(&v->slabs);
     brc_release(&v->owned);
-    free(v->dequantized);
 }
 
-static brc_status values_read(const values *v, int64_t first, int64_t n, double *x, brc_error *err) {
+/* n values from column `col` of a row on; rows come in ascending order. */
+static brc_status values_read(values *v, int64_t row, int64_t cols, int64_t col, int64_t n, double *x, brc_error *err) {
     const brc_array *array = &v->entry->parts[0].array->array;
     const brc_format format = (brc_format)array->format;
     float chunk[CHUNK];
     const float *from = chunk;
     if (is_scaled(v->entry)) {
-        from = v->dequantized + first;
+        while (row >= v->slabs.first + v->slabs.rows) TRY(brci_slabs_next(&v->slabs, err));
+        from = v->slabs.x + (row - v->slabs.first) * cols + col;
     } else {
-        const uint8_t *at = (const uint8_t *)array->data + first * (brc_format_get(format)->bits / 8);
+        const uint8_t *at = (const uint8_t *)array->data + (row * cols + col) * (brc_format_get(format)->bits / 8);
         if (format == BRC_F64) {
             memcpy(x, at, (size_t)n * sizeof *x);
             return BRC_OK;
@@ -63,38 +62,15 @@ static brc_status values_read(const values *v, int64_t first, int64_t n, double 
     return BRC_OK;
 }
 
-/* Which codes of a format are at an end of its range. */
-static brc_status find_ends(brc_format format, uint8_t ends[256], brc_error *err) {
-    const brc_format_info *f = brc_format_get(format);
-    for (unsigned code = 0; code < 1u << f->bits; code++) {
-        const uint8_t row = (uint8_t)code;
-        float x;
-        TRY(brc_decode(format, &row, 1, &x, err));
-        ends[code] = (double)x >= f->max || (double)x <= f->min;
-    }
-    return BRC_OK;
-}
-
-/* Element i of a packed row, low bits first. */
-static unsigned code_at(const uint8_t *row, unsigned bits, int64_t i) {
-    int64_t bit = i * bits;
-    unsigned shift = (unsigned)(bit % 8), two = row[bit / 8];
-    if (shift + bits > 8) two |= (unsigned)row[bit / 8 + 1] << 8;
-    return two >> shift & ((1u << bits) - 1);
-}
-
-/* Whether the codes of elements first .. first + n of a scaled tensor are at an end. */
-static void read_ends(const values *v, const uint8_t ends[256], int64_t first, int64_t n, uint8_t *at_end) {
+/* Whether the codes of a scaled tensor are at an end of their format's range. CHUNK columns end on a byte. */
+static brc_status read_ends(const values *v, int64_t row, int64_t col, int64_t n, uint8_t *at_end, brc_error *err) {
     const brc_tensor *t = &v->owned.tensor;
-    const unsigned bits = brc_format_get((brc_format)t->format)->bits;
-    int64_t cols = t->shape[t->rank - 1], row = first / cols, col = first % cols;
-    for (int64_t i = 0; i < n; i++) {
-        at_end[i] = ends[code_at((const uint8_t *)t->data + row * t->row_pitch, bits, col)];
-        if (++col == cols) {
-            col = 0;
-            row++;
-        }
-    }
+    const brc_format_info *f = brc_format_get((brc_format)t->format);
+    float codes[CHUNK];
+    TRY(brc_decode((brc_format)t->format, (const uint8_t *)t->data + row * t->row_pitch + col * f->bits / 8, n, codes,
+                   err));
+    for (int64_t i = 0; i < n; i++) at_end[i] = (double)codes[i] >= f->max || (double)codes[i] <= f->min;
+    return BRC_OK;
 }
 
 static int is_finite(double x) { return x - x == 0; } /* infinity - infinity is NaN */
@@ -106,25 +82,28 @@ static void add_pair(sums *s, double a, double b, int at_end) {
         return;
     }
     error = difference < 0 ? -difference : difference;
-    s->signal += a * a;
-    s->noise += difference * difference;
-    s->other += b * b;
-    s->product += a * b;
+    brci_sum_product(&s->signal, a, a);
+    brci_sum_product(&s->noise, difference, difference);
+    brci_sum_product(&s->other, b, b);
+    brci_sum_product(&s->product, a, b);
     if (error > s->max_absolute) s->max_absolute = error;
     if (size > 0 && error > s->max_relative * size) s->max_relative = error / size;
     s->saturated += at_end && size > (b < 0 ? -b : b);
     s->flushed += size > 0 && !(b > 0) && !(b < 0);
 }
 
-static brc_status add_values(const values *a, const values *b, sums *s, brc_error *err) {
+/* Row by row where one side is scaled; plain arrays are one row. */
+static brc_status add_values(values *a, values *b, sums *s, brc_error *err) {
+    const values *scaled = is_scaled(b->entry) ? b : is_scaled(a->entry) ? a : NULL;
+    const int64_t cols = scaled != NULL ? scaled->slabs.cols : s->elements;
     double x[CHUNK], y[CHUNK];
-    uint8_t ends[256], at_end[CHUNK] = {0};
-    if (is_scaled(b->entry)) TRY(find_ends((brc_format)b->owned.tensor.format, ends, err));
-    for (int64_t first = 0; first < s->elements; first += CHUNK) {
-        int64_t n = s->elements - first < CHUNK ? s->elements - first : CHUNK;
-        TRY(values_read(a, first, n, x, err));
-        TRY(values_read(b, first, n, y, err));
-        if (is_scaled(b->entry)) read_ends(b, ends, first, n, at_end);
+    uint8_t at_end[CHUNK] = {0};
+    for (int64_t done = 0, n; done < s->elements; done += n) {
+        const int64_t row = done / cols, col = done - row * cols;
+        n = cols - col < CHUNK ? cols - col : CHUNK;
+        TRY(values_read(a, row, cols, col, n, x, err));
+        TRY(values_read(b, row, cols, col, n, y, err));
+        if (is_scaled(b->entry)) TRY(read_ends(b, row, col, n, at_end, err));
         for (int64_t i = 0; i < n; i++) add_pair(s, x[i], y[i], at_end[i]);
     }
     return BRC_OK;
@@ -135,28 +114,34 @@ static void add_sums(sums *total, const sums *s) {
     total->saturated += s->saturated;
     total->flushed += s->flushed;
     total->nonfinite += s->nonfinite;
-    total->signal += s->signal;
-    total->noise += s->noise;
-    total->other += s->other;
-    total->product += s->product;
+    brci_sum_add(&total->signal, &s->signal);
+    brci_sum_add(&total->noise, &s->noise);
+    brci_sum_add(&total->other, &s->other);
+    brci_sum_add(&total->product, &s->product);
     if (s->max_absolute > total->max_absolute) total->max_absolute = s->max_absolute;
     if (s->max_relative > total->max_relative) total->max_relative = s->max_relative;
 }
 
 static brc_difference difference_of(const char *name, const sums *s, int quantized) {
-    double norms = brci_sqrt(s->signal) * brci_sqrt(s->other);
     brc_difference d = {.name = name,
                         .elements = s->elements,
-                        .signal = s->signal,
-                        .noise = s->noise,
+                        .signal = brci_sum_value(&s->signal),
+                        .noise = brci_sum_value(&s->noise),
+                        .sqnr = brci_decibels(&s->signal, &s->noise),
+                        .cosine = brci_sum_cosine(&s->product, &s->signal, &s->other),
                         .max_absolute = s->max_absolute,
                         .max_relative = s->max_relative,
                         .saturated = s->saturated,
                         .flushed = s->flushed,
                         .nonfinite = s->nonfinite,
                         .quantized = quantized};
-    d.sqnr = s->noise > 0 ? 10 * (brci_log10(s->signal) - brci_log10(s->noise)) : (double)INFINITY;
-    d.cosine = norms > 0 ? s->product / norms : s->noise > 0 ? 0 : 1;
+    if (!(d.noise > 0)) d.cosine = 1;
+    if (s->elements == 0) d.sqnr = d.cosine = (double)NAN;
+    if (s->nonfinite > 0) { /* no figure of the others may hide these */
+        d.sqnr = -(double)INFINITY;
+        d.cosine = (double)NAN;
+        d.max_absolute = d.max_relative = (double)INFINITY;
+    }
     return d;
 }
 
@@ -172,10 +157,14 @@ static int same_bytes(const brc_entry *a, const brc_entry *b) {
            memcmp(x->array.data, y->array.data, (size_t)x->bytes) == 0;
 }
 
+static int64_t rank_of(const brc_entry *e) { return is_scaled(e) ? e->tensor.rank : e->parts[0].array->rank; }
+static const int64_t *shape_of(const brc_entry *e) { return is_scaled(e) ? e->tensor.shape : e->parts[0].array->shape; }
+static const char *shape_text(brci_pool *pool, const brc_entry *e) {
+    return brci_pool_shape(pool, rank_of(e), shape_of(e));
+}
+
 static int same_shape(const brc_entry *a, const brc_entry *b) {
-    const brc_named_array *x = a->parts[0].array, *y = b->parts[0].array;
-    return brci_same_shape(is_scaled(a) ? a->tensor.rank : x->rank, is_scaled(a) ? a->tensor.shape : x->shape,
-                           is_scaled(b) ? b->tensor.rank : y->rank, is_scaled(b) ? b->tensor.shape : y->shape);
+    return brci_same_shape(rank_of(a), shape_of(a), rank_of(b), shape_of(b));
 }
 
 typedef struct comparison {
@@ -202,11 +191,21 @@ static brc_status add_numbers(comparison *c, const brc_entry *a, const brc_entry
     return brci_about(err, status, c->a, a);
 }
 
+static brc_status report_shapes(const comparison *c, const brc_entry *a, const brc_entry *b, brc_error *err) {
+    brci_pool pool = {0};
+    const char *what = brci_pool_print(&pool, "the shapes differ: %s, %s", shape_text(&pool, a), shape_text(&pool, b));
+    const int failed = pool.failed;
+    if (!failed) report_missing(c, a->name, what);
+    brci_pool_free(&pool);
+    return failed ? brci_fail(err, BRC_MEMORY, 0, "out of memory") : BRC_OK;
+}
+
 static brc_status compare_pair(comparison *c, const brc_entry *a, const brc_entry *b, brc_error *err) {
     sums s = {.elements = brci_entry_elements(a)};
     int numbers = is_number(a) && is_number(b);
-    if (!same_shape(a, b) || (!numbers && !same_bytes(a, b))) {
-        report_missing(c, a->name, same_shape(a, b) ? "the bytes differ" : "the shapes differ");
+    if (!same_shape(a, b)) return report_shapes(c, a, b, err);
+    if (!numbers && !same_bytes(a, b)) {
+        report_missing(c, a->name, "the bytes differ");
         return BRC_OK;
     }
     if (numbers) TRY(add_numbers(c, a, b, &s, err));

@@ -13,10 +13,10 @@ typedef struct brci_transfer {
     brc_writer *writer;
     brci_pool pool;
     const char *destination;
-    int folder;       /* the destination is a folder, not one file */
-    uint32_t *shards; /* [brc_file_shards] shard of the source -> of the destination */
+    int folder;        /* the destination is a folder, not one file */
+    uint32_t *shards;  /* [brc_file_shards] shard of the source -> of the destination */
     uint32_t n_shards; /* of the destination */
-    size_t *numbers;  /* of the arrays declared, in order */
+    size_t *numbers;   /* of the arrays declared, in order */
     size_t n_numbers, numbers_room;
     brc_progress progress;
     void *user;

@@ -11,19 +11,25 @@ TYPES = [np.float32, np.float16, ml_dtypes.bfloat16, np.float64]
 
 
 def figures(a, b):
-    """What brc_difference says, by NumPy in double."""
-    a, b = a.astype(np.float64).ravel(), b.astype(np.float64).ravel()
+    """What brc_difference says, by NumPy in extended precision: its range is that of squares of doubles."""
+    a, b = a.astype(np.longdouble).ravel(), b.astype(np.longdouble).ravel()
     pair = np.isfinite(a) & np.isfinite(b)
     same = (a == b) | (np.isnan(a) & np.isnan(b))
-    nonfinite = int((~pair & ~same).sum())
+    left_out, n = int((~pair & ~same).sum()), len(same)
     a, b = a[pair], b[pair]
-    noise, signal = float(((a - b) ** 2).sum()), float((a * a).sum())
-    with np.errstate(divide="ignore", invalid="ignore"):
+    noise, signal = ((a - b) ** 2).sum(), (a * a).sum()
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore", under="ignore"):
         relative = np.abs(a - b)[a != 0] / np.abs(a[a != 0])
         norms = np.sqrt(signal) * np.sqrt((b * b).sum())
-        return dict(signal=signal, noise=noise, sqnr=float(10 * np.log10(np.float64(signal) / noise)) if noise else np.inf,
-                    cosine=float((a * b).sum() / norms) if norms else (0.0 if noise else 1.0), max_absolute=float(np.abs(a - b).max(initial=0)),
-                    max_relative=float(relative.max(initial=0)), flushed=int(((a != 0) & (b == 0)).sum()), nonfinite=nonfinite, elements=len(same))
+        figures = dict(sqnr=float(10 * np.log10(signal / noise)) if noise else np.inf, cosine=float((a * b).sum() / norms) if norms else (0.0 if noise else 1.0),
+                       max_absolute=float(np.abs(a - b).max(initial=0)), max_relative=float(relative.max(initial=0)))
+        if left_out:
+            figures = dict(sqnr=-np.inf, cosine=np.nan, max_absolute=np.inf, max_relative=np.inf)
+        elif n == 0:
+            figures.update(sqnr=np.nan, cosine=np.nan)
+        least = np.finfo(np.float64).smallest_subnormal
+        return dict(signal=max(float(signal), least) if signal else 0.0, noise=max(float(noise), least) if noise else 0.0,
+                    flushed=int(((a != 0) & (b == 0)).sum()), nonfinite=left_out, elements=n, **figures)
 
 
 def check(got, want):
@@ -94,9 +100,64 @@ def test_what_only_one_side_has_and_what_cannot_be_subtracted(tmp_path):
     files.write(tmp_path / "b.safetensors", {"b": np.ones(1, np.float32), "a.10": np.ones(1, np.float32), "shape": np.ones((3, 2), np.float32),
                                              "mask": np.array([True, True]), "same": np.array([True]), "ids": np.array([1, 2, 2 ** 60 + 1])})
     differences, missing, total = files.compare(tmp_path / "a.safetensors", tmp_path / "b.safetensors")
-    assert missing == {"a.9": "only in the first", "b": "only in the second", "ids": "the bytes differ", "mask": "the bytes differ", "shape": "the shapes differ"}
+    assert missing == {"a.9": "only in the first", "b": "only in the second", "ids": "the bytes differ", "mask": "the bytes differ", "shape": "the shapes differ: [2,3], [3,2]"}
     assert list(missing) == ["a.9", "b", "ids", "mask", "shape"] and list(differences) == ["a.10", "same"]
     assert differences["same"].noise == 0 and total.elements == 2
+
+
+WIDE = {
+    "tiny": ([1e-300, 2e-300, 0], [1e-300, 1e-300, 1e-308]), "subnormal": ([5e-324, 1e-310], [0, 1e-310]), "huge": ([1e300, -1e300], [1e300, 1e299]),
+    "huge and tiny": ([1e300, 1e-300, 1], [1e300, 2e-300, 1]), "tiny noise": ([1, 0], [1, 1e-200]), "ends": ([1.7e308, 1e-308], [1.6e308, 5e-324]),
+    "orthogonal": ([1e200, 0], [0, 1e-200]), "opposite": ([1e200, 1], [-1e200, -1]),
+}
+
+
+@pytest.mark.skipif(np.finfo(np.longdouble).maxexp <= 1024, reason="long double has no more range than double here")
+@pytest.mark.parametrize("case", WIDE)
+def test_doubles_whose_squares_leave_the_range(tmp_path, case):
+    a, b = (np.array(x, np.float64) for x in WIDE[case])
+    files.write(tmp_path / "a.safetensors", {"w": a})
+    files.write(tmp_path / "b.safetensors", {"w": b})
+    differences, _, total = files.compare(tmp_path / "a.safetensors", tmp_path / "b.safetensors")
+    check(differences["w"], figures(a, b))
+    check(total, figures(a, b))
+    assert differences["w"].noise > 0 and np.isfinite(differences["w"].sqnr)
+
+
+def test_what_is_not_finite_is_never_perfect(tmp_path):
+    ones = np.ones((4, 4), np.float32)
+    files.write(tmp_path / "a.safetensors", {"v": ones, "w": ones})
+    files.write(tmp_path / "b.safetensors", {"v": ones, "w": np.full((4, 4), np.nan, np.float32)})
+    for pair in ("ab", "ba"):
+        differences, _, total = files.compare(*(tmp_path / f"{name}.safetensors" for name in pair))
+        assert differences["v"].sqnr == np.inf and differences["w"].nonfinite == total.nonfinite == 16
+        for d in (differences["w"], total):
+            assert d.sqnr == -np.inf and np.isnan(d.cosine) and d.max_absolute == d.max_relative == np.inf
+
+
+def test_nothing_compared_has_no_figures(tmp_path):
+    a = files.write(tmp_path / "a.safetensors", {"a": np.ones(1, np.float32)})
+    b = files.write(tmp_path / "b.safetensors", {"b": np.ones(1, np.float32)})
+    _, _, total = files.compare(a, b)
+    assert total.elements == 0 and np.isnan(total.sqnr) and np.isnan(total.cosine)
+
+
+# recipe, shape: slabs that end within a matrix, and within a row of matrices; blocks of several rows
+SLABS = [("fp8-block128", (5000, 1100)), ("int8:block=tensor", (3, 3000, 700)), ("int4:group=32", (3, 2100, 1200)), ("nvfp4:block=16x16", (4111, 1040)),
+         ("int4:format=uint4,rule=minmax,group=32", (2, 2500, 1024)), ("custom:format=e2m1,scale=f16,block=4x32,rule=amax,arith=div", (4099, 1056))]
+
+
+@pytest.mark.parametrize("recipe, shape", SLABS)
+def test_a_tensor_of_several_slabs(tmp_path, recipe, shape):
+    rng = np.random.default_rng(4)
+    w = (rng.standard_normal(shape) * np.exp(rng.standard_normal((*shape[:-1], 1)))).astype(np.float32)
+    a = files.write(tmp_path / "a.safetensors", {"w": w})
+    files.quantize(a, tmp_path / "b.safetensors", recipe, include=["w"])
+    with files.Checkpoint(tmp_path / "b.safetensors") as c:
+        values = c["w"].values()
+        assert c.verify() == []
+    differences, _, _ = files.compare(a, tmp_path / "b.safetensors")
+    check(differences["w"], figures(w, values))
 
 
 def test_what_cannot_be_read_is_not_compared(tmp_path):
