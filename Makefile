@@ -27,7 +27,7 @@ CONFIGURE = cmake -S . -DCMAKE_RULE_MESSAGES=OFF -DCMAKE_TARGET_MESSAGES=OFF -DC
 COMPILE = cmake --build
 CTEST = ctest --output-on-failure --no-tests=error -j $(JOBS)
 QUICK = -LE 'exhaustive|valgrind'
-C_FILES = $(shell find src cli tests bench examples fuzz -name '*.[ch]' | sort)
+C_FILES = $(shell find src cli python/ext tests bench examples fuzz -name '*.[ch]' | sort)
 
 .NOTPARALLEL:
 .PHONY: all python setup-build setup-demo setup-check setup-test demo test build-tests test-clang test-sanitize test-valgrind \
@@ -97,6 +97,8 @@ check: setup-check
 
 bench: bench-memory
 	@for program in $(filter-out $(BUILD)/bench/bench_memory,$(wildcard $(BUILD)/bench/bench_*)); do $$program || exit 1; done
+	@$(MAKE) python
+	@for program in bench/bench_*.py; do $(PYTHON) $$program || exit 1; done
 
 bench-memory: all
 	@$(BUILD)/bench/bench_memory

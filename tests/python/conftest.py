@@ -10,11 +10,13 @@ from shutil import which
 import numpy as np
 import pytest
 
-from conftest import ROOT, absent
+from conftest import IN_CI, ROOT, absent
 
 sys.path.append(str(Path(__file__).parent))            # recipes_list
 collect_ignore_glob = []
 if importlib.util.find_spec("breccia") is None:
+    if IN_CI:
+        raise pytest.UsageError("tests/python: the package breccia is not installed: make python")
     print("tests/python: left out: the package breccia is not installed (pip install .)")
     collect_ignore_glob = ["test_*.py"]
 
