@@ -24,7 +24,7 @@ static brc_status no_memory(const char *path, brc_error *err) {
 }
 
 brc_status brci_outputs_begin(brci_outputs *o, brci_arena *arena, const char *folder, int overwrite, brc_error *err) {
-    *o = (brci_outputs){.arena = arena, .folder = folder, .overwrite = overwrite};
+    *o = (brci_outputs){.arena = arena, .folder = folder, .overwrite = overwrite, .mode = -1};
     if (mkdir(folder, 0777) == 0) {
         o->made_folder = 1;
         return BRC_OK;
@@ -54,15 +54,13 @@ static int is_there(const char *path, int *folder) {
 
 brc_status brci_outputs_add(brci_outputs *o, const char *name, size_t *item, brc_error *err) {
     brci_output output = {.name = path_in(o, name), .fd = -1};
-    mode_t mode = 0666;
     struct stat old;
-    int folder, replaces;
+    int folder, mode = o->mode;
     if (output.name == NULL) return no_memory(name, err);
     if (is_there(output.name, &folder) && (folder || !o->overwrite)) /* better now than after hours of writing */
         return brci_fail(err, BRC_EXISTS, 0, "%s: %s", brci_clip(output.name).text,
                          folder ? "it is a folder" : "it exists already");
-    replaces = stat(output.name, &old) == 0 && S_ISREG(old.st_mode);
-    if (replaces) mode = old.st_mode & 0777; /* what was kept from others stays so */
+    if (stat(output.name, &old) == 0 && S_ISREG(old.st_mode)) mode = old.st_mode & 0777;
     for (size_t i = 0; i < o->count; i++)
         if (strcmp(o->items[i].name, output.name) == 0)
             return brci_fail(err, BRC_EXISTS, 0, "%s: to be written twice", brci_clip(output.name).text);
@@ -70,11 +68,11 @@ brc_status brci_outputs_add(brci_outputs *o, const char *name, size_t *item, brc
     for (int i = 0; i < TRIES && output.fd < 0; i++) {
         output.temporary = temporary_name(o);
         if (output.temporary == NULL) return no_memory(name, err);
-        output.fd = open(output.temporary, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, mode);
+        output.fd = open(output.temporary, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, mode < 0 ? 0666 : (mode_t)mode);
         if (output.fd < 0 && errno != EEXIST) break;
     }
     if (output.fd < 0) return fail(o->folder, "no file can be made there", err);
-    if (replaces) (void)fchmod(output.fd, mode); /* what the umask took; not every file system has modes */
+    if (mode >= 0) (void)fchmod(output.fd, (mode_t)mode); /* what the umask took; not every file system has modes */
     *item = o->count;
     o->items[o->count++] = output;
     return BRC_OK;

@@ -16,6 +16,7 @@ typedef struct brci_outputs {
     brci_arena *arena; /* of all paths */
     const char *folder;
     int overwrite, made_folder;
+    int mode; /* permissions of a file that replaces none; -1 = the usual ones */
     brci_output *items;
     size_t count, capacity;
 } brci_outputs;

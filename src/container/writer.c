@@ -236,6 +236,16 @@ static brc_status add_bytes(brc_writer *w, int64_t bytes, brc_error *err) {
                : BRC_OK;
 }
 
+/* What replaces a checkpoint is kept from others as that was, also under new names. */
+static void keep_mode(brc_writer *w) {
+    const char *old[] = {BRCI_INDEX_NAME, BRCI_SINGLE_NAME};
+    mode_t mode;
+    for (size_t i = 0; i < 2 && w->outputs.mode < 0; i++) {
+        const char *path = path_in(w, old[i]);
+        if (path != NULL && is_there(path, &mode) && S_ISREG(mode)) w->outputs.mode = mode & 0777;
+    }
+}
+
 /* Creates a shard with its header, the data still to come. */
 static brc_status begin_shard(brc_writer *w, uint32_t shard, brci_declared **arrays, size_t n, brc_error *err) {
     brci_text header = {0};
@@ -332,6 +342,7 @@ brc_status brc_writer_begin(brc_writer *w, brc_error *err) {
     if (w->n_metadata > 1) qsort(w->metadata, w->n_metadata, sizeof *w->metadata, by_key);
     status = name_shards(w, err);
     if (status == BRC_OK) status = brci_outputs_begin(&w->outputs, &w->arena, w->folder, w->overwrite, err);
+    if (status == BRC_OK && w->single == NULL && w->overwrite) keep_mode(w);
     if (status == BRC_OK) status = begin_shards(w, sorted, err);
     if (status == BRC_OK) status = begin_texts(w, err);
     if (status == BRC_OK) status = begin_index(w, sorted, err);

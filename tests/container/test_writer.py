@@ -301,6 +301,19 @@ def test_what_replaces_a_file_has_its_permissions(tmp_path, mode, shards):
     assert {n: (folder / n).stat().st_mode & 0o777 for n in before} == dict.fromkeys(before, mode)
 
 
+@pytest.mark.parametrize("before, after", [(None, SHARDED), (SHARDED, None)])
+def test_what_replaces_a_checkpoint_has_its_permissions_under_new_names(tmp_path, before, after):
+    folder = tmp_path / "m"
+    write(folder, A, shards=before)
+    for path in folder.iterdir():
+        path.chmod(0o640)
+    write(folder, A, shards=after, overwrite=True)
+    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o640}
+    write(folder / "other.safetensors", A, overwrite=True)
+    (tmp_path / "usual").touch()
+    assert (folder / "other.safetensors").stat().st_mode == (tmp_path / "usual").stat().st_mode
+
+
 def test_what_replaces_a_link_has_the_permissions_of_its_file(tmp_path):
     (tmp_path / "secret").write_bytes(b"x")
     (tmp_path / "secret").chmod(0o600)
