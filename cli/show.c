@@ -282,7 +282,8 @@ static int show_entry(const struct invocation *in, const brc_checkpoint *checkpo
     brc_owned owned = {0};
     brc_error err;
     if (entry_scaled(entry)) {
-        if (brc_checkpoint_load(checkpoint, entry, &owned, &err) != BRC_OK) return complain_of(in->operands[0], &err);
+        if (brc_checkpoint_load(checkpoint, entry, &owned, &err) != BRC_OK)
+            return source_complain(checkpoint, in->operands[0], &err);
         const brc_tensor *t = &owned.tensor;
         const struct subject subject = {(brc_format)t->format, t->rank, t->shape, t->data, t->row_pitch};
         const int code = show(in, entry, &subject, t);

@@ -121,3 +121,10 @@ const char *source_mentioned(const brc_checkpoint *source, const brc_error *err,
     }
     return NULL;
 }
+
+int source_complain(const brc_checkpoint *source, const char *path, const brc_error *err) {
+    const char *rest = NULL, *file = source_mentioned(source, err, &rest);
+    if (file == NULL) return complain_of(path, err);
+    complain("%s%s", file, rest);
+    return brc_status_exit(err->status);
+}

@@ -31,6 +31,8 @@ int64_t shape_elements(int rank, const int64_t *shape);
 /* Logical rank and shape of an entry, quantized or not. */
 int entry_shape(const brc_entry *entry, const int64_t **shape);
 
+/* Reports an error about a checkpoint that was opened by `path`, naming the file once; gives the exit code. */
+int source_complain(const brc_checkpoint *source, const char *path, const brc_error *err);
 /* The path of a shard that has become shorter than it was when it was opened; NULL if there is none. */
 const char *source_shortened(const brc_checkpoint *source);
 /* The libraries name a shard by its last component: its path if the error begins with one, and the text after the name;

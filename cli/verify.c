@@ -79,7 +79,7 @@ static int verify(const struct invocation *in, const brc_checkpoint *checkpoint,
     brc_error err;
     int code;
     if (brc_verify_checkpoint(checkpoint, threads, collect, &findings, &err) != BRC_OK) {
-        code = complain_of(in->operands[0], &err);
+        code = source_complain(checkpoint, in->operands[0], &err);
     } else if (findings.failed) {
         complain("out of memory");
         code = EXIT_IO;
