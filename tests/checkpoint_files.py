@@ -152,12 +152,12 @@ def quantize(source, target, recipe, dialect="breccia", include=(), exclude=(), 
     return outcomes
 
 
-def dequantize(source, target, format="bf16", overwrite=False, threads=0, progress=None, dialect=None):
+def dequantize(source, target, format="bf16", overwrite=False, threads=0, progress=None, dialect=None, keep=False):
     """({name: outcome}, overflowed)."""
     outcomes, overflowed = {}, ffi.new("int64_t *")
     outcome, step = _callbacks(outcomes, progress)
     options = brc.new("brc_dequantize_options", format=brc.format_of(format), overwrite=int(overwrite), threads=threads, progress=step,
-                      outcome=outcome, overflowed=overflowed)
+                      outcome=outcome, overflowed=overflowed, keep_nonfinite=int(keep))
     with Checkpoint(source, dialect) as c:
         brc.call("brc_dequantize_checkpoint", c.c, os.fsencode(target), options)
     return outcomes, overflowed[0]

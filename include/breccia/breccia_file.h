@@ -239,10 +239,12 @@ typedef struct brc_dequantize_options {
     uint32_t threads;
     brc_format format;                 /* BF16, F16 or F32; NONE = BF16 */
     uint32_t overwrite;
-    int64_t *overflowed;               /* elements that became infinite in the narrower format; may be NULL */
+    int64_t *overflowed;               /* elements that became infinite though their codes are not; may be NULL */
     brc_progress progress;
     void (*outcome)(void *user, const brc_outcome *outcome);
     void *user;
+    uint32_t keep_nonfinite;           /* 1 = any scale is used as it is; 0 = BRC_NONFINITE naming the tensor, where one
+                                          is NaN, infinite, of the wrong sign, or zero though its elements are not */
 } brc_dequantize_options;
 
 BRC_API brc_status brc_dequantize_checkpoint(const brc_checkpoint *source, const char *destination,

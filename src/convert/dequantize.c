@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  * A checkpoint with scaled tensors -> a plain one. */
+#include "convert/scales.h"
 #include "convert/transfer.h"
 
 #include <stdlib.h>
+
+#define CHUNK 4096 /* elements decoded at a time; a multiple of 8, so that they end on a byte */
 
 static int is_scaled(const brc_entry *entry) { return entry->tensor.format != BRC_NONE; }
 
@@ -31,22 +34,33 @@ static int64_t count_infinite(const void *buffer, brc_format format, int64_t n) 
     return count;
 }
 
-/* Elements that are finite in F32 and infinite in the narrower format: counted only where infinities came out. */
-static brc_status count_overflowed(const brc_tensor *tensor, const brc_options *options, const void *out,
-                                   brc_format format, int64_t n, int64_t *overflowed, brc_error *err) {
-    int64_t infinite = count_infinite(out, format, n);
-    if (infinite == 0 || format == BRC_F32) return BRC_OK;
-    float *wide = malloc((size_t)n * sizeof *wide);
-    if (wide == NULL) return brci_fail(err, BRC_MEMORY, 0, "out of memory");
-    brc_array array = brc_array_of(BRC_F32, tensor->rank, tensor->shape, wide);
-    brc_status status = brc_dequantize(tensor, options, &array, err);
-    if (status == BRC_OK) *overflowed += infinite - count_infinite(wide, BRC_F32, n);
-    free(wide);
-    return status;
+/* Codes that are infinite themselves, as those of E5M2 may be. */
+static brc_status count_infinite_codes(const brc_tensor *t, int64_t n, int64_t *infinite, brc_error *err) {
+    const int64_t cols = t->shape[t->rank - 1], bits = brc_format_get((brc_format)t->format)->bits;
+    float codes[CHUNK];
+    for (int64_t row = 0; row * cols < n; row++)
+        for (int64_t first = 0; first < cols; first += CHUNK) {
+            const int64_t m = cols - first < CHUNK ? cols - first : CHUNK;
+            TRY(brc_decode((brc_format)t->format, (const uint8_t *)t->data + row * t->row_pitch + first * bits / 8, m,
+                           codes, err));
+            *infinite += count_infinite(codes, BRC_F32, m);
+        }
+    return BRC_OK;
+}
+
+/* Elements that became infinite: their codes are looked at only where infinities came out. */
+static brc_status count_overflowed(const brc_tensor *tensor, const void *out, brc_format format, int64_t n,
+                                   int64_t *overflowed, brc_error *err) {
+    int64_t infinite = count_infinite(out, format, n), before = 0;
+    if (infinite == 0) return BRC_OK;
+    TRY(count_infinite_codes(tensor, n, &before, err));
+    *overflowed += infinite > before ? infinite - before : 0;
+    return BRC_OK;
 }
 
 static brc_status write_scaled(brci_transfer *t, const brc_entry *entry, size_t *next, brc_format format,
-                               const brc_options *options, int64_t *overflowed, brc_error *err) {
+                               const brc_dequantize_options *o, int64_t *overflowed, brc_error *err) {
+    const brc_options options = {.size = sizeof options, .threads = o->threads};
     int64_t n = brci_entry_elements(entry), bytes = n * brc_format_get(format)->bits / 8;
     brc_owned owned;
     void *out = malloc((size_t)bytes + 1);
@@ -54,8 +68,9 @@ static brc_status write_scaled(brci_transfer *t, const brc_entry *entry, size_t 
     brc_status status = brc_checkpoint_load(t->source, entry, &owned, err);
     if (status == BRC_OK) {
         brc_array array = brc_array_of(format, owned.tensor.rank, owned.tensor.shape, out);
-        status = brc_dequantize(&owned.tensor, options, &array, err);
-        if (status == BRC_OK) status = count_overflowed(&owned.tensor, options, out, format, n, overflowed, err);
+        if (!o->keep_nonfinite) status = brci_check_scales(entry->dialect, &owned.tensor, err);
+        if (status == BRC_OK) status = brc_dequantize(&owned.tensor, &options, &array, err);
+        if (status == BRC_OK) status = count_overflowed(&owned.tensor, out, format, n, overflowed, err);
         brc_release(&owned);
     }
     if (status == BRC_OK) status = brc_writer_write(t->writer, t->numbers[(*next)++], 0, out, bytes, err);
@@ -65,7 +80,6 @@ static brc_status write_scaled(brci_transfer *t, const brc_entry *entry, size_t 
 
 static brc_status write_all(brci_transfer *t, brc_format format, const brc_dequantize_options *o, int64_t *overflowed,
                             brc_error *err) {
-    const brc_options options = {.size = sizeof options, .threads = o->threads};
     size_t next = 0;
     for (size_t i = 0; i < brc_checkpoint_count(t->source); i++) {
         const brc_entry *entry = brc_checkpoint_at(t->source, i);
@@ -76,7 +90,7 @@ static brc_status write_all(brci_transfer *t, brc_format format, const brc_dequa
                                .bytes_before = brci_entry_bytes(entry)};
         outcome.bytes_after =
             is_scaled(entry) ? outcome.elements * brc_format_get(format)->bits / 8 : outcome.bytes_before;
-        brc_status status = is_scaled(entry) ? write_scaled(t, entry, &next, format, &options, overflowed, err)
+        brc_status status = is_scaled(entry) ? write_scaled(t, entry, &next, format, o, overflowed, err)
                                              : brci_transfer_write_plain(t, entry, &next, err);
         TRY(brci_about(err, status, t->source, entry));
         if (o->outcome != NULL) o->outcome(o->user, &outcome);
@@ -94,6 +108,7 @@ brc_status brc_dequantize_checkpoint(const brc_checkpoint *source, const char *d
     const brc_format format = o->format == BRC_NONE ? BRC_BF16 : o->format;
     int64_t overflowed = 0;
     brci_transfer t;
+    if (o->size < sizeof *o) return brci_fail(err, BRC_ARGUMENT, 0, "the options are of another version");
     if (format != BRC_BF16 && format != BRC_F16 && format != BRC_F32)
         return brci_fail(err, BRC_ARGUMENT, 0, "the format must be bf16, f16 or f32");
     brc_status status = brci_transfer_begin(&t, source, destination, o->overwrite, o->progress, o->user, err);

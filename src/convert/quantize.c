@@ -154,7 +154,11 @@ static brc_status write_all(quantizing *q, brc_error *err) {
 brc_status brc_quantize_checkpoint(const brc_checkpoint *source, const char *destination,
                                    const brc_quantize_options *options, brc_error *err) {
     quantizing q = {.options = options};
-    if (options == NULL || options->recipe == NULL) return brci_fail(err, BRC_ARGUMENT, 0, "a recipe must be given");
+    if (options == NULL || (options->size >= sizeof *options && options->recipe == NULL))
+        return brci_fail(err, BRC_ARGUMENT, 0, "a recipe must be given");
+    if (options->size < sizeof *options) return brci_fail(err, BRC_ARGUMENT, 0, "the options are of another version");
+    if ((options->n_include > 0 && options->include == NULL) || (options->n_exclude > 0 && options->exclude == NULL))
+        return brci_fail(err, BRC_ARGUMENT, 0, "include and exclude must be given as many globs as they count");
     brc_dialect dialect = options->dialect == BRC_DIALECT_PLAIN ? BRC_DIALECT_BRECCIA : options->dialect;
     q.dialect = brci_dialect_of(dialect);
     if (q.dialect == NULL || q.dialect->store == NULL)

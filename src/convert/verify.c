@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Reads every scale and the magnitudes of the data. What opening found (missing, orphan, misshapen scales) comes first.
  */
+#include "convert/scales.h"
+#include "convert/slabs.h"
 #include "convert/transfer.h"
-
-#include <stdlib.h>
-#include <string.h>
 
 /* Weights beyond these magnitudes are hardly weights: most often a scale was read the wrong way. */
 #define LARGE 1e3
@@ -30,46 +29,21 @@ __attribute__((format(printf, 4, 5))) static void report(const verifying *v, con
     if (v->each != NULL) v->each(v->user, &finding);
 }
 
-static int is_power_of_two(double x) {
-    uint64_t bits;
-    memcpy(&bits, &x, sizeof bits);
-    return (bits & 0xFFFFFFFFFFFFFu) == 0 && bits >> 52 != 0;
-}
-
-/* What the numbers of a table are. */
-typedef struct census {
-    int64_t n, nonfinite, negative, zero, uneven; /* uneven: no power of two */
-} census;
-
-static brc_status count_table(const brc_tensor *t, const brc_table *table, census *c, brc_error *err) {
-    int64_t counts[3];
-    TRY(brc_block_counts(t->rank, t->shape, table->block, counts, err));
-    c->n = counts[0] * counts[1] * counts[2];
-    for (int64_t i = 0; i < c->n; i++) {
-        double x = brc_table_number(table, i);
-        int finite = x - x == 0;
-        c->nonfinite += !finite;
-        c->negative += finite && x < 0;
-        c->zero += finite && !(x < 0) && !(x > 0);
-        c->uneven += finite && !is_power_of_two(x);
-    }
-    return BRC_OK;
-}
-
 static brc_status check_scales(const verifying *v, const brc_entry *entry, const brc_tensor *t, const brc_table *table,
                                const char *what, brc_error *err) {
     const brci_dialect *dialect = brci_dialect_of(entry->dialect);
-    census c = {0};
+    brci_census c;
     if (table->data == NULL) return BRC_OK;
-    TRY(count_table(t, table, &c, err));
+    TRY(brci_census_of(t, table, &c, err));
     if (c.nonfinite > 0)
         report(v, entry, BRC_ERROR, "%lld of %lld %s are NaN or infinite", (long long)c.nonfinite, (long long)c.n,
                what);
     if (c.negative > 0 && !dialect->signed_scales)
         report(v, entry, BRC_ERROR, "%lld of %lld %s are negative", (long long)c.negative, (long long)c.n, what);
     if (c.zero > 0)
-        report(v, entry, table->kind == BRC_KIND_DIVISOR ? BRC_ERROR : BRC_WARNING, "%lld of %lld %s are zero",
-               (long long)c.zero, (long long)c.n, what);
+        report(v, entry, c.lost > 0 || table->kind == BRC_KIND_DIVISOR ? BRC_ERROR : BRC_WARNING,
+               "%lld of %lld %s are zero%s", (long long)c.zero, (long long)c.n, what,
+               c.lost > 0 ? ", their elements are not" : "");
     if (c.uneven > 0 && table == &t->scale && t->recipe.pow2)
         report(v, entry, BRC_WARNING, "%lld of %lld %s are no powers of two, though they are said to be",
                (long long)c.uneven, (long long)c.n, what);
@@ -92,38 +66,46 @@ static brc_status check_zeros(const verifying *v, const brc_entry *entry, const 
     return BRC_OK;
 }
 
-static void check_magnitudes(const verifying *v, const brc_entry *entry, const float *x, int64_t n) {
-    int64_t nonfinite = 0;
-    double largest = 0;
+/* What the values of a tensor are like. */
+typedef struct magnitudes {
+    int64_t n, nonfinite;
+    double largest;
+} magnitudes;
+
+static void add_magnitudes(magnitudes *m, const float *x, int64_t n) {
+    m->n += n;
     for (int64_t i = 0; i < n; i++) {
         double size = x[i] < 0 ? -(double)x[i] : (double)x[i];
-        if (!(size - size == 0)) nonfinite++;
-        else if (size > largest) largest = size;
+        if (!(size - size == 0)) m->nonfinite++;
+        else if (size > m->largest) m->largest = size;
     }
-    if (nonfinite > 0)
-        report(v, entry, BRC_WARNING, "%lld of %lld values are NaN or infinite", (long long)nonfinite, (long long)n);
-    if (largest > LARGE)
+}
+
+static void check_magnitudes(const verifying *v, const brc_entry *entry, const magnitudes *m) {
+    if (m->nonfinite > 0)
+        report(v, entry, BRC_WARNING, "%lld of %lld values are NaN or infinite", (long long)m->nonfinite,
+               (long long)m->n);
+    if (m->largest > LARGE)
         report(v, entry, BRC_WARNING,
-               "the largest value is %.3g: weights are rarely over %g; is the scale read the right way?", largest,
+               "the largest value is %.3g: weights are rarely over %g; is the scale read the right way?", m->largest,
                LARGE);
-    else if (n > nonfinite && largest < SMALL)
+    else if (m->largest > 0 && m->largest < SMALL)
         report(v, entry, BRC_WARNING,
-               "the largest value is %.3g: weights are rarely under %g; is the scale read the right way?", largest,
+               "the largest value is %.3g: weights are rarely under %g; is the scale read the right way?", m->largest,
                SMALL);
 }
 
 static brc_status check_tensor(const verifying *v, const brc_entry *entry, const brc_tensor *t, brc_error *err) {
-    const brc_options options = {.size = sizeof options, .threads = v->threads};
-    int64_t n = brci_entry_elements(entry);
+    magnitudes m = {0};
+    brci_slabs s;
     TRY(check_scales(v, entry, t, &t->scale, "scales", err));
     TRY(check_scales(v, entry, t, &t->global, "global scales", err));
     TRY(check_zeros(v, entry, t, err));
-    float *x = malloc((size_t)n * sizeof *x + 1);
-    if (x == NULL) return brci_fail(err, BRC_MEMORY, 0, "out of memory");
-    brc_array array = brc_array_of(BRC_F32, t->rank, t->shape, x);
-    brc_status status = brc_dequantize(t, &options, &array, err);
-    if (status == BRC_OK) check_magnitudes(v, entry, x, n);
-    free(x);
+    brc_status status = brci_slabs_begin(&s, t, v->threads, err);
+    while (status == BRC_OK && (status = brci_slabs_next(&s, err)) == BRC_OK && s.rows > 0)
+        add_magnitudes(&m, s.x, s.rows * s.cols);
+    brci_slabs_end(&s);
+    if (status == BRC_OK) check_magnitudes(v, entry, &m);
     return status;
 }
 

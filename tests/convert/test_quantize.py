@@ -363,6 +363,33 @@ def test_elements_that_overflow_the_narrower_format_are_counted(tmp_path):
     np.testing.assert_array_equal(files.read(tmp_path / "out.safetensors")[0]["w.weight"][1], np.array([[1000, np.inf, -np.inf, 0]], np.float16))
 
 
+def test_elements_beyond_f32_are_counted_and_infinite_codes_are_not(tmp_path):
+    codes = np.array([[0x3C, 0x7B, 0x7C, 0xFC]], np.uint8)                # of E5M2: 1, 57344, infinity, -infinity
+    files.quantize(files.write(tmp_path / "a.safetensors", {"w": np.ones((1, 4), np.float32)}), tmp_path / "model.safetensors", "fp8:format=e5m2")
+    arrays, metadata = files.read(tmp_path / "model.safetensors")
+    scale = np.full_like(arrays["w.scale"][1], 1e38)
+    files.write(tmp_path / "model.safetensors", {"w.data": ("F8_E5M2", codes), "w.scale": scale}, metadata)
+    for format in ("f16", "bf16", "f32"):
+        _, overflowed = files.dequantize(tmp_path / "model.safetensors", tmp_path / "out.safetensors", format, overwrite=True)
+        assert overflowed == (2 if format == "f16" else 1)
+
+
+def test_options_of_another_version_and_globs_that_are_not_there_are_refused(tmp_path, model):
+    with files.Checkpoint(model[0]) as c:
+        target = os.fsencode(tmp_path / "out.safetensors")
+        for change in (dict(size=8), dict(n_include=3), dict(n_exclude=1)):
+            options = brc.new("brc_quantize_options", recipe=brc.recipe("int8"), dialect=brc.lib.BRC_DIALECT_BRECCIA)
+            for field, value in change.items():
+                setattr(options, field, value)
+            with pytest.raises(brc.Error, match="^ARGUMENT"):
+                brc.call("brc_quantize_checkpoint", c.c, target, options)
+        options = brc.new("brc_dequantize_options")
+        options.size -= 1
+        with pytest.raises(brc.Error, match="^ARGUMENT"):
+            brc.call("brc_dequantize_checkpoint", c.c, target, options)
+    assert not (tmp_path / "out.safetensors").exists()
+
+
 def test_memory_is_bounded_by_the_largest_tensor_not_by_the_checkpoint(tmp_path):
     arrays = {f"layers.{i}.weight": np.full((1024, 2048), 0.5, np.float32) for i in range(40)}                # 8 MiB each, 320 MiB in all
     source = files.write(tmp_path / "a.safetensors", arrays)

@@ -6,6 +6,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+import breccia_c as brc
 import checkpoint_files as files
 
 
@@ -25,7 +26,8 @@ def verified(tmp_path, arrays, metadata):
 BROKEN = {   # recipe, array, place, number -> severity, words
     "a global scale that is NaN": ("nvfp4", "w.global_scale", (), np.nan, "error", "1 of 1 global scales are NaN"),
     "a negative global scale": ("nvfp4", "w.global_scale", (), -1, "error", "1 of 1 global scales are negative"),
-    "a global scale of zero": ("nvfp4", "w.global_scale", (), 0, "warning", "1 of 1 global scales are zero"),
+    "a global scale of zero": ("nvfp4", "w.global_scale", (), 0, "error", "1 of 1 global scales are zero, their elements are not"),
+    "a block scale of zero": ("nvfp4", "w.scale", (2, 1), 0, "error", "1 of 32 scales are zero, their elements are not"),
     "a divisor of zero": ("nvfp4:arith=div", "w.global_scale", (), 0, "error", "1 of 1 global scales are zero"),
     "a block scale that is NaN": ("nvfp4", "w.scale", (2, 1), np.nan, "error", "1 of 32 scales are NaN"),
     "a negative block scale": ("nvfp4", "w.scale", (2, 1), -2, "error", "1 of 32 scales are negative"),
@@ -48,12 +50,33 @@ def test_one_broken_number_is_found(tmp_path, case):
     assert any(f[:2] == (severity, "w") and words in f[2] for f in found), found
 
 
+def test_zeros_of_a_zero_scale_are_only_doubted(tmp_path):
+    arrays, metadata = quantized(tmp_path, "nvfp4")
+    for name in ("w.data", "w.scale"):
+        arrays[name] = (arrays[name][0], np.zeros_like(arrays[name][1]))
+    assert [f[:2] for f in verified(tmp_path, arrays, metadata)] == [("warning", "w")]
+
+
 @pytest.mark.parametrize("code, factor, words", [(0x38, 999, None), (0x38, 1001, "over 1000"), (0x38, 1.1e-8, None), (0x38, 0.9e-8, "under 1e-08"),
-                                                 (0xB8, 1001, "over 1000"), (0x00, 1, "under 1e-08")])
+                                                 (0xB8, 1001, "over 1000"), (0x00, 1, None)])
 def test_magnitudes_of_no_weight_are_doubted(tmp_path, code, factor, words):
     arrays = {"w.weight": ("F8_E4M3", np.full((4, 4), code, np.uint8)), "w.weight_scale_inv": np.full((1, 1), factor, np.float32)}
     found = verified(tmp_path, arrays, None)
     assert [f[0] for f in found] == ([] if words is None else ["warning"]) and all(words in f[2] for f in found)
+
+
+@pytest.mark.parametrize("case", [c for c, row in BROKEN.items() if row[4] == "error"])
+def test_dequantize_refuses_what_is_an_error_unless_told_to_keep_it(tmp_path, case):
+    recipe, name, place, number, _, words = BROKEN[case]
+    arrays, metadata = quantized(tmp_path, recipe)
+    array = arrays[name][1].copy()
+    array[place] = number
+    broken = files.write(tmp_path / "c.safetensors", {**arrays, name: (arrays[name][0], array)}, metadata)
+    with pytest.raises(brc.Error, match="^NONFINITE: c.safetensors: w: " + words):
+        files.dequantize(broken, tmp_path / "d.safetensors")
+    assert not (tmp_path / "d.safetensors").exists()
+    files.dequantize(broken, tmp_path / "d.safetensors", keep=True)
+    assert (tmp_path / "d.safetensors").exists()
 
 
 def test_an_index_that_disagrees_with_its_shards(tmp_path):

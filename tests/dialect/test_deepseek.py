@@ -199,7 +199,7 @@ SCALES = {
     "NaN": (np.array([[np.nan, 1, 1], [1, 1, 1]], np.float32), "error", "1 of 6 scales are NaN"),
     "infinite": (np.array([[np.inf, 1, 1], [1, 1, 1]], np.float32), "error", "1 of 6 scales are NaN or infinite"),
     "negative": (-ones(2, 3), "error", "6 of 6 scales are negative"),
-    "zero": (0 * ones(2, 3), "warning", "6 of 6 scales are zero"),
+    "zero": (0 * ones(2, 3), "error", "6 of 6 scales are zero"),
     "huge": (1e4 * ones(2, 3), "warning", "largest value is 4.48e\\+06"),
     "tiny": (1e-12 * ones(2, 3), "warning", "largest value is 4.48e-10"),
     "exponent NaN": (("F8_E8M0", np.full((2, 3), 255, np.uint8)), "error", "6 of 6 scales are NaN"),

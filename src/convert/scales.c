@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "convert/scales.h"
+
+#include "dialect/dialect.h"
+
+#include <string.h>
+
+#define CHUNK 4096 /* elements decoded at a time; a multiple of 8, so that they end on a byte */
+
+static int is_zero(double x) { return !(x > 0) && !(x < 0) && x - x == 0; }
+
+static int is_power_of_two(double x) {
+    uint64_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return (bits & 0xFFFFFFFFFFFFFu) == 0 && bits >> 52 != 0;
+}
+
+static brc_status count_lost(const brc_tensor *t, const brc_table *table, int64_t *lost, brc_error *err) {
+    const int64_t cols = t->shape[t->rank - 1], matrix = t->rank > 1 ? t->shape[t->rank - 2] : 1;
+    const int64_t bits = brc_format_get((brc_format)t->format)->bits;
+    int64_t rows = matrix;
+    float codes[CHUNK];
+    for (int i = 0; i + 2 < t->rank; i++) rows *= t->shape[i];
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t first = 0; first < cols; first += CHUNK) {
+            const int64_t n = cols - first < CHUNK ? cols - first : CHUNK;
+            TRY(brc_decode((brc_format)t->format, (const uint8_t *)t->data + r * t->row_pitch + first * bits / 8, n,
+                           codes, err));
+            for (int64_t i = 0; i < n; i++)
+                *lost += !is_zero((double)codes[i]) &&
+                         is_zero(brc_table_number(table, brc_table_index(t, table, r / matrix, r % matrix, first + i)));
+        }
+    return BRC_OK;
+}
+
+brc_status brci_census_of(const brc_tensor *t, const brc_table *table, brci_census *c, brc_error *err) {
+    int64_t counts[3];
+    *c = (brci_census){0};
+    TRY(brc_block_counts(t->rank, t->shape, table->block, counts, err));
+    c->n = counts[0] * counts[1] * counts[2];
+    for (int64_t i = 0; i < c->n; i++) {
+        double x = brc_table_number(table, i);
+        int finite = x - x == 0;
+        c->nonfinite += !finite;
+        c->negative += finite && x < 0;
+        c->zero += is_zero(x);
+        c->uneven += finite && !is_power_of_two(x);
+    }
+    return c->zero == 0 || t->zero.data != NULL ? BRC_OK : count_lost(t, table, &c->lost, err);
+}
+
+static brc_status check(const brci_dialect *dialect, const brc_tensor *t, const brc_table *table, const char *what,
+                        brc_error *err) {
+    brci_census c;
+    if (table->data == NULL) return BRC_OK;
+    TRY(brci_census_of(t, table, &c, err));
+    const struct {
+        int64_t n;
+        const char *are;
+    } faults[] = {{c.nonfinite, "are NaN or infinite"},
+                  {dialect->signed_scales ? 0 : c.negative, "are negative"},
+                  {c.lost > 0 || table->kind == BRC_KIND_DIVISOR ? c.zero : 0, "are zero, their elements are not"}};
+    for (size_t i = 0; i < sizeof faults / sizeof *faults; i++)
+        if (faults[i].n > 0)
+            return brci_fail(err, BRC_NONFINITE, 0, "%lld of %lld %s %s: its values are lost", (long long)faults[i].n,
+                             (long long)c.n, what, faults[i].are);
+    return BRC_OK;
+}
+
+brc_status brci_check_scales(brc_dialect dialect, const brc_tensor *t, brc_error *err) {
+    TRY(check(brci_dialect_of(dialect), t, &t->scale, "scales", err));
+    return check(brci_dialect_of(dialect), t, &t->global, "global scales", err);
+}

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * What a tensor's scales are like, before they are used: a scale that is NaN or of the wrong sign spoils its block. */
+#ifndef BRCI_SCALES_H
+#define BRCI_SCALES_H
+
+#include "core/status.h"
+
+#include "breccia/breccia_file.h"
+
+typedef struct brci_census {
+    int64_t n, nonfinite, negative, zero;
+    int64_t uneven; /* no power of two */
+    int64_t lost;   /* elements that only a scale of zero makes zero; 0 where zero points shift them */
+} brci_census;
+
+brc_status brci_census_of(const brc_tensor *tensor, const brc_table *table, brci_census *census, brc_error *err);
+/* BRC_NONFINITE where a scale is NaN, infinite, negative (unless the dialect's scales have signs), or zero where the
+ * elements are not. */
+brc_status brci_check_scales(brc_dialect dialect, const brc_tensor *tensor, brc_error *err);
+
+#endif
