@@ -48,7 +48,8 @@ static brc_status assign_shards(brci_transfer *t, brc_error *err) {
 brc_status brci_transfer_begin(brci_transfer *t, const brc_checkpoint *source, const char *destination,
                                uint32_t overwrite, brc_progress progress, void *user, brc_error *err) {
     const brc_write_options options = {.size = sizeof options, .overwrite = overwrite};
-    *t = (brci_transfer){.source = source, .destination = destination, .progress = progress, .user = user};
+    *t = (brci_transfer){
+        .source = source, .destination = destination, .overwrite = overwrite, .progress = progress, .user = user};
     if (source == NULL || destination == NULL)
         return brci_fail(err, BRC_ARGUMENT, 0, "source and destination must be given");
     t->file = brc_checkpoint_file(source);
@@ -86,10 +87,19 @@ brc_status brci_transfer_declare(brci_transfer *t, const brc_entry *entry, const
     return declare(t, entry->parts[0].array, name, format, rank, shape, err);
 }
 
+/* A pair of the source came along with its metadata. */
+static brc_status mark_plain(brci_transfer *t, const brc_named_array *array, brc_error *err) {
+    const char *key = brci_plain_key(&t->pool, array->name);
+    if (t->pool.failed) return brci_fail(err, BRC_MEMORY, 0, "out of memory");
+    return brc_file_metadata(t->file, key) != NULL ? BRC_OK
+                                                   : brc_writer_metadata(t->writer, key, brci_plain_value, err);
+}
+
 brc_status brci_transfer_declare_plain(brci_transfer *t, const brc_entry *entry, brc_error *err) {
     for (size_t i = 0; i < entry->n_parts; i++) {
         const brc_named_array *a = entry->parts[i].array;
         TRY(declare(t, a, a->name, a->array.format, (int)a->rank, a->shape, err));
+        if (entry->dialect == BRC_DIALECT_PLAIN && brci_is_bare(a)) TRY(mark_plain(t, a, err));
     }
     return BRC_OK;
 }

@@ -78,6 +78,14 @@ void brci_describe(brci_pool *pool, brc_entry *entry);
 /* "F8_E4M3 [140,264]" */
 const char *brci_array_text(brci_pool *pool, const brc_named_array *array);
 
+/* ---------------------------------------------------------------------------------------------- plain codes */
+
+/* Whether an array holds codes that are read as numbers only where something says that they have no scale. */
+int brci_is_bare(const brc_named_array *array);
+/* The pair of __metadata__ that says so of a tensor: what was read as plain once is plain to the next reader. */
+const char *brci_plain_key(brci_pool *pool, const char *name);
+extern const char brci_plain_value[];
+
 /* ------------------------------------------------------------------------------------------------- geometry */
 
 /* Shape of a table beside its tensor: [] for one number, else the leading dimensions and the blocks of each axis. */

@@ -270,6 +270,20 @@ static const char *expected_suffix(const brci_reader *reader) {
     return NULL;
 }
 
+const char brci_plain_value[] = "{\"version\":2,\"plain\":true}";
+
+const char *brci_plain_key(brci_pool *pool, const char *name) { return brci_pool_print(pool, "%s.config", name); }
+
+int brci_is_bare(const brc_named_array *array) {
+    const brc_format_info *f = brc_format_get((brc_format)array->array.format);
+    return f != NULL && f->role == BRC_ELEMENT && (f->family == BRC_FLOAT || f->family == BRC_EXPONENT);
+}
+
+static int is_marked(brci_reader *reader, const brc_named_array *array) {
+    const char *value = brc_file_metadata(reader->file, brci_plain_key(reader->pool, array->name));
+    return value != NULL && strcmp(value, brci_plain_value) == 0;
+}
+
 /* Whether breccia's own descriptions were found: then every scaled tensor has one. */
 static int is_described(const brci_reader *reader) {
     for (const brci_reading *r = reader->first; r != NULL; r = r->next)
@@ -279,6 +293,12 @@ static int is_described(const brci_reader *reader) {
 
 static void report_codes(brci_reader *reader, const brc_named_array *array, const char *suffix, int described) {
     brci_reading *reading;
+    if (reader->forced != BRC_DIALECT_PLAIN && is_marked(reader, array)) {
+        brci_report(reader, BRC_NOTE, BRC_OK, array->name,
+                    brci_pool_print(reader->pool, "%s without a scale, read as plain numbers, as the metadata says",
+                                    array->dtype));
+        return;
+    }
     if (described && suffix == NULL) {
         brci_report(reader, BRC_NOTE, BRC_OK, array->name,
                     brci_pool_print(reader->pool,
@@ -314,10 +334,8 @@ void brci_report_bare(brci_reader *reader) {
     const int described = is_described(reader);
     for (size_t i = 0; i < reader->n; i++) {
         const brc_named_array *array = brc_file_at(reader->file, i);
-        const brc_format_info *f = brc_format_get((brc_format)array->array.format);
-        if (reader->owner[i] != NULL || f == NULL) continue;
-        if (f->role == BRC_ELEMENT && (f->family == BRC_FLOAT || f->family == BRC_EXPONENT))
-            report_codes(reader, array, suffix, described);
+        if (reader->owner[i] != NULL) continue;
+        if (brci_is_bare(array)) report_codes(reader, array, suffix, described);
         else if (array->rank >= 2 && holds_codes(array) && brci_stem(array->name, "weight") >= 0)
             brci_report(reader, BRC_WARNING, BRC_OK, array->name,
                         brci_pool_print(reader->pool, "%s without a scale that is known here: carried as it is",

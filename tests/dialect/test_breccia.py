@@ -201,16 +201,21 @@ def test_codes_that_a_described_file_does_not_describe_are_plain(tmp_path, word)
         c.usable()
 
 
-def test_what_quantize_carries_as_plain_is_read_back(tmp_path):
+@pytest.mark.parametrize("recipe, dialect", [("mxfp4", "breccia"), ("fp8-block128", "deepseek")])
+def test_what_quantize_carries_as_plain_is_read_back(tmp_path, recipe, dialect):
     codes = np.arange(64, dtype=np.uint8).reshape(1, 64)
     source = files.write(tmp_path / "odd.safetensors", {"odd": ("F8_E4M3", codes), "a.weight": np.ones((32, 64), np.float32)})
-    quantized, back = tmp_path / "q.safetensors", tmp_path / "b.safetensors"
-    chosen = brc.recipe("mxfp4")
+    quantized, back, again = (tmp_path / f"{n}.safetensors" for n in "qba")
+    chosen = brc.recipe(recipe)
+    options = brc.new("brc_quantize_options", recipe=chosen, dialect=brc.lib.brc_dialect_find(dialect.encode()))
     with files.Checkpoint(source, "plain") as c:
-        brc.call("brc_quantize_checkpoint", c.c, bytes(quantized), brc.new("brc_quantize_options", recipe=chosen))
+        brc.call("brc_quantize_checkpoint", c.c, bytes(quantized), options)
     files.dequantize(quantized, back, "f32")
-    with files.Checkpoint(back, "plain") as c:
-        c.usable()
+    files.quantize(back, again, "int8")
+    for path in (quantized, back, again):
+        with files.Checkpoint(path) as c:
+            c.usable()
+            assert not c["odd"].scaled and [f.severity for f in c.findings if f.tensor == "odd"] == ["note"]
     arrays = files.read(back)[0]
     assert arrays["odd"][0] == "F8_E4M3" and arrays["odd"][1].tobytes() == codes.tobytes()
     np.testing.assert_array_equal(arrays["a.weight"][1], np.ones((32, 64), np.float32))
