@@ -137,7 +137,7 @@ def _callbacks(outcomes, progress):
     return outcome, step
 
 
-def quantize(source, target, recipe, dialect="breccia", include=(), exclude=(), overwrite=False, saturate=False, threads=0, progress=None):
+def quantize(source, target, recipe, dialect="breccia", include=(), exclude=(), overwrite=False, saturate=False, threads=0, progress=None, read_as=None):
     """{name: outcome}."""
     outcomes = {}
     outcome, step = _callbacks(outcomes, progress)
@@ -147,7 +147,7 @@ def quantize(source, target, recipe, dialect="breccia", include=(), exclude=(), 
     options = brc.new("brc_quantize_options", recipe=chosen, dialect=lib.brc_dialect_find(dialect.encode()), include=included,
                       n_include=len(include), exclude=excluded, n_exclude=len(exclude), overwrite=int(overwrite),
                       saturate_nonfinite=int(saturate), threads=threads, progress=step, outcome=outcome)
-    with Checkpoint(source) as c:
+    with Checkpoint(source, read_as) as c:
         brc.call("brc_quantize_checkpoint", c.c, os.fsencode(target), options)
     return outcomes
 

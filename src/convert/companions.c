@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The files beside the weights: config.json, tokenizer and the like go from folder to folder.
- * Limit: a companion has at most 256 MiB; a larger file is no companion. */
+ * Limit: a companion has at most 256 MiB; a larger file is no companion. A config.json of the destination
+ * is looked at up to 64 MiB. */
+#include "container/file.h"
 #include "convert/transfer.h"
 #include "dialect/config_text.h"
 
@@ -10,6 +12,7 @@
 #include <sys/stat.h>
 
 #define COMPANION_LIMIT ((int64_t)256 << 20)
+#define CONFIG_LIMIT ((int64_t)64 << 20)
 
 static const struct {
     const char *glob;
@@ -20,7 +23,7 @@ static const struct {
 };
 
 static int is_companion(const char *name, int dequantized) {
-    if (strcmp(name, "config.json") == 0 || brci_stem(name, ".safetensors.index.json") >= 0 ||
+    if (strcmp(name, BRCI_CONFIG_NAME) == 0 || brci_stem(name, ".safetensors.index.json") >= 0 ||
         brci_stem(name, ".bin.index.json") >= 0)
         return 0;
     for (size_t i = 0; i < sizeof companions / sizeof *companions; i++)
@@ -39,17 +42,35 @@ static brc_status copy_all(brci_transfer *t, DIR *folder, const char *path, int 
     return BRC_OK;
 }
 
+static const char *without_quantization(brci_transfer *t, const char *text) {
+    text = brci_config_without(&t->pool, text, "quantization_config");
+    return text == NULL ? NULL : brci_config_without(&t->pool, text, "compression_config");
+}
+
 /* config.json as it has to be: NULL = none, or it cannot be edited. */
 static const char *edited_config(brci_transfer *t, const char *quantization) {
     const char *text = brc_file_config(t->file);
     if (quantization == NULL || (text == NULL && quantization[0] == '\0')) return text;
     if (quantization[0] != '\0')
         return brci_config_with(&t->pool, text == NULL ? "{\n}\n" : text, "quantization_config", quantization);
-    text = brci_config_without(&t->pool, text, "quantization_config");
-    return text == NULL ? NULL : brci_config_without(&t->pool, text, "compression_config");
+    return without_quantization(t, text);
 }
 
-brc_status brci_transfer_companions(brci_transfer *t, const char *quantization, brc_error *err) {
+/* A source without config.json: one that lies in the destination stays, less what it says of the old weights. NULL = it
+ * says nothing, is not there or is no JSON. */
+static const char *old_config(brci_transfer *t) {
+    brci_map map;
+    const char *text, *edited;
+    if (!t->overwrite || brci_map_open(brci_pool_print(&t->pool, "%s/" BRCI_CONFIG_NAME, t->destination), 1,
+                                       CONFIG_LIMIT, &map, NULL) != BRC_OK)
+        return NULL;
+    text = brci_pool_copy(&t->pool, (const char *)map.bytes, (size_t)map.size);
+    brci_map_close(&map);
+    edited = without_quantization(t, text);
+    return edited == NULL || strcmp(edited, text) == 0 ? NULL : edited;
+}
+
+brc_status brci_transfer_companions(brci_transfer *t, const char *quantization, int dequantized, brc_error *err) {
     const char *path = brc_file_folder(t->file), *config;
     if (!t->folder) return BRC_OK;
     config = edited_config(t, quantization);
@@ -57,12 +78,13 @@ brc_status brci_transfer_companions(brci_transfer *t, const char *quantization, 
         return brci_fail(
             err, BRC_MALFORMED, 0,
             "config.json is not one JSON object, so its quantization_config cannot be set; correct it first");
-    if (config != NULL) TRY(brc_writer_text(t->writer, "config.json", config, err));
+    if (config == NULL) config = old_config(t);
+    if (config != NULL) TRY(brc_writer_text(t->writer, BRCI_CONFIG_NAME, config, err));
     /* A lone file may lie among strangers: only a model's folder is taken along. */
     if (path == NULL || (brc_file_config(t->file) == NULL && brc_file_index(t->file) == NULL)) return BRC_OK;
     DIR *folder = opendir(path);
     if (folder == NULL) return brci_fail(err, BRC_IO, 0, "the folder %s cannot be read", brci_clip(path).text);
-    brc_status status = copy_all(t, folder, path, quantization != NULL && quantization[0] == '\0', err);
+    brc_status status = copy_all(t, folder, path, dequantized, err);
     closedir(folder);
     return status;
 }

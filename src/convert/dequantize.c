@@ -10,15 +10,18 @@
 static int is_scaled(const brc_entry *entry) { return entry->tensor.format != BRC_NONE; }
 
 static brc_status declare_all(brci_transfer *t, brc_format format, brc_error *err) {
+    size_t n_scaled = 0;
     TRY(brci_transfer_metadata(t, 1, err));
     for (size_t i = 0; i < brc_checkpoint_count(t->source); i++) {
         const brc_entry *entry = brc_checkpoint_at(t->source, i);
+        n_scaled += (size_t)is_scaled(entry);
         brc_status status = is_scaled(entry) ? brci_transfer_declare(t, entry, entry->name, format, entry->tensor.rank,
                                                                      entry->tensor.shape, err)
                                              : brci_transfer_declare_plain(t, entry, err);
         TRY(brci_about(err, status, t->source, entry));
     }
-    TRY(brci_transfer_companions(t, "", err));
+    TRY(brci_transfer_companions(t, n_scaled > 0 ? "" : NULL, n_scaled > 0,
+                                 err)); /* what was not dequantized is still described */
     if (t->pool.failed) return brci_fail(err, BRC_MEMORY, 0, "out of memory");
     return brc_writer_begin(t->writer, err);
 }

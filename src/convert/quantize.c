@@ -12,6 +12,7 @@ typedef struct quantizing {
     const brci_dialect *dialect;
     const char **kept; /* 2-D weights that stay as they are */
     size_t n_kept, n_quantized;
+    int parts; /* codes or scales are there that were read as plain: config.json still describes them */
 } quantizing;
 
 /* The recipe for a tensor: edge blocks are partial where the block does not divide the shape. */
@@ -37,15 +38,22 @@ static brc_status declare_quantized(quantizing *q, const brc_entry *entry, brc_e
     return store.key == NULL ? BRC_OK : brc_writer_metadata(q->transfer.writer, store.key, store.value, err);
 }
 
+/* Floats of 8 bits and fewer: no model has them for weights but as codes. */
+static int is_codes(const brc_named_array *array) {
+    const brc_format_info *f = brc_format_get((brc_format)array->array.format);
+    return f != NULL && f->role == BRC_ELEMENT && f->family == BRC_FLOAT;
+}
+
 static brc_status declare(quantizing *q, const brc_entry *entry, brc_error *err) {
     const brc_named_array *array = entry->parts[0].array;
     if (entry->tensor.format != BRC_NONE)
         return brci_fail(err, BRC_UNSUPPORTED, 0, "it is quantized already (%s); dequantize the checkpoint first",
                          entry->recipe);
-    if (brci_kept_because(entry, q->options) == NULL) {
+    if (brci_kept_because(q->transfer.file, entry, q->options) == NULL) {
         q->n_quantized++;
         return declare_quantized(q, entry, err);
     }
+    q->parts |= is_codes(array) || brci_is_part(q->transfer.file, array);
     if (array->rank == 2 && brci_is_high(array)) q->kept[q->n_kept++] = entry->name;
     return brci_transfer_declare_plain(&q->transfer, entry, err);
 }
@@ -65,7 +73,8 @@ static brc_status declare_all(quantizing *q, brc_error *err) {
     const brci_summary summary = {q->options->recipe, q->kept, q->n_kept};
     const char *quantization = q->dialect->config == NULL ? NULL : q->dialect->config(&t->pool, &summary);
     if (q->dialect->config != NULL && quantization == NULL) return brci_fail(err, BRC_MEMORY, 0, "out of memory");
-    TRY(brci_transfer_companions(t, quantization, err));
+    if (quantization == NULL && q->n_quantized > 0 && !q->parts) quantization = ""; /* what it says is not true */
+    TRY(brci_transfer_companions(t, quantization, 0, err));
     if (t->pool.failed) return brci_fail(err, BRC_MEMORY, 0, "out of memory");
     return brc_writer_begin(t->writer, err);
 }
@@ -135,7 +144,7 @@ static brc_status write_all(quantizing *q, brc_error *err) {
     for (size_t i = 0; i < brc_checkpoint_count(t->source); i++) {
         const brc_entry *entry = brc_checkpoint_at(t->source, i);
         brc_outcome outcome = {.name = entry->name,
-                               .why = brci_kept_because(entry, q->options),
+                               .why = brci_kept_because(q->transfer.file, entry, q->options),
                                .elements = brci_entry_elements(entry),
                                .bytes_before = brci_entry_bytes(entry)};
         outcome.quantized = outcome.why == NULL;

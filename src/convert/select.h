@@ -5,7 +5,9 @@
 #include "breccia/breccia_file.h"
 
 /* Why quantize leaves a plain tensor as it is; NULL = it is to be quantized. */
-const char *brci_kept_because(const brc_entry *entry, const brc_quantize_options *options);
+const char *brci_kept_because(const brc_file *file, const brc_entry *entry, const brc_quantize_options *options);
+/* Whether the name of an array says that it is a part of a quantized tensor, in any dialect: its codes, or a scale. */
+int brci_is_part(const brc_file *file, const brc_named_array *array);
 /* F64, F32, F16 or BF16. */
 int brci_is_high(const brc_named_array *array);
 

@@ -13,6 +13,7 @@ typedef struct brci_transfer {
     brc_writer *writer;
     brci_pool pool;
     const char *destination;
+    uint32_t overwrite;
     int folder;        /* the destination is a folder, not one file */
     uint32_t *shards;  /* [brc_file_shards] shard of the source -> of the destination */
     uint32_t n_shards; /* of the destination */
@@ -38,8 +39,9 @@ brc_status brci_transfer_declare_plain(brci_transfer *t, const brc_entry *entry,
 brc_status brci_transfer_write_plain(brci_transfer *t, const brc_entry *entry, size_t *next, brc_error *err);
 /* The source's __metadata__, less what describes a quantized tensor when `dequantized`. */
 brc_status brci_transfer_metadata(brci_transfer *t, int dequantized, brc_error *err);
-/* config.json with `quantization` in it (NULL = as it is; "" = without), and the files beside it. */
-brc_status brci_transfer_companions(brci_transfer *t, const char *quantization, brc_error *err);
+/* config.json with `quantization` in it (NULL = as it is; "" = without), and the files beside it; those that describe
+ * quantized weights not when `dequantized`. */
+brc_status brci_transfer_companions(brci_transfer *t, const char *quantization, int dequantized, brc_error *err);
 /* One tensor is done. */
 brc_status brci_transfer_step(brci_transfer *t, const brc_entry *entry, brc_error *err);
 

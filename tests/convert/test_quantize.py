@@ -418,3 +418,55 @@ def test_deepseek_golden_codes_and_scales(golden, tmp_path, case, recipe):
     arrays, _ = files.read(tmp_path / "b.safetensors")
     golden_files.same(arrays["up.weight"][1].view(np.uint8), g[f"{case}.weight"], case)
     golden_files.same(arrays["up.weight_scale_inv"][1], g[f"{case}.weight_scale_inv"], case)
+
+
+def quantized_folder(folder):
+    """A checkpoint of fp8 codes with their scales, and one weight that is not quantized."""
+    folder.mkdir()
+    files.write(folder / "model.safetensors", {"a.weight": ("F8_E4M3", np.full((256, 256), 0x38, np.uint8)), "a.weight_scale_inv": np.full((2, 2), 0.5, np.float32),
+                                               "b.weight": np.full((32, 32), 0.25, np.float32), "c.data": ("U8", np.zeros((2, 32), np.uint8)),
+                                               "c.scale": np.ones((2, 2), np.float32), "d.weight": np.ones((4, 4), np.float32), "d.scale": np.ones((4, 4), np.float32)})
+    (folder / "config.json").write_text('{"model_type": "m", "quantization_config": {"quant_method": "fp8", "weight_block_size": [128, 128]}}')
+    return folder
+
+
+def test_scales_read_as_plain_are_never_quantized(tmp_path):
+    source = quantized_folder(tmp_path / "a")
+    outcomes = files.quantize(source, tmp_path / "b", "int8", read_as="plain")
+    assert [name for name, o in outcomes.items() if o.quantized] == ["b.weight", "d.scale", "d.weight"]      # a scale of no codes is a weight
+    assert outcomes["a.weight_scale_inv"].why == outcomes["c.scale"].why == "a scale"
+    written, before = files.read(tmp_path / "b" / "model.safetensors")[0], files.read(source / "model.safetensors")[0]
+    for name in ("a.weight_scale_inv", "c.scale", "c.data"):
+        np.testing.assert_array_equal(written[name][1], before[name][1])
+    assert (tmp_path / "b" / "config.json").read_bytes() == (source / "config.json").read_bytes()            # it describes a.weight as before
+
+
+def test_what_was_not_dequantized_stays_described(tmp_path):
+    source = quantized_folder(tmp_path / "a")
+    (source / "hf_quant_config.json").write_text("{}")
+    files.dequantize(source, tmp_path / "b", dialect="plain")
+    for name in ("config.json", "hf_quant_config.json", "model.safetensors"):
+        assert (tmp_path / "b" / name).exists(), name
+    assert (tmp_path / "b" / "config.json").read_bytes() == (source / "config.json").read_bytes()
+
+
+def test_a_quantization_that_nothing_bears_is_dropped(tmp_path):
+    (tmp_path / "a").mkdir()
+    files.write(tmp_path / "a" / "model.safetensors", {"w.weight": np.ones((4, 32), np.float32)})
+    (tmp_path / "a" / "config.json").write_text('{"model_type": "m", "quantization_config": {"quant_method": "fp8"}}')
+    files.quantize(tmp_path / "a", tmp_path / "b", "int8")
+    assert json.loads((tmp_path / "b" / "config.json").read_text()) == {"model_type": "m"}
+
+
+@pytest.mark.parametrize("back", [False, True])
+def test_the_config_of_replaced_weights_no_longer_describes_them(tmp_path, back):
+    target = quantized_folder(tmp_path / "b")
+    files.write(tmp_path / "a.safetensors", {"w.weight": np.ones((4, 32), np.float32)})
+    if back:
+        files.dequantize(tmp_path / "a.safetensors", target, overwrite=True)
+    else:
+        files.quantize(tmp_path / "a.safetensors", target, "mxfp8", overwrite=True)
+    assert json.loads((target / "config.json").read_text()) == {"model_type": "m"}
+    with files.Checkpoint(target) as c:
+        c.usable()
+        assert c.findings == []
