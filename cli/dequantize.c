@@ -6,8 +6,11 @@
 #include "print.h"
 #include "source.h"
 
+#include <string.h>
+
 static int dequantize(const struct invocation *in, const brc_checkpoint *source, uint32_t threads) {
-    const char *destination = option_value(in, OPTION_OUTPUT), *dtype = option_value(in, OPTION_DTYPE);
+    const char *destination = option_value(in, OPTION_OUTPUT), *dtype = option_value(in, OPTION_DTYPE),
+               *scales = option_value(in, OPTION_BAD_SCALES);
     struct outcomes outcomes;
     int64_t overflowed = 0;
     brc_error err;
@@ -19,6 +22,7 @@ static int dequantize(const struct invocation *in, const brc_checkpoint *source,
                                             .format = brc_format_find(dtype),
                                             .overwrite = option_value(in, OPTION_FORCE) != NULL,
                                             .overflowed = &overflowed,
+                                            .keep_nonfinite = scales != NULL && strcmp(scales, "keep") == 0,
                                             .progress = progress_step,
                                             .outcome = outcomes_add,
                                             .user = &outcomes};

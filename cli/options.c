@@ -37,6 +37,7 @@ const struct command program_row = {
 
 const char *choice_get(enum choices choices, size_t i) {
     static const char *const dtypes[] = {"bf16", "f16", "f32"}, *const nonfinite[] = {"refuse", "saturate"},
+                             *const scales[] = {"refuse", "keep"},
                              *const kinds[] = {"man", "markdown", "bash", "zsh", "fish"};
     switch (choices) {
     case RECIPES: return i < BRC_RECIPE_COUNT ? brc_recipe_get((brc_recipe_id)i)->name : NULL;
@@ -50,6 +51,7 @@ const char *choice_get(enum choices choices, size_t i) {
         return NULL;
     case DTYPES: return i < sizeof dtypes / sizeof *dtypes ? dtypes[i] : NULL;
     case NONFINITE: return i < sizeof nonfinite / sizeof *nonfinite ? nonfinite[i] : NULL;
+    case SCALES: return i < sizeof scales / sizeof *scales ? scales[i] : NULL;
     case KINDS: return i < sizeof kinds / sizeof *kinds ? kinds[i] : NULL;
     case NOTHING:
     case PATHS: return NULL;

@@ -114,6 +114,7 @@ static const struct advice {
     int exit; /* 0 = the status's own */
 } advices[] = {
     {BRC_EXISTS, "", "; --force replaces it", 0},
+    {BRC_NONFINITE, "values are lost", "; --bad-scales=keep uses them as they are", 0},
     {BRC_NONFINITE, "", "; --nonfinite=saturate allows it", 0},
     {BRC_NOT_FOUND, "to be included", "; --include gives globs, `breccia inspect` lists the names", EXIT_USAGE},
     {BRC_ARGUMENT, "two arrays", "; --exclude the weight that takes it", EXIT_UNSUPPORTED},

@@ -45,3 +45,6 @@ for variable in BRECCIA_THREADS=many BRECCIA_THREADS=0 BRECCIA_THREADS= BRECCIA_
     printf '$ %s\n' $variable
     env $variable breccia inspect plain.safetensors 2>&1 >out | sed 's/; .*//'
 done
+# Scales that lose their values.
+try dequantize nan_scale -o kept
+try dequantize nan_scale -o kept --bad-scales=keep && rm -r kept
