@@ -31,11 +31,13 @@ static int dequantize(const struct invocation *in, const brc_checkpoint *source,
     if (status == BRC_OK) {
         outcomes_print(&outcomes);
         if (outcomes.kinds[0].tensors == 0) complain("warning: %s: no tensor was quantized", in->operands[0]);
-    } else code = outcomes_failed(source, in->operands[0], destination, (int)options.overwrite, &err);
+    } else {
+        code = outcomes_failed(source, in->operands[0], destination, (int)options.overwrite, &err);
+    }
     outcomes_free(&outcomes);
     if (overflowed > 0)
-        complain("warning: %s: %lld values are beyond the range of %s and became infinite; --dtype f32 keeps them",
-                 destination, (long long)overflowed, dtype);
+        complain("warning: %s: %lld values are beyond the range of %s and became infinite%s", destination,
+                 (long long)overflowed, dtype, options.format == BRC_F32 ? "" : "; --dtype f32 reaches further");
     return code;
 }
 

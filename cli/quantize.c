@@ -61,7 +61,9 @@ static int quantize(const struct invocation *in, const brc_checkpoint *source, b
         warn_unmatched(source, options);
         if (outcomes.kinds[0].tensors == 0)
             complain("warning: %s: no tensor was quantized; `breccia quantize -v` says why for each", destination);
-    } else code = outcomes_failed(source, in->operands[0], destination, (int)options->overwrite, &err);
+    } else {
+        code = outcomes_failed(source, in->operands[0], destination, (int)options->overwrite, &err);
+    }
     outcomes_free(&outcomes);
     return code;
 }

@@ -73,6 +73,9 @@ def make(folder):
     bad["layers.0.weight_scale_inv"][1, 2] = np.nan
     write(folder / "nan_scale" / "model.safetensors", bad)
     (folder / "nan_scale" / "config.json").write_text(config)
+    huge = {"layers.0.weight": scaled["layers.0.weight"], "layers.0.weight_scale_inv": np.full((2, 3), 3e38, np.float32)}
+    write(folder / "huge_scale" / "model.safetensors", huge)
+    (folder / "huge_scale" / "config.json").write_text(config)
     shards = {"model-00001-of-00002.safetensors": ["layers.0.weight"], "model-00002-of-00002.safetensors": ["layers.0.weight_scale_inv"]}
     for shard, names in shards.items():
         write(folder / "sharded" / shard, {n: scaled[n] for n in names})

@@ -48,3 +48,6 @@ done
 # Scales that lose their values.
 try dequantize nan_scale -o kept
 try dequantize nan_scale -o kept --bad-scales=keep && rm -r kept
+# Sound scales that are too large for the numbers that come out.
+try dequantize huge_scale -o f16 --dtype f16
+try dequantize huge_scale -o f32 --dtype f32 && rm -r f16 f32
