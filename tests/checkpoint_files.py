@@ -137,7 +137,19 @@ def _callbacks(outcomes, progress):
     return outcome, step
 
 
-def quantize(source, target, recipe, dialect="breccia", include=(), exclude=(), overwrite=False, saturate=False, threads=0, progress=None, read_as=None):
+def _left(found):
+    """A callback that fills a dictionary with what does not go along."""
+    if found is None:
+        return ffi.NULL
+    callback = ffi.callback("void(void *, const char *, const char *)", lambda _, name, why: found.__setitem__(_text(name), _text(why)))
+    _KEPT[id(found)] = callback
+    return callback
+
+
+_KEPT = {}           # callbacks live as long as the module: C holds them without a reference
+
+
+def quantize(source, target, recipe, dialect="breccia", include=(), exclude=(), overwrite=False, saturate=False, threads=0, progress=None, read_as=None, left=None):
     """{name: outcome}."""
     outcomes = {}
     outcome, step = _callbacks(outcomes, progress)
@@ -146,18 +158,18 @@ def quantize(source, target, recipe, dialect="breccia", include=(), exclude=(), 
     chosen = brc.recipe(recipe)
     options = brc.new("brc_quantize_options", recipe=chosen, dialect=lib.brc_dialect_find(dialect.encode()), include=included,
                       n_include=len(include), exclude=excluded, n_exclude=len(exclude), overwrite=int(overwrite),
-                      saturate_nonfinite=int(saturate), threads=threads, progress=step, outcome=outcome)
+                      saturate_nonfinite=int(saturate), threads=threads, progress=step, outcome=outcome, left=_left(left))
     with Checkpoint(source, read_as) as c:
         brc.call("brc_quantize_checkpoint", c.c, os.fsencode(target), options)
     return outcomes
 
 
-def dequantize(source, target, format="bf16", overwrite=False, threads=0, progress=None, dialect=None, keep=False):
+def dequantize(source, target, format="bf16", overwrite=False, threads=0, progress=None, dialect=None, keep=False, left=None):
     """({name: outcome}, overflowed)."""
     outcomes, overflowed = {}, ffi.new("int64_t *")
     outcome, step = _callbacks(outcomes, progress)
     options = brc.new("brc_dequantize_options", format=brc.format_of(format), overwrite=int(overwrite), threads=threads, progress=step,
-                      outcome=outcome, overflowed=overflowed, keep_nonfinite=int(keep))
+                      outcome=outcome, overflowed=overflowed, keep_nonfinite=int(keep), left=_left(left))
     with Checkpoint(source, dialect) as c:
         brc.call("brc_dequantize_checkpoint", c.c, os.fsencode(target), options)
     return outcomes, overflowed[0]

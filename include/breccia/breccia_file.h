@@ -225,12 +225,16 @@ typedef struct brc_quantize_options {
     brc_progress progress;
     void (*outcome)(void *user, const brc_outcome *outcome);   /* may be NULL; once a tensor, in order */
     void *user;
+    void (*left)(void *user, const char *name, const char *why);   /* may be NULL; once for each file or folder beside the
+                                          weights that does not go along; hidden ones are not told */
 } brc_quantize_options;
 
 /* 2-D weights of `source` under a recipe, into a new checkpoint. A shape that the block does not divide gets partial
  * edge blocks. Streams: memory is bounded by the largest tensor. Shards stay shards where `destination` is a folder, and the
  * model's other files (config.json, tokenizer and the like; never pickles) go along. A destination that would replace or
- * remove a file of the source, by whatever links, is refused: BRC_ARGUMENT. */
+ * remove a file of the source, by whatever links, is refused: BRC_ARGUMENT. What the recipe cannot hold saturates or
+ * overflows by its rules without a word (weights near the largest F32 under scales of powers of two or of F16):
+ * brc_compare_checkpoints tells. */
 BRC_API brc_status brc_quantize_checkpoint(const brc_checkpoint *source, const char *destination,
                                            const brc_quantize_options *options, brc_error *err);
 
@@ -245,6 +249,7 @@ typedef struct brc_dequantize_options {
     void *user;
     uint32_t keep_nonfinite;           /* 1 = any scale is used as it is; 0 = BRC_NONFINITE naming the tensor, where one
                                           is NaN, infinite, of the wrong sign, or zero though its elements are not */
+    void (*left)(void *user, const char *name, const char *why);   /* as in brc_quantize_options */
 } brc_dequantize_options;
 
 BRC_API brc_status brc_dequantize_checkpoint(const brc_checkpoint *source, const char *destination,

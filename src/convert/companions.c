@@ -8,6 +8,7 @@
 
 #include <dirent.h>
 #include <fnmatch.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -22,22 +23,41 @@ static const struct {
 #include "convert/companions.def"
 };
 
-static int is_companion(const char *name, int dequantized) {
-    if (strcmp(name, BRCI_CONFIG_NAME) == 0 || brci_stem(name, ".safetensors.index.json") >= 0 ||
-        brci_stem(name, ".bin.index.json") >= 0)
-        return 0;
-    for (size_t i = 0; i < sizeof companions / sizeof *companions; i++)
-        if (fnmatch(companions[i].glob, name, FNM_PERIOD) == 0) return !(dequantized && companions[i].describes);
+/* What conversion writes anew, or reads: neither goes along nor is left behind. */
+static int is_own(const brci_transfer *t, const char *name) {
+    if (strcmp(name, BRCI_CONFIG_NAME) == 0 || brci_stem(name, ".safetensors.index.json") >= 0) return 1;
+    for (size_t i = 0; i < brc_file_shards(t->file); i++) {
+        const char *path = brc_file_shard_path(t->file, i), *slash = strrchr(path, '/');
+        if (strcmp(slash == NULL ? path : slash + 1, name) == 0) return 1;
+    }
     return 0;
 }
 
-static brc_status copy_all(brci_transfer *t, DIR *folder, const char *path, int dequantized, brc_error *err) {
-    for (const struct dirent *found; (found = readdir(folder)) != NULL;) {
-        struct stat facts;
-        if (!is_companion(found->d_name, dequantized)) continue;
-        const char *from = brci_pool_print(&t->pool, "%s/%s", path, found->d_name);
-        if (stat(from, &facts) != 0 || !S_ISREG(facts.st_mode) || facts.st_size > COMPANION_LIMIT) continue;
-        TRY(brc_writer_copy(t->writer, found->d_name, from, err));
+/* Why a file does not go along; NULL = it does. */
+static const char *left_because(const char *from, const char *name, int dequantized) {
+    struct stat facts;
+    if (stat(from, &facts) != 0) return "cannot be read";
+    if (S_ISDIR(facts.st_mode)) return "a folder";
+    if (!S_ISREG(facts.st_mode)) return "no file";
+    if (facts.st_size > COMPANION_LIMIT) return "over 256 MiB";
+    if (brci_stem(name, ".bin.index.json") >= 0) return "index of other weights";
+    for (size_t i = 0; i < sizeof companions / sizeof *companions; i++)
+        if (fnmatch(companions[i].glob, name, FNM_PERIOD) == 0)
+            return dequantized && companions[i].describes ? "describes the quantization" : NULL;
+    return "not of a kind that goes along";
+}
+
+static int is_shown(const struct dirent *entry) { return entry->d_name[0] != '.'; }
+
+static brc_status copy_all(brci_transfer *t, struct dirent **found, int n, const char *path, int dequantized,
+                           brc_error *err) {
+    for (int i = 0; i < n; i++) {
+        const char *name = found[i]->d_name;
+        if (is_own(t, name)) continue;
+        const char *from = brci_pool_print(&t->pool, "%s/%s", path, name);
+        const char *why = left_because(from, name, dequantized);
+        if (why == NULL) TRY(brc_writer_copy(t->writer, name, from, err));
+        else if (t->left != NULL) t->left(t->user, name, why);
     }
     return BRC_OK;
 }
@@ -82,9 +102,11 @@ brc_status brci_transfer_companions(brci_transfer *t, const char *quantization, 
     if (config != NULL) TRY(brc_writer_text(t->writer, BRCI_CONFIG_NAME, config, err));
     /* A lone file may lie among strangers: only a model's folder is taken along. */
     if (path == NULL || (brc_file_config(t->file) == NULL && brc_file_index(t->file) == NULL)) return BRC_OK;
-    DIR *folder = opendir(path);
-    if (folder == NULL) return brci_fail(err, BRC_IO, 0, "the folder %s cannot be read", brci_clip(path).text);
-    brc_status status = copy_all(t, folder, path, dequantized, err);
-    closedir(folder);
+    struct dirent **found = NULL;
+    int n = scandir(path, &found, is_shown, alphasort);
+    if (n < 0) return brci_fail(err, BRC_IO, 0, "the folder %s cannot be read", brci_clip(path).text);
+    brc_status status = copy_all(t, found, n, path, dequantized, err);
+    for (int i = 0; i < n; i++) free(found[i]);
+    free(found);
     return status;
 }

@@ -115,6 +115,7 @@ brc_status brc_dequantize_checkpoint(const brc_checkpoint *source, const char *d
     if (format != BRC_BF16 && format != BRC_F16 && format != BRC_F32)
         return brci_fail(err, BRC_ARGUMENT, 0, "the format must be bf16, f16 or f32");
     brc_status status = brci_transfer_begin(&t, source, destination, o->overwrite, o->progress, o->user, err);
+    t.left = o->left;
     if (status == BRC_OK) status = declare_all(&t, format, err);
     if (status == BRC_OK) status = write_all(&t, format, o, &overflowed, err);
     if (o->overflowed != NULL) *o->overflowed = overflowed;

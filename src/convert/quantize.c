@@ -103,11 +103,29 @@ static brc_status write_stored(quantizing *q, const brci_stored *s, const brc_te
     return status;
 }
 
-static brc_status check_report(const quantizing *q, const brc_report *report, brc_error *err) {
+/* Finite doubles that are infinite in F32. */
+static int64_t count_beyond(const brc_named_array *array) {
+    int64_t count = 0;
+    for (int64_t i = 0; array->array.format == BRC_F64 && i < array->bytes / 8; i++) {
+        double x;
+        memcpy(&x, (const uint8_t *)array->array.data + i * 8, sizeof x);
+        const float narrow = (float)x;
+        count += x - x == 0 && !(narrow - narrow == 0);
+    }
+    return count;
+}
+
+static brc_status check_report(const quantizing *q, const brc_named_array *array, const brc_report *report,
+                               brc_error *err) {
     if (q->options->saturate_nonfinite || (report->nan == 0 && report->infinite == 0)) return BRC_OK;
-    return brci_fail(err, BRC_NONFINITE, 0,
-                     "%lld NaN and %lld infinite values; allow non-finite values to cast them by their rules",
-                     (long long)report->nan, (long long)report->infinite);
+    const int64_t beyond = count_beyond(array), infinite = (int64_t)report->infinite - beyond;
+    if (report->nan == 0 && infinite == 0)
+        return brci_fail(err, BRC_NONFINITE, 0, "%lld values are beyond F32", (long long)beyond);
+    if (beyond == 0)
+        return brci_fail(err, BRC_NONFINITE, 0, "%lld NaN and %lld infinite values", (long long)report->nan,
+                         (long long)infinite);
+    return brci_fail(err, BRC_NONFINITE, 0, "%lld NaN and %lld infinite values, and %lld beyond F32",
+                     (long long)report->nan, (long long)infinite, (long long)beyond);
 }
 
 static brc_status write_tensor(quantizing *q, const brc_entry *entry, const brc_tensor *tensor, size_t *next,
@@ -132,7 +150,7 @@ static brc_status write_quantized(quantizing *q, const brc_entry *entry, size_t 
     brc_report report = {.size = sizeof report};
     brc_owned owned;
     TRY(brc_cast_new(&array->array, &recipe, &options, NULL, &owned, &report, err));
-    brc_status status = check_report(q, &report, err);
+    brc_status status = check_report(q, array, &report, err);
     if (status == BRC_OK) status = write_tensor(q, entry, &owned.tensor, next, after, err);
     brc_release(&owned);
     return status;
@@ -176,6 +194,7 @@ brc_status brc_quantize_checkpoint(const brc_checkpoint *source, const char *des
     TRY(brc_recipe_check(options->recipe, err));
     brc_status status = brci_transfer_begin(&q.transfer, source, destination, options->overwrite, options->progress,
                                             options->user, err);
+    q.transfer.left = options->left;
     if (status == BRC_OK) status = declare_all(&q, err);
     if (status == BRC_OK) status = write_all(&q, err);
     brci_transfer_end(&q.transfer);

@@ -20,6 +20,7 @@ typedef struct brci_transfer {
     size_t *numbers;   /* of the arrays declared, in order */
     size_t n_numbers, numbers_room;
     brc_progress progress;
+    void (*left)(void *user, const char *name, const char *why); /* set by the caller after begin; may be NULL */
     void *user;
     int64_t done, total; /* bytes of the source's tensors */
 } brci_transfer;

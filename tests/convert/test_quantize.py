@@ -470,3 +470,30 @@ def test_the_config_of_replaced_weights_no_longer_describes_them(tmp_path, back)
     with files.Checkpoint(target) as c:
         c.usable()
         assert c.findings == []
+
+
+def test_files_that_do_not_go_along_are_told(tmp_path):
+    source = tmp_path / "a"
+    (source / "1_Pooling").mkdir(parents=True)
+    files.write(source / "model.safetensors", {"w.weight": np.ones((4, 32), np.float32)})
+    files.write(source / "adapter.safetensors", {"w": np.ones(1, np.float32)})
+    for name in ("config.json", "tokenizer.json", "quantize_config.json", "pytorch_model.bin.index.json", "picture.png", ".hidden"):
+        (source / name).write_text("{}")
+    (source / "gone.txt").symlink_to("nowhere")
+    left = {}
+    files.quantize(source, tmp_path / "b", "int8", left=left)
+    assert list(left.items()) == [("1_Pooling", "a folder"), ("adapter.safetensors", "not of a kind that goes along"), ("gone.txt", "cannot be read"),
+                                  ("picture.png", "not of a kind that goes along"), ("pytorch_model.bin.index.json", "index of other weights")]
+    assert set(os.listdir(tmp_path / "b")) == {"model.safetensors", "config.json", "tokenizer.json", "quantize_config.json"}
+    left.clear()
+    files.dequantize(tmp_path / "b", tmp_path / "c", left=left)
+    assert left == {"quantize_config.json": "describes the quantization"}
+
+
+@pytest.mark.parametrize("numbers, words", [([1e300, 1], "1 values are beyond F32"), ([np.nan, 1], "1 NaN and 0 infinite values"),
+                                            ([np.inf, -1e300], "0 NaN and 1 infinite values, and 1 beyond F32")])
+def test_doubles_beyond_f32_are_told_from_infinity(tmp_path, numbers, words):
+    source = files.write(tmp_path / "a.safetensors", {"w": np.array([numbers], np.float64)})
+    with pytest.raises(brc.Error) as refused:
+        files.quantize(source, tmp_path / "b.safetensors", "int8")
+    assert refused.value.text == f"a.safetensors: w: {words}"
