@@ -88,7 +88,7 @@ BRC_API brc_format brc_safetensors_format(const char *dtype);
 /* Options of writing; NULL = {sizeof, 0}. */
 typedef struct brc_write_options {
     uint32_t size;
-    uint32_t overwrite;        /* 1 = replace an existing destination */
+    uint32_t overwrite;        /* 1 = replace an existing destination; its permissions stay */
 } brc_write_options;
 
 /* Writes arrays as one .safetensors file, or as shards with an index. Arrays are declared first, so that the header
@@ -185,6 +185,7 @@ BRC_API const brc_file *brc_checkpoint_file(const brc_checkpoint *checkpoint);
 BRC_API size_t brc_checkpoint_count(const brc_checkpoint *checkpoint);
 BRC_API const brc_entry *brc_checkpoint_at(const brc_checkpoint *checkpoint, size_t i);
 BRC_API const brc_entry *brc_checkpoint_find(const brc_checkpoint *checkpoint, const char *name);
+/* Findings; the notes of the file come first, as warnings. */
 BRC_API size_t brc_checkpoint_findings(const brc_checkpoint *checkpoint);
 BRC_API const brc_finding *brc_checkpoint_finding(const brc_checkpoint *checkpoint, size_t i);
 /* The scaled tensor of an entry, ready for the operations of breccia.h: a view into the map where the file keeps the
