@@ -25,11 +25,12 @@ static int dequantize(const struct invocation *in, const brc_checkpoint *source,
                                             .keep_nonfinite = scales != NULL && strcmp(scales, "keep") == 0,
                                             .progress = progress_step,
                                             .outcome = outcomes_add,
+                                            .left = outcomes_left,
                                             .user = &outcomes};
     const brc_status status = brc_dequantize_checkpoint(source, destination, &options, &err);
     progress_end(&outcomes.progress);
     if (status == BRC_OK) {
-        outcomes_print(&outcomes);
+        code = outcomes_finish(&outcomes, source, in->operands[0], destination);
         if (outcomes.kinds[0].tensors == 0) complain("warning: %s: no tensor was quantized", in->operands[0]);
     } else {
         code = outcomes_failed(source, in->operands[0], destination, (int)options.overwrite, &err);

@@ -57,6 +57,15 @@ void outcomes_add(void *user, const brc_outcome *outcome) {
     else outcomes->failed = 1;
 }
 
+void outcomes_left(void *user, const char *name, const char *why) {
+    struct outcomes *outcomes = user;
+    const size_t used = strlen(outcomes->left), room = sizeof outcomes->left - used;
+    const int wanted = snprintf(outcomes->left + used, room, "%s%s (%s)", used == 0 ? "" : ", ", name, why);
+    outcomes->n_left++;
+    if (wanted >= 0 && (size_t)wanted < room) outcomes->n_named++;
+    else outcomes->left[used] = '\0';
+}
+
 static const char *bits(struct cell *cell, int64_t bytes, int64_t elements) {
     return elements > 0 ? cell_print(cell, "%.3f", 8.0 * (double)bytes / (double)elements) : "-";
 }
@@ -88,7 +97,7 @@ static void print_each(const struct outcomes *outcomes) {
     putchar('\n');
 }
 
-void outcomes_print(struct outcomes *outcomes) {
+static void print_tables(struct outcomes *outcomes) {
     static const struct column columns[] = {
         {"", 0}, {"tensors", 1}, {"numbers", 1}, {"bytes before", 1}, {"bytes after", 1}, {"bits", 1}};
     struct outcome_kind total = {.what = "total"};
@@ -105,6 +114,22 @@ void outcomes_print(struct outcomes *outcomes) {
         for (size_t i = 0; i < outcomes->n_kinds; i++) kind_row(&table, &outcomes->kinds[i]);
         kind_row(&table, &total);
     }
+}
+
+int outcomes_finish(struct outcomes *outcomes, const brc_checkpoint *source, const char *path,
+                    const char *destination) {
+    const char *shortened = source_shortened(source);
+    if (shortened != NULL) {
+        complain("%s: became shorter while it was read; %s is not to be trusted", shortened, destination);
+        return EXIT_IO;
+    }
+    print_tables(outcomes);
+    const size_t more = outcomes->n_left - outcomes->n_named;
+    struct cell rest;
+    if (outcomes->n_left > 0)
+        complain("warning: %s: not copied: %s%s", path, outcomes->left,
+                 more > 0 ? cell_print(&rest, " and %zu more", more) : "");
+    return 0;
 }
 
 /* The option that helps, by what the library says. */

@@ -26,6 +26,8 @@ struct outcomes {
         int64_t elements, before, after;
     } * rows;
     size_t n_rows, room;
+    char left[400]; /* what does not go along, as text; names that do not fit are only counted */
+    size_t n_left, n_named;
     int failed;              /* out of memory: the list is incomplete */
     const char *done, *kept; /* words for what was converted and what was not */
 };
@@ -33,8 +35,11 @@ struct outcomes {
 void outcomes_begin(struct outcomes *outcomes, const char *verb, const char *done, const char *kept, int each);
 /* The callback of brc_quantize_options and brc_dequantize_options. */
 void outcomes_add(void *user, const brc_outcome *outcome);
-/* Prints the tables. */
-void outcomes_print(struct outcomes *outcomes);
+/* The callback for what lies beside the weights and does not go along. */
+void outcomes_left(void *user, const char *name, const char *why);
+/* A conversion that came through: prints the tables, and warns of what did not go along. An exit code: the source may
+ * have become shorter just where no page was missing. */
+int outcomes_finish(struct outcomes *outcomes, const brc_checkpoint *source, const char *path, const char *destination);
 /* Reports that the conversion of what was opened by `path` failed, with the option that helps where there is one
  * (`forced`:
  * --force was given); gives the exit code. */

@@ -30,6 +30,7 @@ static int read_options(const struct invocation *in, brc_recipe *recipe, brc_qua
     options->overwrite = option_value(in, OPTION_FORCE) != NULL;
     options->progress = progress_step;
     options->outcome = outcomes_add;
+    options->left = outcomes_left;
     options->include = option_values(in, OPTION_INCLUDE, &options->n_include);
     options->exclude = option_values(in, OPTION_EXCLUDE, &options->n_exclude);
     if (options->include != NULL && options->exclude != NULL) return 0;
@@ -57,7 +58,7 @@ static int quantize(const struct invocation *in, const brc_checkpoint *source, b
     const brc_status status = brc_quantize_checkpoint(source, destination, options, &err);
     progress_end(&outcomes.progress);
     if (status == BRC_OK) {
-        outcomes_print(&outcomes);
+        code = outcomes_finish(&outcomes, source, in->operands[0], destination);
         warn_unmatched(source, options);
         if (outcomes.kinds[0].tensors == 0)
             complain("warning: %s: no tensor was quantized; `breccia quantize -v` says why for each", destination);

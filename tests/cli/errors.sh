@@ -51,3 +51,10 @@ try dequantize nan_scale -o kept --bad-scales=keep && rm -r kept
 # Sound scales that are too large for the numbers that come out.
 try dequantize huge_scale -o f16 --dtype f16
 try dequantize huge_scale -o f32 --dtype f32 && rm -r f16 f32
+# What lies beside the weights and does not go along is named.
+mkdir laden laden/1_Pooling && cp plain.safetensors laden/model.safetensors && echo '{}' >laden/config.json
+touch laden/model.onnx && ln -s nowhere laden/dangling
+try quantize laden -o unladen -r mxfp8 && rm -r unladen
+for ((i = 0; i < 100; i++)); do touch laden/other-file-number-$i.gguf; done
+try dequantize laden -o unladen && rm -r unladen
+try quantize laden -o new.safetensors -r mxfp8 && rm new.safetensors

@@ -192,6 +192,28 @@ def test_source_that_becomes_shorter(breccia, tmp_path, threads, weights):
     assert list(target.parent.iterdir()) == []
 
 
+def test_source_that_becomes_shorter_within_its_last_page(breccia, tmp_path):
+    """No page is missing, so that no signal comes: its size tells."""
+    source = tmp_path / "source.safetensors"
+    target = tmp_path / "out" / "target.safetensors"
+    target.parent.mkdir()
+    for _ in range(5):      # it may be done before it is stopped, but not each time
+        cli_samples.write(source, {f"layers.{i}.weight": np.ones((1024, 1024), np.float32) for i in range(32)})
+        target.unlink(missing_ok=True)
+        process = subprocess.Popen([CLI, "quantize", source, "-o", target, "-r", "nvfp4", "--threads", "1"],
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        while process.poll() is None and not list(target.parent.iterdir()):
+            time.sleep(0.0005)
+        process.send_signal(signal.SIGSTOP)
+        os.truncate(source, source.stat().st_size - 1)
+        process.send_signal(signal.SIGCONT)
+        output, errors = process.communicate(timeout=60)
+        if process.returncode != 0:
+            break
+    assert (process.returncode, output) == (5, "")
+    assert errors == f"breccia: {source}: became shorter while it was read; {target} is not to be trusted\n"
+
+
 def test_source_that_becomes_shorter_where_nothing_is_written(breccia, tmp_path):
     source = cli_samples.write(tmp_path / "source.safetensors",
                                {f"layers.{i}.weight": np.ones((1024, 1024), np.float32) for i in range(64)})
