@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The C API of XLA's foreign functions (xla/ffi/api/c_api.h, version 0.3, which jaxlib carries), as far as a handler that
- * reads arrays and attributes needs it. tests/python/test_xla.py compares it with the installed jaxlib's header. */
+ * The C API of XLA's foreign functions (xla/ffi/api/c_api.h, version 0.3, which jaxlib carries), as far as a handler
+ * that reads arrays and attributes needs it. tests/python/test_xla.py compares it with the installed jaxlib's header.
+ */
 #ifndef EXT_XLA_FFI_H
 #define EXT_XLA_FFI_H
 
@@ -11,11 +12,29 @@
 #define XLA_MAJOR 0
 #define XLA_MINOR 3
 
-enum { XLA_EXTENSION_METADATA = 1, XLA_STAGE_EXECUTE = 3, XLA_ATTRIBUTE_ARRAY = 1, XLA_ATTRIBUTE_STRING = 4,
-       XLA_INVALID_ARGUMENT = 3 };
+enum {
+    XLA_EXTENSION_METADATA = 1,
+    XLA_STAGE_EXECUTE = 3,
+    XLA_ATTRIBUTE_ARRAY = 1,
+    XLA_ATTRIBUTE_STRING = 4,
+    XLA_INVALID_ARGUMENT = 3
+};
 /* Number types. */
-enum { XLA_S8 = 2, XLA_S32 = 4, XLA_S64 = 5, XLA_U8 = 6, XLA_F16 = 10, XLA_F32 = 11, XLA_F64 = 12, XLA_BF16 = 16, XLA_E5M2 = 19,
-       XLA_E4M3 = 20, XLA_E5M2FNUZ = 24, XLA_E4M3FNUZ = 25, XLA_E8M0 = 33 };
+enum {
+    XLA_S8 = 2,
+    XLA_S32 = 4,
+    XLA_S64 = 5,
+    XLA_U8 = 6,
+    XLA_F16 = 10,
+    XLA_F32 = 11,
+    XLA_F64 = 12,
+    XLA_BF16 = 16,
+    XLA_E5M2 = 19,
+    XLA_E4M3 = 20,
+    XLA_E5M2FNUZ = 24,
+    XLA_E4M3FNUZ = 25,
+    XLA_E8M0 = 33
+};
 
 typedef struct xla_extension {
     size_t size;
@@ -31,9 +50,11 @@ typedef struct xla_version {
 
 typedef struct xla_metadata {
     size_t size;
-    xla_version version;       /* out */
+    xla_version version; /* out */
     uint32_t traits;
-    struct { int64_t id; } state;
+    struct {
+        int64_t id;
+    } state;
 } xla_metadata;
 
 typedef struct xla_metadata_extension {
@@ -56,10 +77,17 @@ typedef struct xla_api {
     xla_version version;
     const void *internal;
     xla_error *(*error_create)(xla_error_create *);
-} xla_api;                     /* more functions follow */
+} xla_api; /* more functions follow */
 
-typedef struct xla_span { const char *text; size_t length; } xla_span;
-typedef struct xla_array { int type; size_t count; void *data; } xla_array;
+typedef struct xla_span {
+    const char *text;
+    size_t length;
+} xla_span;
+typedef struct xla_array {
+    int type;
+    size_t count;
+    void *data;
+} xla_array;
 
 typedef struct xla_buffer {
     size_t size;
@@ -70,12 +98,12 @@ typedef struct xla_buffer {
     int64_t *shape;
 } xla_buffer;
 
-typedef struct xla_buffers {   /* arguments, and results */
+typedef struct xla_buffers { /* arguments, and results */
     size_t size;
     xla_extension *extension;
     int64_t count;
     int *types;
-    void **items;              /* xla_buffer * */
+    void **items; /* xla_buffer * */
 } xla_buffers;
 
 typedef struct xla_attributes {
@@ -84,7 +112,7 @@ typedef struct xla_attributes {
     int64_t count;
     int *types;
     xla_span **names;
-    void **items;              /* xla_span * or xla_array * */
+    void **items; /* xla_span * or xla_array * */
 } xla_attributes;
 
 typedef struct xla_frame {
