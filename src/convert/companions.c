@@ -72,7 +72,7 @@ static const char *edited_config(brci_transfer *t, const char *quantization) {
     const char *text = brc_file_config(t->file);
     if (quantization == NULL || (text == NULL && quantization[0] == '\0')) return text;
     if (quantization[0] != '\0')
-        return brci_config_with(&t->pool, text == NULL ? "{\n}\n" : text, "quantization_config", quantization);
+        return brci_config_with(&t->pool, text == NULL ? "{}\n" : text, "quantization_config", quantization);
     return without_quantization(t, text);
 }
 

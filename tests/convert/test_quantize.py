@@ -497,3 +497,10 @@ def test_doubles_beyond_f32_are_told_from_infinity(tmp_path, numbers, words):
     with pytest.raises(brc.Error) as refused:
         files.quantize(source, tmp_path / "b.safetensors", "int8")
     assert refused.value.text == f"a.safetensors: w: {words}"
+
+
+def test_a_config_made_from_nothing_has_no_empty_lines(tmp_path):
+    source = files.write(tmp_path / "a.safetensors", {"w.weight": np.ones((128, 128), np.float32)})
+    files.quantize(source, tmp_path / "b", "fp8-block128", "deepseek")
+    lines = (tmp_path / "b" / "config.json").read_text().split("\n")
+    assert lines[0] == "{" and lines[-2:] == ["}", ""] and all(line.strip() for line in lines[:-1])
