@@ -74,7 +74,7 @@ def test_man_page(breccia):
             assert rf"\fB\-\-{long}\fR" in pages[command]
     for code in (0, 1, 2, 3, 4, 5, 130):
         assert re.search(rf"^\.B {code}$", text, re.M)
-    for variable in ("BRECCIA_THREADS", "NO_COLOR"):
+    for variable in ("BRECCIA_THREADS", "BRECCIA_ISA", "NO_COLOR"):
         assert re.search(rf"^\.B {variable}$", text, re.M)
 
 
