@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What verify reads beyond names and shapes. (Scales of a single tensor: tests/dialect/test_deepseek.py.)"""
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import ml_dtypes
 import numpy as np
@@ -102,3 +106,21 @@ def test_threads_change_nothing(tmp_path):
     arrays, metadata = quantized(tmp_path, "nvfp4")
     with files.Checkpoint(files.write(tmp_path / "c.safetensors", {**arrays, "w.global_scale": np.float32(1e6)}, metadata)) as c:
         assert [vars(f) for f in c.verify(1)] == [vars(f) for f in c.verify(4)] != []
+
+
+def test_memory_of_compare_and_verify_is_bounded_by_a_slab_not_by_the_tensor(tmp_path):
+    source = files.write(tmp_path / "a.safetensors", {"w": np.full((8192, 4096), 0.5, ml_dtypes.bfloat16)})      # 128 MiB as F32
+    files.quantize(source, tmp_path / "b.safetensors", "fp8-row")
+    script = f"""
+import resource, sys
+sys.path.insert(0, {str(Path(files.__file__).parent)!r})
+import checkpoint_files as files
+used = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmData")) * 1024
+resource.setrlimit(resource.RLIMIT_DATA, (used + (64 << 20),) * 2)
+_, _, total = files.compare({str(tmp_path / 'b.safetensors')!r}, {str(tmp_path / 'b.safetensors')!r}, threads=1)
+assert total.noise == 0 and total.elements == 8192 * 4096
+with files.Checkpoint({str(tmp_path / 'b.safetensors')!r}) as c:
+    assert c.verify() == []
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env={**os.environ, "MALLOC_ARENA_MAX": "1"})
+    assert done.returncode == 0, done.stderr
