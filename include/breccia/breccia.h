@@ -16,7 +16,8 @@
  * Files are in breccia_file.h, NVIDIA GPUs in breccia_cuda.h.
  *
  * Promises that hold for every function:
- *   - Thread-safe, as long as no other call writes the same output. No global mutable state.
+ *   - Thread-safe, as long as no other call writes the same output. No global mutable state that a caller could see: the
+ *     table of chosen kernels is built once, and libbreccia_file counts the names of its temporary files.
  *   - Returns a brc_status; the last argument may be NULL or a brc_error on the caller's stack, filled on failure.
  *     Nothing prints, aborts or allocates behind the caller's back: the calls that return memory end in _new, and
  *     brc_matmul says what it takes while it runs.
