@@ -273,6 +273,8 @@ brc_status brc_recipe_parse(const char *text, brc_recipe *recipe, brc_error *err
         text += length;
         if (*text == ',' && *++text == '\0') return brci_fail(err, BRC_RECIPE, 0, "recipe: a key is missing after ','");
     }
+    if (r.element == BRC_NONE)
+        return brci_fail(err, BRC_RECIPE, 0, "recipe: format: it is missing, as in custom:format=e4m3");
     TRY(brc_recipe_check(&r, err));
     *recipe = r;
     return BRC_OK;
