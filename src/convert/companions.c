@@ -67,13 +67,31 @@ static const char *without_quantization(brci_transfer *t, const char *text) {
     return text == NULL ? NULL : brci_config_without(&t->pool, text, "compression_config");
 }
 
-/* config.json as it has to be: NULL = none, or it cannot be edited. */
-static const char *edited_config(brci_transfer *t, const char *quantization) {
+static int is_config_member(const brci_text *text) {
+    return text->file != NULL && strcmp(text->file, BRCI_CONFIG_NAME) == 0;
+}
+
+/* config.json as it has to be: NULL = none, or it cannot be edited. A member that is set anew keeps its place. */
+static const char *edited_config(brci_transfer *t, const brci_texts *texts) {
     const char *text = brc_file_config(t->file);
-    if (quantization == NULL || (text == NULL && quantization[0] == '\0')) return text;
-    if (quantization[0] != '\0')
-        return brci_config_with(&t->pool, text == NULL ? "{}\n" : text, "quantization_config", quantization);
-    return without_quantization(t, text);
+    int members = 0;
+    for (int i = 0; i < texts->n; i++) members += is_config_member(&texts->texts[i]);
+    if (texts->drop && members == 0 && text != NULL) text = without_quantization(t, text);
+    if (members > 0 && text == NULL) text = "{}\n";
+    for (int i = 0; i < texts->n && text != NULL; i++)
+        if (is_config_member(&texts->texts[i]))
+            text = brci_config_with(&t->pool, text, texts->texts[i].member, texts->texts[i].text);
+    return text;
+}
+
+/* The texts that are files of their own, or pairs of the metadata. */
+static brc_status write_texts(brci_transfer *t, const brci_texts *texts, brc_error *err) {
+    for (int i = 0; i < texts->n; i++) {
+        const brci_text *text = &texts->texts[i];
+        if (text->file == NULL) TRY(brc_writer_metadata(t->writer, text->member, text->text, err));
+        else if (t->folder && !is_config_member(text)) TRY(brc_writer_text(t->writer, text->file, text->text, err));
+    }
+    return BRC_OK;
 }
 
 /* A source without config.json: one that lies in the destination stays, less what it says of the old weights. NULL = it
@@ -90,10 +108,11 @@ static const char *old_config(brci_transfer *t) {
     return edited == NULL || strcmp(edited, text) == 0 ? NULL : edited;
 }
 
-brc_status brci_transfer_companions(brci_transfer *t, const char *quantization, int dequantized, brc_error *err) {
+brc_status brci_transfer_companions(brci_transfer *t, const brci_texts *texts, int dequantized, brc_error *err) {
     const char *path = brc_file_folder(t->file), *config;
+    TRY(write_texts(t, texts, err));
     if (!t->folder) return BRC_OK;
-    config = edited_config(t, quantization);
+    config = edited_config(t, texts);
     if (config == NULL && brc_file_config(t->file) != NULL)
         return brci_fail(
             err, BRC_MALFORMED, 0,

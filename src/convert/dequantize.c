@@ -20,8 +20,8 @@ static brc_status declare_all(brci_transfer *t, brc_format format, brc_error *er
                                              : brci_transfer_declare_plain(t, entry, err);
         TRY(brci_about(err, status, t->source, entry));
     }
-    TRY(brci_transfer_companions(t, n_scaled > 0 ? "" : NULL, n_scaled > 0,
-                                 err)); /* what was not dequantized is still described */
+    const brci_texts texts = {.drop = n_scaled > 0}; /* what was not dequantized is still described */
+    TRY(brci_transfer_companions(t, &texts, n_scaled > 0, err));
     if (t->pool.failed) return brci_fail(err, BRC_MEMORY, 0, "out of memory");
     return brc_writer_begin(t->writer, err);
 }

@@ -10,7 +10,8 @@ typedef struct quantizing {
     brci_transfer transfer;
     const brc_quantize_options *options;
     const brci_dialect *dialect;
-    const char **kept; /* 2-D weights that stay as they are */
+    const char **kept;     /* 2-D weights that stay as they are */
+    brci_written *written; /* those that do not */
     size_t n_kept, n_quantized;
     int parts; /* codes or scales are there that were read as plain: config.json still describes them */
 } quantizing;
@@ -28,9 +29,11 @@ static brc_status declare_quantized(quantizing *q, const brc_entry *entry, brc_e
     const brc_named_array *array = entry->parts[0].array;
     const brc_recipe recipe = recipe_for(q->options->recipe, array);
     brci_store store = {.pool = &q->transfer.pool};
-    brc_tensor tensor;
-    TRY(brc_tensor_plan(&recipe, (int)array->rank, array->shape, &tensor, NULL, err));
-    TRY(q->dialect->store(entry->name, &tensor, &store, err));
+    brc_tensor *tensor = brci_pool_alloc(&q->transfer.pool, sizeof *tensor);
+    if (tensor == NULL) return brci_fail(err, BRC_MEMORY, 0, "out of memory");
+    TRY(brc_tensor_plan(&recipe, (int)array->rank, array->shape, tensor, NULL, err));
+    TRY(q->dialect->store(entry->name, tensor, NULL, &store, err));
+    q->written[q->n_quantized++] = (brci_written){entry->name, tensor};
     for (size_t i = 0; i < store.n; i++) {
         const brci_stored *s = &store.arrays[i];
         TRY(brci_transfer_declare(&q->transfer, entry, s->name, s->format, s->rank, s->shape, err));
@@ -49,10 +52,7 @@ static brc_status declare(quantizing *q, const brc_entry *entry, brc_error *err)
     if (entry->tensor.format != BRC_NONE)
         return brci_fail(err, BRC_UNSUPPORTED, 0, "it is quantized already (%s); dequantize the checkpoint first",
                          entry->recipe);
-    if (brci_kept_because(q->transfer.file, entry, q->options) == NULL) {
-        q->n_quantized++;
-        return declare_quantized(q, entry, err);
-    }
+    if (brci_kept_because(q->transfer.file, entry, q->options) == NULL) return declare_quantized(q, entry, err);
     q->parts |= is_codes(array) || brci_is_part(q->transfer.file, array);
     if (array->rank == 2 && brci_is_high(array)) q->kept[q->n_kept++] = entry->name;
     return brci_transfer_declare_plain(&q->transfer, entry, err);
@@ -62,7 +62,8 @@ static brc_status declare_all(quantizing *q, brc_error *err) {
     brci_transfer *t = &q->transfer;
     size_t n = brc_checkpoint_count(t->source);
     q->kept = calloc(n + 1, sizeof *q->kept);
-    if (q->kept == NULL) return brci_fail(err, BRC_MEMORY, 0, "out of memory");
+    q->written = calloc(n + 1, sizeof *q->written);
+    if (q->kept == NULL || q->written == NULL) return brci_fail(err, BRC_MEMORY, 0, "out of memory");
     TRY(brci_transfer_metadata(t, 0, err));
     for (size_t i = 0; i < n; i++) {
         const brc_entry *entry = brc_checkpoint_at(t->source, i);
@@ -70,11 +71,12 @@ static brc_status declare_all(quantizing *q, brc_error *err) {
     }
     if (q->options->n_include > 0 && q->n_quantized == 0) /* most likely a typing error */
         return brci_fail(err, BRC_NOT_FOUND, 0, "no weight matches what is to be included");
-    const brci_summary summary = {q->options->recipe, q->kept, q->n_kept};
-    const char *quantization = q->dialect->config == NULL ? NULL : q->dialect->config(&t->pool, &summary);
-    if (q->dialect->config != NULL && quantization == NULL) return brci_fail(err, BRC_MEMORY, 0, "out of memory");
-    if (quantization == NULL && q->n_quantized > 0 && !q->parts) quantization = ""; /* what it says is not true */
-    TRY(brci_transfer_companions(t, quantization, 0, err));
+    const brci_summary summary = {
+        .written = q->written, .n_written = q->n_quantized, .kept = q->kept, .n_kept = q->n_kept};
+    brci_texts texts = {.drop = q->n_quantized > 0 && !q->parts}; /* what the source says is not true any more */
+    if (q->dialect->config != NULL) texts.n = q->dialect->config(&t->pool, &summary, texts.texts);
+    if (texts.n < 0) return brci_fail(err, BRC_MEMORY, 0, "out of memory");
+    TRY(brci_transfer_companions(t, &texts, 0, err));
     if (t->pool.failed) return brci_fail(err, BRC_MEMORY, 0, "out of memory");
     return brc_writer_begin(t->writer, err);
 }
@@ -92,12 +94,13 @@ static brc_status write_stored(quantizing *q, const brci_stored *s, const brc_te
                              [BRCI_GLOBAL] = sizes->global,
                              [BRCI_ZERO] = sizes->zero,
                              [BRCI_GROUP_INDEX] = tensor->shape[tensor->rank - 1] * (int64_t)sizeof(int32_t)};
+    const int64_t size = brci_stored_bytes(s);
+    if (s->bytes != NULL) return brc_writer_write(q->transfer.writer, number, 0, s->bytes, size, err);
     if (s->pack == NULL)
         return brc_writer_write(q->transfer.writer, number, 0, buffers[s->buffer], bytes[s->buffer], err);
-    int64_t size = brci_stored_bytes(s);
     void *packed = malloc((size_t)size + 1);
     if (packed == NULL) return brci_fail(err, BRC_MEMORY, 0, "out of memory");
-    brc_status status = s->pack(tensor, packed, err);
+    brc_status status = s->pack(tensor, s, packed, err);
     if (status == BRC_OK) status = brc_writer_write(q->transfer.writer, number, 0, packed, size, err);
     free(packed);
     return status;
@@ -134,7 +137,7 @@ static brc_status write_tensor(quantizing *q, const brc_entry *entry, const brc_
     brci_store store = {.pool = &pool};
     brc_sizes sizes;
     brc_status status = brc_tensor_sizes(tensor, &sizes, err);
-    if (status == BRC_OK) status = q->dialect->store(entry->name, tensor, &store, err);
+    if (status == BRC_OK) status = q->dialect->store(entry->name, tensor, NULL, &store, err);
     for (size_t i = 0; status == BRC_OK && i < store.n; i++) {
         status = write_stored(q, &store.arrays[i], tensor, &sizes, q->transfer.numbers[(*next)++], err);
         *after += brci_stored_bytes(&store.arrays[i]);
@@ -199,5 +202,6 @@ brc_status brc_quantize_checkpoint(const brc_checkpoint *source, const char *des
     if (status == BRC_OK) status = write_all(&q, err);
     brci_transfer_end(&q.transfer);
     free(q.kept);
+    free(q.written);
     return status;
 }

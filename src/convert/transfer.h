@@ -40,9 +40,16 @@ brc_status brci_transfer_declare_plain(brci_transfer *t, const brc_entry *entry,
 brc_status brci_transfer_write_plain(brci_transfer *t, const brc_entry *entry, size_t *next, brc_error *err);
 /* The source's __metadata__, less what describes a quantized tensor when `dequantized`. */
 brc_status brci_transfer_metadata(brci_transfer *t, int dequantized, brc_error *err);
-/* config.json with `quantization` in it (NULL = as it is; "" = without), and the files beside it; those that describe
- * quantized weights not when `dequantized`. */
-brc_status brci_transfer_companions(brci_transfer *t, const char *quantization, int dequantized, brc_error *err);
+/* What a written checkpoint says of itself: the texts of its dialect. */
+typedef struct brci_texts {
+    brci_text texts[BRCI_MAX_TEXTS];
+    int n;
+    int drop; /* 1 = what the source's config.json says of quantization goes */
+} brci_texts;
+
+/* The texts, config.json with its members among them, and the files beside it; those that describe quantized weights
+ * not when `dequantized`. */
+brc_status brci_transfer_companions(brci_transfer *t, const brci_texts *texts, int dequantized, brc_error *err);
 /* One tensor is done. */
 brc_status brci_transfer_step(brci_transfer *t, const brc_entry *entry, brc_error *err);
 

@@ -242,7 +242,8 @@ static brc_status pack_codes(const brc_entry *entry, const brc_named_array *data
 }
 
 /* One code a byte -> packed; a group index at an odd address -> aligned. The rest stays in the map. */
-static brc_status load(const brc_entry *entry, brc_owned *owned, brc_error *err) {
+static brc_status load(const brci_reading *reading, brc_owned *owned, brc_error *err) {
+    const brc_entry *entry = &reading->entry;
     const brc_named_array *data = brci_part(entry, "data"), *index = brci_part(entry, "group_index");
     const brc_tensor *t = &entry->tensor;
     int64_t cols = t->shape[t->rank - 1], rows = 1;
@@ -270,10 +271,7 @@ static brc_status load(const brc_entry *entry, brc_owned *owned, brc_error *err)
 /* ------------------------------------------------------------------------------------------------- writing */
 
 static brci_stored *add_stored(brci_store *store, const char *name, const char *suffix, unsigned format) {
-    brci_stored *made = &store->arrays[store->n++];
-    *made = (brci_stored){.name = brci_pool_print(store->pool, "%s%s", name, suffix),
-                          .format = (uint8_t)stored_format(format)};
-    return made;
+    return brci_stored_new(store, name, strlen(name), suffix, (brc_format)stored_format(format));
 }
 
 static brc_status store_table(brci_store *store, const char *name, const char *suffix, const brc_tensor *t,
@@ -284,7 +282,9 @@ static brc_status store_table(brci_store *store, const char *name, const char *s
     return brci_table_shape(t, table->block, &made->rank, made->shape, err);
 }
 
-static brc_status store(const char *name, const brc_tensor *t, brci_store *store, brc_error *err) {
+static brc_status store(const char *name, const brc_tensor *t, const brc_entry *origin, brci_store *store,
+                        brc_error *err) {
+    (void)origin;
     brci_stored *data = add_stored(store, name, ".data", t->format);
     TRY(brc_recipe_check(&t->recipe, err));
     data->buffer = BRCI_DATA;

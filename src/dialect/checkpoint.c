@@ -264,7 +264,8 @@ brc_status brc_checkpoint_load(const brc_checkpoint *c, const brc_entry *entry, 
     if (entry->tensor.format == BRC_NONE)
         return brci_fail(err, BRC_UNSUPPORTED, 0, "%s: no scaled tensor%s%s", brci_clip(entry->name).text,
                          entry->meaning[0] == '\0' ? "" : ": ", entry->meaning);
-    if (entry->tensor.data == NULL && dialect->load != NULL) TRY(dialect->load(entry, tensor, err));
+    if (entry->tensor.data == NULL && dialect->load != NULL)
+        TRY(dialect->load((const brci_reading *)(const void *)entry, tensor, err));
     brc_status status = brc_tensor_check(&tensor->tensor, err);
     if (status != BRC_OK) brc_release(tensor);
     return status;

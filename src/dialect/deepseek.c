@@ -3,6 +3,7 @@
  * and X.weight_scale_inv, which despite its name multiplies, one for each 128x128 block; edge blocks are partial.
  * Scales are F32 (BF16 in some), or exponents: F8_E8M0, or uint8 where the writer lacked the type. config.json's
  * quantization_config names the block; the shapes must agree with it. */
+#include "container/file.h"
 #include "dialect/dialect.h"
 
 #include <stdlib.h>
@@ -250,7 +251,8 @@ static brc_status read_all(brci_reader *reader, brc_error *err) {
 
 /* ------------------------------------------------------------------------------------------------- writing */
 
-static brc_status store(const char *name, const brc_tensor *t, brci_store *store, brc_error *err) {
+static brc_status store(const char *name, const brc_tensor *t, const brc_entry *origin, brci_store *store,
+                        brc_error *err) {
     const brc_block b = t->scale.block;
     if (t->format != BRC_E4M3 || b.batch != 1 || b.rows != BLOCK || b.cols != BLOCK ||
         t->scale.kind != BRC_KIND_MULTIPLIER || (t->scale.format != BRC_F32 && t->scale.format != BRC_E8M0) ||
@@ -258,12 +260,14 @@ static brc_status store(const char *name, const brc_tensor *t, brci_store *store
         return brci_fail(err, BRC_UNSUPPORTED, 0,
                          "deepseek stores e4m3 in 128x128 blocks with f32 or e8m0 scales and nothing else; use the "
                          "recipe fp8-block128");
-    brci_stored *data = &store->arrays[store->n++], *scale = &store->arrays[store->n++];
-    *data = (brci_stored){.name = name, .format = t->format, .rank = t->rank, .buffer = BRCI_DATA};
+    brci_stored *data = brci_stored_new(store, name, strlen(name), "", (brc_format)t->format);
+    data->buffer = BRCI_DATA;
+    data->rank = t->rank;
     memcpy(data->shape, t->shape, sizeof data->shape);
-    *scale = (brci_stored){.name = brci_pool_print(store->pool, "%s%s", name, scale_suffix),
-                           .format = t->scale.format,
-                           .buffer = BRCI_SCALE};
+    brci_stored *scale = brci_stored_new(store, name, strlen(name), scale_suffix, (brc_format)t->scale.format);
+    scale->buffer = BRCI_SCALE;
+    const int64_t module = brci_stem(name, "weight");
+    if (module >= 0) brci_carry(store, origin, "activation_scale", name, (size_t)module, "activation_scale");
     return brci_table_shape(t, b, &scale->rank, scale->shape, err);
 }
 
@@ -277,19 +281,27 @@ static json_t *kept_modules(const brci_summary *summary) {
     return modules;
 }
 
-static const char *config(brci_pool *pool, const brci_summary *summary) {
+/* Whether every scale that was written is a power of two. */
+static int writes_exponents(const brci_summary *summary) {
+    size_t n = 0;
+    for (size_t i = 0; i < summary->n_written; i++)
+        n += summary->written[i].tensor->recipe.pow2 || summary->written[i].tensor->scale.format == BRC_E8M0;
+    return n > 0 && n == summary->n_written;
+}
+
+static int config(brci_pool *pool, const brci_summary *summary, brci_text *texts) {
     json_t *object = json_pack("{s:s, s:s, s:s, s:[i,i]}", "quant_method", "fp8", "fmt", "e4m3", "activation_scheme",
                                "dynamic", "weight_block_size", (int)BLOCK, (int)BLOCK);
     json_t *modules = kept_modules(summary);
-    if (summary->recipe->pow2 || summary->recipe->scale == BRC_E8M0)
-        json_object_set_new(object, "scale_fmt", json_string("ue8m0"));
+    if (writes_exponents(summary)) json_object_set_new(object, "scale_fmt", json_string("ue8m0"));
     if (json_array_size(modules) > 0) json_object_set(object, "modules_to_not_convert", modules);
     json_decref(modules);
     char *text = object == NULL ? NULL : json_dumps(object, JSON_INDENT(2));
     const char *made = text == NULL ? NULL : brci_pool_copy(pool, text, strlen(text));
     json_decref(object);
     free(text);
-    return made;
+    texts[0] = (brci_text){BRCI_CONFIG_NAME, "quantization_config", made};
+    return made == NULL ? -1 : 1;
 }
 
 const brci_dialect brci_dialect_DEEPSEEK = {

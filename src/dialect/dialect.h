@@ -23,8 +23,10 @@
 
 /* Arrays that are one tensor, as a dialect proposes. */
 typedef struct brci_reading {
-    brc_entry entry; /* tensor.format NONE = seen, but it cannot be read */
+    brc_entry entry; /* first, so that an entry leads back to it; tensor.format NONE = seen, but it cannot be read */
     brc_part parts[BRCI_MAX_PARTS];
+    const void
+        *detail; /* what the dialect found beyond the parts (a packing, a version), for its own `load`; in the pool */
     int dropped; /* merged into another reading */
     struct brci_reading *next;
 } brci_reading;
@@ -66,6 +68,10 @@ const brc_named_array *brci_take(brci_reader *reader, brci_reading *reading, con
                                  size_t length, const char *suffix);
 /* The part with a role; NULL if there is none. */
 const brc_named_array *brci_part(const brc_entry *entry, const char *role);
+/* The dialect that config.json names; BRC_DIALECT_COUNT if none, or none that is known here. */
+brc_dialect brci_method_dialect(const brci_reader *reader);
+/* Whether a dialect may claim names that others use too: it was asked for, config.json names it, or names no one. */
+int brci_may_claim(const brci_reader *reader, brc_dialect dialect);
 /* Reports something about a tensor ("" = the file). */
 void brci_report(brci_reader *reader, brc_severity severity, brc_status status, const char *tensor, const char *text);
 /* The same, and the reading cannot be used. */
@@ -99,14 +105,17 @@ int brci_same_shape(int64_t rank_a, const int64_t *a, int64_t rank_b, const int6
 /* A buffer of a scaled tensor. */
 typedef enum brci_buffer { BRCI_DATA, BRCI_SCALE, BRCI_GLOBAL, BRCI_ZERO, BRCI_GROUP_INDEX } brci_buffer;
 
-/* An array as a dialect stores it. Without `pack` its bytes are those of one buffer of the tensor. */
+/* An array as a dialect stores it. Its bytes are, in this order: `bytes` if set, what `pack` makes of the tensor if
+ * set, else one buffer of the tensor as it is. */
 typedef struct brci_stored {
     const char *name;
     uint8_t format; /* brc_format */
     int rank;
     int64_t shape[BRC_MAX_RANK];
     brci_buffer buffer;
-    brc_status (*pack)(const brc_tensor *tensor, void *bytes, brc_error *err);
+    brc_status (*pack)(const brc_tensor *tensor, const struct brci_stored *stored, void *bytes, brc_error *err);
+    const void *bytes; /* in the pool or in a map */
+    int variant;       /* the dialect's own, for `pack` */
 } brci_stored;
 
 /* How one tensor is stored. */
@@ -117,26 +126,57 @@ typedef struct brci_store {
     const char *key, *value; /* a pair of __metadata__; NULL = none */
 } brci_store;
 
+/* A new array of a store, called stem + suffix. */
+brci_stored *brci_stored_new(brci_store *store, const char *name, size_t length, const char *suffix, brc_format format);
 /* Bytes of a stored array: its formats are of whole bytes. */
 int64_t brci_stored_bytes(const brci_stored *stored);
+/* Stores the part of `origin` (NULL = nothing) with this role under stem + suffix, byte for byte. Whether there was
+ * one. */
+int brci_carry(brci_store *store, const brc_entry *origin, const char *role, const char *name, size_t length,
+               const char *suffix);
 
-/* What a dialect may need to say in config.json. */
+/* A text that goes with a checkpoint. */
+typedef struct brci_text {
+    const char *file;   /* "config.json", "hf_quant_config.json"; NULL = a pair of __metadata__ */
+    const char *member; /* the member of that JSON file, or the pair's key; NULL = the whole file */
+    const char *text;   /* in the pool */
+} brci_text;
+#define BRCI_MAX_TEXTS 4
+
+/* What a dialect may need to say about a whole checkpoint. */
+typedef struct brci_written {
+    const char *name;
+    const brc_tensor *tensor; /* geometry: its pointers may be NULL */
+} brci_written;
 typedef struct brci_summary {
-    const brc_recipe *recipe;
+    const brci_written *written;
+    size_t n_written;
     const char *const *kept; /* 2-D weights that stayed in high precision */
     size_t n_kept;
+    const json_t *origin; /* quantization_config of a source of the same dialect, to keep what it says beyond the
+                             weights; may be NULL */
 } brci_summary;
 
 typedef struct brci_dialect {
     const char *scale_suffix; /* codes without an array of this suffix are a fault; NULL = no such rule */
     uint8_t signed_scales;    /* 1 = negative scales are normal */
+    uint8_t global_kind;      /* brc_kind of the global scale it stores; MULTIPLIER where it has none */
+    /* Texts of the recipes that it stores (brc_recipe_parse), the default first, NULL at the end: what a tensor of
+     * another recipe is turned into, the first that keeps every value, else the default. NULL = it is not written, or
+     * stores any. */
+    const char *const *recipes;
     brc_status (*read)(brci_reader *reader, brc_error *err);
-    /* The tensor of an entry whose `tensor.data` is NULL, rearranged into memory; NULL = never needed. */
-    brc_status (*load)(const brc_entry *entry, brc_owned *tensor, brc_error *err);
-    /* How a tensor of this geometry (buffers may be NULL) is stored; NULL = this dialect is not written. */
-    brc_status (*store)(const char *name, const brc_tensor *tensor, brci_store *store, brc_error *err);
-    /* Text of config.json's quantization_config, in the pool; NULL = the dialect has none. */
-    const char *(*config)(brci_pool *pool, const brci_summary *summary);
+    /* The tensor of a reading whose `entry.tensor.data` is NULL, rearranged into memory; NULL = never needed. */
+    brc_status (*load)(const brci_reading *reading, brc_owned *tensor, brc_error *err);
+    /* How a tensor of this geometry (buffers may be NULL) is stored; NULL = this dialect is not written.
+     * BRC_UNSUPPORTED, saying what the dialect stores, for what it has no place for: conversion then tries `recipes`.
+     * `origin` = the entry that the tensor was read from, of this dialect or another, for companions and for what the
+     * value does not say; may be NULL. */
+    brc_status (*store)(const char *name, const brc_tensor *tensor, const brc_entry *origin, brci_store *store,
+                        brc_error *err);
+    /* The texts of a written checkpoint, at most BRCI_MAX_TEXTS: how many; -1 = out of memory. NULL = the dialect has
+     * none. */
+    int (*config)(brci_pool *pool, const brci_summary *summary, brci_text *texts);
     /* Bytes at the start of a key of __metadata__ that are the name of the tensor it describes, so that it goes when
      * the tensor is dequantized; -1 = it describes none. NULL = this dialect describes nothing there. */
     int64_t (*describes)(const char *key);

@@ -24,12 +24,6 @@ int brci_same_shape(int64_t rank_a, const int64_t *a, int64_t rank_b, const int6
     return rank_a == rank_b && (rank_a == 0 || memcmp(a, b, (size_t)rank_a * sizeof *a) == 0);
 }
 
-int64_t brci_stored_bytes(const brci_stored *stored) {
-    int64_t bytes = brc_format_get((brc_format)stored->format)->bits / 8;
-    for (int i = 0; i < stored->rank; i++) bytes *= stored->shape[i];
-    return bytes;
-}
-
 static void release(brc_owned *owned) {
     free(owned->memory);
     *owned = (brc_owned){.tensor = {.size = sizeof owned->tensor}};

@@ -27,6 +27,11 @@ static const char *compose(brci_reader *reader, const char *stem, size_t length,
     return reader->scratch;
 }
 
+int brci_may_claim(const brci_reader *reader, brc_dialect dialect) {
+    if (reader->forced != BRC_DIALECT_COUNT) return reader->forced == dialect;
+    return reader->method == NULL || brci_method_dialect(reader) == dialect;
+}
+
 const brc_named_array *brci_sibling(brci_reader *reader, const char *stem, size_t length, const char *suffix) {
     const char *name = compose(reader, stem, length, suffix);
     return name == NULL ? NULL : brc_file_find(reader->file, name);

@@ -59,7 +59,7 @@ static int holds_codes(const brc_named_array *a) {
     return f != NULL && (f->role == BRC_ELEMENT || is_numbers(a, WORDS));
 }
 
-static brc_dialect method_dialect(const brci_reader *reader) {
+brc_dialect brci_method_dialect(const brci_reader *reader) {
     for (size_t i = 0; reader->method != NULL && i < sizeof methods / sizeof *methods; i++)
         if (strcmp(methods[i].word, reader->method) == 0) return methods[i].dialect;
     return BRC_DIALECT_COUNT;
@@ -100,7 +100,7 @@ static group sum_up(brci_reader *reader, const match *matches, size_t n) {
         any |= p->dialects;
     }
     g.dialects = all & any ? all & any : any;
-    brc_dialect method = method_dialect(reader);
+    brc_dialect method = brci_method_dialect(reader);
     if (method < BRC_DIALECT_COUNT && g.dialects >> method & 1) g.dialects = 1u << method;
     g.decides = !g.companion_only;
     return g;
@@ -224,7 +224,7 @@ static void report_method(brci_reader *reader) {
     if (method == NULL || reader->forced != BRC_DIALECT_COUNT) return;
     for (brci_reading *r = reader->first; r != NULL; r = r->next) {
         if (r->entry.tensor.format == BRC_NONE || !has_method(r->entry.dialect)) continue;
-        if (r->entry.dialect == method_dialect(reader)) continue;
+        if (r->entry.dialect == brci_method_dialect(reader)) continue;
         brci_refuse(reader, r, BRC_AMBIGUITY, BRC_AMBIGUOUS,
                     brci_pool_print(reader->pool,
                                     "its names are those of %s (%s), but config.json's quant_method is \"%s\"; say "
@@ -261,7 +261,7 @@ brc_status brci_recognise(brci_reader *reader, brc_error *err) {
 
 /* The suffix of the scale that codes of this checkpoint have; NULL if nothing says so. */
 static const char *expected_suffix(const brci_reader *reader) {
-    const brci_dialect *dialect = brci_dialect_of(method_dialect(reader));
+    const brci_dialect *dialect = brci_dialect_of(brci_method_dialect(reader));
     if (dialect != NULL && dialect->scale_suffix != NULL) return dialect->scale_suffix;
     for (const brci_reading *r = reader->first; r != NULL; r = r->next) {
         dialect = brci_dialect_of(r->entry.dialect);
