@@ -1,17 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  * A checkpoint: the arrays of a file, read as tensors. Opening runs the dialects over the names, settles who holds
- * which array, and lists entries and findings; tensor data is not touched. Limits: quantization_config of config.json
- * may have 8 MiB (lists of module names). */
+ * which array, and lists entries and findings; tensor data is not touched. */
 #include "container/file.h"
-#include "dialect/config_text.h"
 #include "dialect/dialect.h"
 #include "dialect/order.h"
 
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-#define QUANTIZATION_LIMIT ((size_t)8 << 20)
 #define BESIDE_NAMED 5 /* files that one finding names */
 
 struct brc_checkpoint {
@@ -22,41 +18,6 @@ struct brc_checkpoint {
     const brci_finding **findings;
     size_t n_findings;
 };
-
-/* -------------------------------------------------------------------------------------------------- config */
-
-/* Whether the text can be read and has no such member, so that another key may. */
-static int read_quantization(brci_reader *reader, const char *text, const char *key) {
-    json_error_t where;
-    const char *value;
-    size_t length;
-    if (!brci_config_member(text, key, &value, &length)) {
-        brci_report(reader, BRC_WARNING, BRC_OK, "",
-                    "config.json is not one JSON object; what it says of quantization is not known");
-        return 0;
-    }
-    if (value == NULL) return 1;
-    reader->quantization =
-        length > QUANTIZATION_LIMIT ? NULL : json_loadb(value, length, JSON_REJECT_DUPLICATES, &where);
-    if (!json_is_object(reader->quantization))
-        brci_report(reader, BRC_WARNING, BRC_OK, "",
-                    brci_pool_print(reader->pool, "config.json's %s cannot be read; it is not used", key));
-    return 0;
-}
-
-/* quantization_config; compressed-tensors called it compression_config; ModelOpt has a file of its own. */
-static void read_config(brci_reader *reader) {
-    const char *text = brc_file_config(reader->file), *folder = brc_file_folder(reader->file);
-    if (text != NULL) {
-        if (read_quantization(reader, text, "quantization_config"))
-            (void)read_quantization(reader, text, "compression_config");
-        const char *method = json_string_value(json_object_get(reader->quantization, "quant_method"));
-        if (method != NULL) reader->method = brci_pool_copy(reader->pool, method, strlen(method));
-    }
-    if (reader->method == NULL && folder != NULL &&
-        access(brci_pool_print(reader->pool, "%s/hf_quant_config.json", folder), R_OK) == 0)
-        reader->method = "modelopt";
-}
 
 /* -------------------------------------------------------------------------------------------------- files */
 
@@ -183,7 +144,7 @@ static brc_status read_structure(const char *path, brc_dialect forced, brc_check
     brc_status status = reader.owner == NULL ? brci_fail(err, BRC_MEMORY, 0, "out of memory") : BRC_OK;
     if (status == BRC_OK) {
         report_files(&reader);
-        read_config(&reader);
+        brci_read_quantization(&reader);
         status = run_dialects(&reader, err);
     }
     if (status == BRC_OK) status = list_entries(&reader, c, err);

@@ -48,8 +48,8 @@ typedef struct brci_reader {
     size_t readings;
     brci_finding *first_finding, *last_finding;
     size_t findings;
-    const char *method;   /* quant_method of config.json; NULL = none */
-    json_t *quantization; /* its quantization_config; NULL = none */
+    const char *method;   /* quant_method of config.json, or of the file that stands for it; NULL = none */
+    json_t *quantization; /* its quantization_config, or that file's object; NULL = none */
     brc_dialect forced;   /* BRC_DIALECT_COUNT = by evidence */
     char *scratch;        /* for composed names */
     size_t scratch_room;
@@ -188,6 +188,7 @@ const brci_dialect *brci_dialect_of(brc_dialect dialect);
 brc_status brci_owned_new(const brc_tensor *tensor, const brc_sizes *sizes, brc_owned *owned, brc_error *err);
 
 /* Steps of opening, in their order (checkpoint.c). */
+void brci_read_quantization(brci_reader *reader);
 brc_status brci_recognise(brci_reader *reader, brc_error *err);
 void brci_report_bare(brci_reader *reader);
 
