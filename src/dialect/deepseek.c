@@ -1,124 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0
- * DeepSeek's FP8 checkpoints (V3, V3.1 and those that transformers' FineGrainedFP8Config makes): X.weight F8_E4M3 [N,K]
- * and X.weight_scale_inv, which despite its name multiplies, one for each 128x128 block; edge blocks are partial.
- * Scales are F32 (BF16 in some), or exponents: F8_E8M0, or uint8 where the writer lacked the type. config.json's
- * quantization_config names the block; the shapes must agree with it. */
+ * DeepSeek's checkpoints (V3, V3.1, V4 and those that transformers' FineGrainedFP8Config makes): X.weight F8_E4M3 [N,K]
+ * and X.weight_scale_inv (V4: X.scale), which despite its name multiplies, one for each 128x128 block; edge blocks are
+ * partial. Scales are F32 (BF16 in some), or exponents: F8_E8M0, or uint8 where the writer lacked the type.
+ * config.json's quantization_config names the block; the shapes must agree with it. Experts may be E2M1 in the same
+ * file: X.weight I8 [N,K/2], two codes a byte, the even one in the low bits, and an exponent for each 32 of a row. */
+#include "dialect/deepseek.h"
 #include "container/file.h"
-#include "dialect/dialect.h"
+#include "dialect/config_text.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#define BLOCK 128u /* both sides, where nothing says otherwise */
+#define BLOCK BRCI_DEEPSEEK_BLOCK
+#define FP4_BLOCK 32
 
 static const char scale_suffix[] = "_scale_inv";
+static const char native_suffix[] = ".scale", weight_suffix[] = ".weight"; /* V4: X.scale beside X.weight */
 
 /* ------------------------------------------------------------------------------------------------- reading */
-
-/* weight_block_size of config.json: 1 = given, 0 = not given, -1 = something else stands there. null = per tensor =
- * {0,0}. */
-static int config_block(const brci_reader *reader, uint32_t block[2]) {
-    const json_t *size = json_object_get(reader->quantization, "weight_block_size");
-    block[0] = block[1] = 0;
-    if (size == NULL) return 0;
-    if (json_is_null(size)) return 1;
-    for (size_t i = 0; i < 2; i++) {
-        const json_t *side = json_array_get(size, i);
-        if (json_array_size(size) != 2 || !json_is_integer(side) || json_integer_value(side) < 1 ||
-            json_integer_value(side) > INT32_MAX)
-            return -1;
-        block[i] = (uint32_t)json_integer_value(side);
-    }
-    return 1;
-}
-
-static int64_t ceil_divide(int64_t n, int64_t by) { return n / by + (n % by != 0); }
-
-static int64_t blocks(int64_t n, uint32_t side) { return side == 0 ? 1 : ceil_divide(n, side); }
-
-static int is_scalar(const brc_named_array *scale) {
-    return scale->rank == 0 || (scale->rank == 1 && scale->shape[0] == 1);
-}
-
-/* Whether blocks of this size give the scale's shape: leading dimensions as the weight's, the last two ceil-divided. */
-static int fits(const brc_named_array *weight, const brc_named_array *scale, const uint32_t block[2]) {
-    uint32_t r = weight->rank;
-    if (block[0] == 0) return is_scalar(scale);
-    return scale->rank == r && (r == 2 || memcmp(weight->shape, scale->shape, (r - 2) * sizeof *weight->shape) == 0) &&
-           scale->shape[r - 2] == blocks(weight->shape[r - 2], block[0]) &&
-           scale->shape[r - 1] == blocks(weight->shape[r - 1], block[1]);
-}
-
-/* The same with rows and columns exchanged. */
-static int fits_transposed(const brc_named_array *weight, const brc_named_array *scale, const uint32_t block[2]) {
-    uint32_t r = weight->rank;
-    return block[0] != 0 && r == 2 && scale->rank == 2 && scale->shape[0] == blocks(weight->shape[1], block[1]) &&
-           scale->shape[1] == blocks(weight->shape[0], block[0]);
-}
-
-/* Whether any block at all could give as many scales along an axis. */
-static int possible(int64_t n, int64_t count) {
-    if (count < 1 || count > n) return 0;
-    return ceil_divide(n, ceil_divide(n, count)) == count;
-}
-
-static const char *shape_of(brci_reader *reader, const brc_named_array *a) {
-    return brci_pool_shape(reader->pool, a->rank, a->shape);
-}
-
-/* Neither the config's block nor 128 gives the scale's shape, or they contradict each other. */
-static void refuse_shape(brci_reader *reader, brci_reading *reading, const brc_named_array *weight,
-                         const brc_named_array *scale, int given, const uint32_t block[2]) {
-    const uint32_t usual[2] = {BLOCK, BLOCK};
-    const char *w = shape_of(reader, weight), *s = shape_of(reader, scale);
-    const char *says =
-        given ? brci_pool_print(reader->pool, "config.json's weight_block_size [%u,%u]", block[0], block[1])
-              : "128x128 blocks";
-    const uint32_t *tried = given ? block : usual;
-    if (given && block[0] == 0) says = "config.json's weight_block_size null (one scale a tensor)";
-    if (given && (fits(weight, scale, usual) || is_scalar(scale)))
-        brci_refuse(reader, reading, BRC_AMBIGUITY, BRC_AMBIGUOUS,
-                    brci_pool_print(reader->pool,
-                                    "the scale %s of the weight %s fits %s, but %s contradicts it; correct one of them",
-                                    s, w, is_scalar(scale) ? "one scale for the tensor" : "128x128 blocks", says));
-    else if (fits_transposed(weight, scale, tried))
-        brci_refuse(reader, reading, BRC_ERROR, BRC_SHAPE,
-                    brci_pool_print(reader->pool,
-                                    "%s is transposed: %s of the weight %s give [%lld,%lld], the scale is %s",
-                                    scale->name, says, w, (long long)blocks(weight->shape[0], tried[0]),
-                                    (long long)blocks(weight->shape[1], tried[1]), s));
-    else if (!given && weight->rank == 2 && scale->rank == 2 && possible(weight->shape[0], scale->shape[0]) &&
-             possible(weight->shape[1], scale->shape[1]))
-        brci_refuse(
-            reader, reading, BRC_AMBIGUITY, BRC_AMBIGUOUS,
-            brci_pool_print(reader->pool,
-                            "the scale %s of the weight %s fits no 128x128 blocks, and several other sizes; put "
-                            "weight_block_size into config.json's quantization_config",
-                            s, w));
-    else
-        brci_refuse(reader, reading, BRC_ERROR, BRC_SHAPE,
-                    brci_pool_print(reader->pool, "the scale %s does not belong to the weight %s: it does not fit %s",
-                                    s, w, says));
-}
-
-/* The block of a weight and its scale; 0 = refused. */
-static int find_block(brci_reader *reader, brci_reading *reading, const brc_named_array *weight,
-                      const brc_named_array *scale, uint32_t block[2]) {
-    static const uint32_t usual[2] = {BLOCK, BLOCK}, whole[2] = {0, 0};
-    int given = config_block(reader, block);
-    if (given < 0) {
-        brci_refuse(reader, reading, BRC_ERROR, BRC_MALFORMED,
-                    "config.json's weight_block_size is neither two positive numbers nor null");
-        return 0;
-    }
-    if (given && fits(weight, scale, block)) return 1;
-    if (!given && (fits(weight, scale, usual) || is_scalar(scale))) {
-        memcpy(block, fits(weight, scale, usual) ? usual : whole, sizeof usual);
-        return 1;
-    }
-    refuse_shape(reader, reading, weight, scale, given, block);
-    return 0;
-}
 
 /* Whether config.json says that the scales are powers of two, whatever stores them. */
 static int says_exponents(const brci_reader *reader) {
@@ -149,75 +48,130 @@ static brc_format find_scale_format(brci_reader *reader, brci_reading *reading, 
     }
 }
 
-/* The weight's own format; 0 = refused. */
-static int check_weight(brci_reader *reader, brci_reading *reading, const brc_named_array *weight,
-                        const brc_named_array *scale) {
-    const char *text = NULL;
+/* Whether a scale has one number for each FP4_BLOCK of the codes that I8 bytes hold two of: [.., N, K/2] and [.., N,
+ * K/32]. */
+static int fits_fp4(const brc_named_array *weight, const brc_named_array *scale) {
+    const uint32_t r = weight->rank;
+    if (r < 2 || r > BRC_MAX_RANK || scale->rank != r || weight->shape[r - 1] > INT64_MAX / 2) return 0;
+    const int64_t cols = 2 * weight->shape[r - 1];
+    return memcmp(weight->shape, scale->shape, (r - 1) * sizeof *weight->shape) == 0 &&
+           scale->shape[r - 1] == cols / FP4_BLOCK + (cols % FP4_BLOCK != 0);
+}
+
+static int is_exponents(const brc_named_array *scale) {
+    return scale->array.format == BRC_E8M0 || scale->array.format == BRC_UINT8;
+}
+
+/* config.json's expert_dtype "fp4": a member of its own, beside quantization_config. */
+static int says_fp4(const brci_reader *reader) {
+    const char *text = brc_file_config(reader->file), *value = NULL;
+    size_t length = 0;
+    return text != NULL && brci_config_member(text, "expert_dtype", &value, &length) && value != NULL && length == 5 &&
+           memcmp(value, "\"fp4\"", 5) == 0;
+}
+
+/* The weight's own format, E4M3 or E2M1; BRC_NONE = refused. */
+static brc_format find_format(brci_reader *reader, brci_reading *reading, const brc_named_array *weight,
+                              const brc_named_array *scale) {
+    const char *text, *w = weight == NULL ? "" : brci_array_text(reader->pool, weight),
+                      *s = brci_array_text(reader->pool, scale);
+    brc_severity severity = BRC_ERROR;
     brc_status status = BRC_FORMAT;
     if (weight == NULL) {
         text = brci_pool_print(reader->pool, "%s is a scale without its weight: %s is missing", scale->name,
                                reading->entry.name);
         status = BRC_MALFORMED;
-    } else if (weight->array.format == BRC_INT8 || weight->array.format == BRC_UINT8) {
+    } else if (weight->array.format == BRC_INT8 && fits_fp4(weight, scale)) {
+        if (is_exponents(scale) || says_fp4(reader)) return BRC_E2M1;
         text = brci_pool_print(reader->pool,
-                               "%s with %s: not read yet: deepseek's packed FP4 experts, or FP8 codes stored as bytes",
-                               brci_array_text(reader->pool, weight), brci_array_text(reader->pool, scale));
-        status = BRC_UNSUPPORTED;
+                               "two readings fit: E2M1 codes, two a byte, in blocks of 32, or 8-bit integers in groups "
+                               "of 16 (%s with %s); put \"expert_dtype\": \"fp4\" into config.json if it is the former",
+                               w, s);
+        severity = BRC_AMBIGUITY;
+        status = BRC_AMBIGUOUS;
+    } else if (weight->array.format == BRC_INT8 || weight->array.format == BRC_UINT8) {
+        text =
+            brci_pool_print(reader->pool,
+                            "%s with %s: neither F8_E4M3 codes nor E2M1 experts, which are I8 [N,K/2] with one scale "
+                            "for each 32 of K",
+                            w, s);
     } else if (weight->array.format != BRC_E4M3) {
         text = brci_pool_print(reader->pool, "%s is %s, yet %s is a scale for F8_E4M3 codes", weight->name,
                                weight->dtype, scale->name);
     } else if (weight->rank < 2 || weight->rank > BRC_MAX_RANK) {
-        text = brci_pool_print(reader->pool, "%s is %s; blocks need two dimensions", weight->name,
-                               brci_array_text(reader->pool, weight));
+        text = brci_pool_print(reader->pool, "%s is %s; blocks need two dimensions", weight->name, w);
         status = BRC_SHAPE;
+    } else {
+        return BRC_E4M3;
     }
-    if (text != NULL) brci_refuse(reader, reading, BRC_ERROR, status, text);
-    return text == NULL;
+    brci_refuse(reader, reading, severity, status, text);
+    return BRC_NONE;
 }
 
-/* Whether the numbers are those of the recipe: how they were computed is not known. */
-static int is_fp8_block128(const brc_tensor *t) {
-    const brc_recipe *r = &brc_recipe_get(BRC_RECIPE_FP8_BLOCK128)->recipe;
-    return t->scale.format == r->scale && !t->recipe.pow2 && t->scale.block.rows == r->block.rows &&
-           t->scale.block.cols == r->block.cols;
+/* The name of a recipe whose formats and blocks a tensor has; how its numbers were computed is not known. */
+static const char *recipe_of(const brc_tensor *t) {
+    static const brc_recipe_id known[] = {BRC_RECIPE_FP8_BLOCK128, BRC_RECIPE_MXFP4};
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        const brc_recipe_info *info = brc_recipe_get(known[i]);
+        const brc_recipe *r = &info->recipe;
+        if (t->format == r->element && t->scale.format == r->scale && !t->recipe.pow2 &&
+            t->scale.block.rows == r->block.rows && t->scale.block.cols == r->block.cols)
+            return info->name;
+    }
+    return "";
 }
 
-static void read_tensor(brci_reader *reader, brci_reading *reading, const brc_named_array *weight,
-                        const brc_named_array *scale) {
-    brc_tensor *t = &reading->entry.tensor;
-    brc_format scale_format;
-    uint32_t block[2];
-    if (!check_weight(reader, reading, weight, scale) || !find_block(reader, reading, weight, scale, block)) return;
-    scale_format = find_scale_format(reader, reading, scale);
-    if (scale_format == BRC_NONE) return;
-    const brc_block sides = {block[0] != 0, block[0], block[1]};
-    const brc_layout layout = block[0] == 0 ? BRC_PER_TENSOR : BRC_PER_BLOCK_MN;
+/* Fills in a tensor whose codes and scales lie in the file as they are. */
+static void set_tensor(const brci_reader *reader, brc_tensor *t, const brc_named_array *weight,
+                       const brc_named_array *scale, brc_format format, brc_format scale_format, brc_block block) {
+    const brc_layout layout = block.rows == 0 ? BRC_PER_TENSOR : BRC_PER_BLOCK_MN;
     *t = (brc_tensor){.size = sizeof *t,
-                      .format = BRC_E4M3,
+                      .format = (uint8_t)format,
                       .rank = (uint8_t)weight->rank,
                       .layout = (uint8_t)layout,
                       .data = weight->array.data};
     memcpy(t->shape, weight->shape, weight->rank * sizeof *t->shape);
     t->row_pitch = t->shape[t->rank - 1];
-    t->scale = (brc_table){scale->array.data, (uint8_t)scale_format, BRC_KIND_MULTIPLIER, 0, sides};
+    if (format == BRC_E2M1) t->shape[t->rank - 1] *= 2;
+    t->scale = (brc_table){scale->array.data, (uint8_t)scale_format, BRC_KIND_MULTIPLIER, 0, block};
     t->recipe = (brc_recipe){.size = sizeof t->recipe,
                              .id = BRC_RECIPE_UNKNOWN,
-                             .element = BRC_E4M3,
+                             .element = (uint8_t)format,
                              .scale = (uint8_t)scale_format,
                              .levels = 1,
                              .layout = (uint8_t)layout,
                              .pow2 = scale_format == BRC_F32 && says_exponents(reader),
                              .partial = 1,
-                             .block = sides};
-    reading->entry.evidence =
-        block[0] == 0
-            ? brci_pool_print(reader->pool, "%s %s: one number", scale->name, brci_array_text(reader->pool, scale))
-            : brci_pool_print(reader->pool, "%s %s = ceil(%s / [%u,%u])%s", scale->name,
-                              brci_array_text(reader->pool, scale), shape_of(reader, weight), block[0], block[1],
-                              json_object_get(reader->quantization, "weight_block_size") != NULL
-                                  ? ", as config.json's weight_block_size says"
-                                  : "");
-    if (is_fp8_block128(t)) reading->entry.recipe = brc_recipe_get(BRC_RECIPE_FP8_BLOCK128)->name;
+                             .block = block};
+}
+
+static const char *evidence_of(brci_reader *reader, const brc_tensor *t, const brc_named_array *scale) {
+    const brc_block block = t->scale.block;
+    const char *text = brci_array_text(reader->pool, scale);
+    if (block.rows == 0) return brci_pool_print(reader->pool, "%s %s: one number", scale->name, text);
+    return brci_pool_print(reader->pool, "%s %s = ceil(%s / [%u,%u])%s", scale->name, text,
+                           brci_pool_shape(reader->pool, t->rank, t->shape), block.rows, block.cols,
+                           t->format == BRC_E2M1 ? ", two codes a byte"
+                           : json_object_get(reader->quantization, "weight_block_size") != NULL
+                               ? ", as config.json's weight_block_size says"
+                               : "");
+}
+
+static void read_tensor(brci_reader *reader, brci_reading *reading, const brc_named_array *weight,
+                        const brc_named_array *scale) {
+    brc_block block = {1, 1, FP4_BLOCK};
+    uint32_t sides[2];
+    const brc_format format = find_format(reader, reading, weight, scale);
+    if (format == BRC_NONE) return;
+    if (format == BRC_E4M3) {
+        if (!brci_deepseek_block(reader, reading, weight, scale, sides)) return;
+        block = (brc_block){sides[0] != 0, sides[0], sides[1]};
+    }
+    const brc_format scale_format = find_scale_format(reader, reading, scale);
+    if (scale_format == BRC_NONE) return;
+    set_tensor(reader, &reading->entry.tensor, weight, scale, format, scale_format, block);
+    reading->entry.evidence = evidence_of(reader, &reading->entry.tensor, scale);
+    reading->entry.recipe = recipe_of(&reading->entry.tensor);
     brci_describe(reader->pool, &reading->entry);
 }
 
@@ -230,20 +184,41 @@ static void check_fmt(brci_reader *reader) {
                                     "config.json's fmt is \"%.40s\", but the codes are F8_E4M3 and read as such", fmt));
 }
 
+/* Whether X.scale is the scale of X.weight: a common name, so that it counts only beside codes it fits. */
+static int is_native(brci_reader *reader, const char *name, size_t length) {
+    const brc_named_array *weight = brci_sibling(reader, name, length, weight_suffix);
+    const brc_named_array *scale = brci_sibling(reader, name, length, native_suffix);
+    if (weight == NULL || !brci_may_claim(reader, BRC_DIALECT_DEEPSEEK)) return 0;
+    return weight->array.format == BRC_E4M3 || (weight->array.format == BRC_INT8 && fits_fp4(weight, scale));
+}
+
+/* The reading of the tensor that an array is the scale of; NULL = it is none. */
+static brci_reading *read_scale(brci_reader *reader, const char *name) {
+    int64_t length = brci_stem(name, scale_suffix), module = -1;
+    const char *weight = "", *suffix = scale_suffix;
+    if (length < 0) {
+        length = brci_stem(name, native_suffix);
+        if (length < 0 || !is_native(reader, name, (size_t)length)) return NULL;
+        weight = weight_suffix;
+        suffix = native_suffix;
+    }
+    const char *called = brci_pool_print(reader->pool, "%.*s%s", (int)length, name, weight);
+    brci_reading *reading = brci_propose(reader, BRC_DIALECT_DEEPSEEK, called, strlen(called));
+    if (reading == NULL) return NULL;
+    const brc_named_array *data = brci_take(reader, reading, "data", name, (size_t)length, weight);
+    const brc_named_array *scale = brci_take(reader, reading, "scale", name, (size_t)length, suffix);
+    module = brci_stem(called, "weight");
+    if (module >= 0) brci_take(reader, reading, "activation_scale", called, (size_t)module, "activation_scale");
+    read_tensor(reader, reading, data, scale);
+    return reading;
+}
+
 static brc_status read_all(brci_reader *reader, brc_error *err) {
     int any = 0;
     (void)err;
     for (size_t i = 0; i < reader->n; i++) {
-        const char *name = brc_file_at(reader->file, i)->name;
-        int64_t length = brci_stem(name, scale_suffix);
-        brci_reading *reading = length < 0 ? NULL : brci_propose(reader, BRC_DIALECT_DEEPSEEK, name, (size_t)length);
-        if (reading == NULL) continue;
-        const brc_named_array *weight = brci_take(reader, reading, "data", name, (size_t)length, "");
-        const brc_named_array *scale = brci_take(reader, reading, "scale", name, (size_t)length, scale_suffix);
-        int64_t module = brci_stem(reading->entry.name, "weight");
-        if (module >= 0) brci_take(reader, reading, "activation_scale", name, (size_t)module, "activation_scale");
-        read_tensor(reader, reading, weight, scale);
-        any |= reading->entry.tensor.format != BRC_NONE;
+        const brci_reading *reading = read_scale(reader, brc_file_at(reader->file, i)->name);
+        any |= reading != NULL && reading->entry.tensor.format == BRC_E4M3;
     }
     if (any) check_fmt(reader);
     return BRC_OK;
@@ -251,24 +226,55 @@ static brc_status read_all(brci_reader *reader, brc_error *err) {
 
 /* ------------------------------------------------------------------------------------------------- writing */
 
+/* What the scales of a source of this dialect are called and typed, where the value says the same of both. */
+static void keep_habits(const brc_tensor *t, const brc_entry *origin, const char **suffix, int *cut,
+                        brc_format *scale_format, const char *name) {
+    const brc_named_array *scale =
+        origin == NULL || origin->dialect != BRC_DIALECT_DEEPSEEK ? NULL : brci_part(origin, "scale");
+    if (scale == NULL) return;
+    if (t->scale.format == BRC_E8M0 && scale->array.format == BRC_UINT8) *scale_format = BRC_UINT8;
+    if (brci_stem(scale->name, native_suffix) < 0 || brci_stem(name, weight_suffix) < 0) return;
+    *suffix = native_suffix;
+    *cut = (int)strlen(weight_suffix);
+}
+
+/* Readers expect E2M1 of experts alone. */
+static int is_stored(const char *name, const brc_tensor *t, const brc_entry *origin) {
+    const brc_block b = t->scale.block;
+    const int own = origin != NULL && origin->dialect == BRC_DIALECT_DEEPSEEK; /* config.json has one block for all */
+    const brc_format s = (brc_format)t->scale.format;
+    if (t->scale.kind != BRC_KIND_MULTIPLIER || t->global.format != BRC_NONE || t->zero.format != BRC_NONE ||
+        t->rank < 2)
+        return 0;
+    if (t->format == BRC_E2M1)
+        return (own || strstr(name, "experts") != NULL) && b.rows == 1 && b.cols == FP4_BLOCK && s == BRC_E8M0 &&
+               t->shape[t->rank - 1] % 2 == 0;
+    if (t->format != BRC_E4M3) return 0;
+    if (own) return s == BRC_F32 || s == BRC_E8M0 || s == BRC_BF16 || s == BRC_F16;
+    return (s == BRC_F32 || s == BRC_E8M0) && b.batch == 1 && b.rows == BLOCK && b.cols == BLOCK;
+}
+
 static brc_status store(const char *name, const brc_tensor *t, const brc_entry *origin, brci_store *store,
                         brc_error *err) {
-    const brc_block b = t->scale.block;
-    if (t->format != BRC_E4M3 || b.batch != 1 || b.rows != BLOCK || b.cols != BLOCK ||
-        t->scale.kind != BRC_KIND_MULTIPLIER || (t->scale.format != BRC_F32 && t->scale.format != BRC_E8M0) ||
-        t->global.format != BRC_NONE || t->zero.format != BRC_NONE)
+    const char *suffix = scale_suffix;
+    brc_format scale_format = (brc_format)t->scale.format;
+    int cut = 0;
+    if (!is_stored(name, t, origin))
         return brci_fail(err, BRC_UNSUPPORTED, 0,
-                         "deepseek stores e4m3 in 128x128 blocks with f32 or e8m0 scales and nothing else; use the "
+                         "deepseek stores e4m3 in 128x128 blocks, with f32 or e8m0 scales, and mxfp4 for experts; use "
                          "recipe fp8-block128");
-    brci_stored *data = brci_stored_new(store, name, strlen(name), "", (brc_format)t->format);
+    keep_habits(t, origin, &suffix, &cut, &scale_format, name);
+    const int fp4 = t->format == BRC_E2M1;
+    brci_stored *data = brci_stored_new(store, name, strlen(name), "", fp4 ? BRC_INT8 : BRC_E4M3);
     data->buffer = BRCI_DATA;
     data->rank = t->rank;
     memcpy(data->shape, t->shape, sizeof data->shape);
-    brci_stored *scale = brci_stored_new(store, name, strlen(name), scale_suffix, (brc_format)t->scale.format);
+    if (fp4) data->shape[t->rank - 1] /= 2;
+    brci_stored *scale = brci_stored_new(store, name, strlen(name) - (size_t)cut, suffix, scale_format);
     scale->buffer = BRCI_SCALE;
     const int64_t module = brci_stem(name, "weight");
     if (module >= 0) brci_carry(store, origin, "activation_scale", name, (size_t)module, "activation_scale");
-    return brci_table_shape(t, b, &scale->rank, scale->shape, err);
+    return brci_table_shape(t, t->scale.block, &scale->rank, scale->shape, err);
 }
 
 /* transformers' FineGrainedFP8Config replaces every linear layer but these by one with scales. */
@@ -289,6 +295,12 @@ static int writes_exponents(const brci_summary *summary) {
     return n > 0 && n == summary->n_written;
 }
 
+static int writes_fp4(const brci_summary *summary) {
+    for (size_t i = 0; i < summary->n_written; i++)
+        if (summary->written[i].tensor->format == BRC_E2M1) return 1;
+    return 0;
+}
+
 static int config(brci_pool *pool, const brci_summary *summary, brci_text *texts) {
     json_t *object = json_pack("{s:s, s:s, s:s, s:[i,i]}", "quant_method", "fp8", "fmt", "e4m3", "activation_scheme",
                                "dynamic", "weight_block_size", (int)BLOCK, (int)BLOCK);
@@ -301,8 +313,12 @@ static int config(brci_pool *pool, const brci_summary *summary, brci_text *texts
     json_decref(object);
     free(text);
     texts[0] = (brci_text){BRCI_CONFIG_NAME, "quantization_config", made};
-    return made == NULL ? -1 : 1;
+    if (made == NULL || !writes_fp4(summary)) return made == NULL ? -1 : 1;
+    texts[1] = (brci_text){BRCI_CONFIG_NAME, "expert_dtype", "\"fp4\""};
+    return 2;
 }
 
+static const char *const recipes[] = {"fp8-block128", "fp8-block128:scale=e8m0,rule=rceil", "mxfp4", NULL};
+
 const brci_dialect brci_dialect_DEEPSEEK = {
-    .scale_suffix = scale_suffix, .read = read_all, .store = store, .config = config};
+    .scale_suffix = scale_suffix, .recipes = recipes, .read = read_all, .store = store, .config = config};

@@ -32,6 +32,9 @@ def codes(*shape):
     return np.random.default_rng(5).integers(0, 0x7F, shape, dtype=np.uint8)
 
 
+W = codes(140, 264)
+
+
 def expand(scale, shape, block):
     return np.repeat(np.repeat(scale, block[0], axis=0), block[1], axis=1)[:shape[0], :shape[1]]
 
@@ -101,6 +104,39 @@ def test_blocks_of_the_config_with_partial_edges(tmp_path, shape, block):
         np.testing.assert_array_equal(c[NAME].values(), expected.reshape(shape))
 
 
+def expected_fp4(packed, exponents):
+    """Even codes in the low bits; each 32 share 2^(byte - 127)."""
+    nibbles = np.stack([packed & 15, packed >> 4], axis=-1).reshape(*packed.shape[:-1], -1)
+    values = nibbles.view(ml_dtypes.float4_e2m1fn).astype(np.float32)
+    return values * np.exp2(np.repeat(exponents, 32, axis=-1)[..., :values.shape[-1]].astype(np.float32) - 127)
+
+
+@pytest.mark.parametrize("scale_word, name", [("F8_E8M0", "{}.weight_scale_inv"), ("U8", "{}.weight_scale_inv"), ("F8_E8M0", "{}.scale")])
+@pytest.mark.parametrize("shape", [(6, 64), (2, 6, 48)], ids=str)
+def test_experts_of_fp4_beside_blocks_of_fp8(tmp_path, shape, scale_word, name):
+    rng = np.random.default_rng(2)
+    expert, trunk = "layers.0.ffn.experts.3.w1", "layers.0.attn.wq_a"
+    packed = rng.integers(0, 256, (*shape[:-1], shape[-1] // 2), dtype=np.uint8)
+    exponents = rng.integers(110, 135, (*shape[:-1], -(-shape[-1] // 32)), dtype=np.uint8)
+    blocks = rng.integers(110, 135, (2, 3), dtype=np.uint8)
+    arrays = {expert + ".weight": ("I8", packed), name.format(expert): (scale_word, exponents),
+              trunk + ".weight": ("F8_E4M3", W), name.format(trunk): (scale_word, blocks)}
+    with files.Checkpoint(checkpoint(tmp_path, arrays, {"expert_dtype": "fp4", **config(scale_fmt="ue8m0")})) as c:
+        c.usable()
+        assert not c.findings and c.names() == [trunk + ".weight", expert + ".weight"]
+        np.testing.assert_array_equal(c[expert + ".weight"].values(), expected_fp4(packed, exponents))
+        scales = np.exp2(blocks.astype(np.float32) - 127)
+        np.testing.assert_array_equal(c[trunk + ".weight"].values(), W.view(ml_dtypes.float8_e4m3fn).astype(np.float32) * expand(scales, W.shape, (128, 128)))
+        assert c[expert + ".weight"].recipe == "mxfp4" and "two codes a byte" in c[expert + ".weight"].evidence
+
+
+def test_float_scales_of_experts_need_the_word_of_the_config(tmp_path):
+    packed, scale = codes(4, 32), np.exp2(np.arange(8, dtype=np.float32) - 3).reshape(4, 2)
+    with files.Checkpoint(checkpoint(tmp_path, pair(packed, scale, "I8"), {"expert_dtype": "fp4", **config()})) as c:
+        c.usable()
+        np.testing.assert_array_equal(c[NAME].values(), expected_fp4(packed, np.arange(8).reshape(4, 2) + 124))
+
+
 @pytest.mark.parametrize("settings", [config(None), None])
 @pytest.mark.parametrize("scale", [np.float32(0.25), np.array([0.25], np.float32)])
 def test_one_scale_a_tensor(tmp_path, settings, scale):
@@ -115,7 +151,6 @@ def ones(*shape):
     return np.ones(shape, np.float32)
 
 
-W = codes(140, 264)
 MISREADINGS = {                       # arrays, config -> status, words
     "scale missing, config": ({NAME: ("F8_E4M3", W)}, config(), "MALFORMED", "_scale_inv is missing"),
     "scale missing, siblings": ({NAME: ("F8_E4M3", W), "o.weight": ("F8_E4M3", W), "o.weight_scale_inv": ones(2, 3)}, None, "MALFORMED",
@@ -123,7 +158,10 @@ MISREADINGS = {                       # arrays, config -> status, words
     "scale missing, no evidence": ({NAME: ("F8_E4M3", W)}, None, "AMBIGUOUS", "plain cast.*scale was lost"),
     "orphan scale": ({NAME + "_scale_inv": ones(2, 3)}, config(), "MALFORMED", "without its weight"),
     "weight is BF16": (pair(W[:, :132].reshape(140, 66, 2).view(np.uint16)[..., 0], ones(2, 1), "BF16"), config(), "FORMAT", "BF16"),
-    "weight is packed FP4": (pair(codes(128, 64).view(np.int8), np.full((128, 4), 127, np.uint8), "I8"), config(), "UNSUPPORTED", "not read yet"),
+    "FP4 or integers": (pair(codes(128, 64).view(np.int8), ones(128, 4), "I8"), config(), "AMBIGUOUS", "two readings fit.*expert_dtype"),
+    "FP4 of another shape": (pair(codes(128, 64).view(np.int8), np.full((128, 3), 127, np.uint8), "I8"), config(), "FORMAT", "neither"),
+    "FP8 codes as bytes": (pair(codes(128, 64), ones(1, 1), "U8"), config(), "FORMAT", "neither"),
+    "native scale transposed": ({"a.weight": ("F8_E4M3", W), "a.scale": ("F8_E8M0", np.full((3, 2), 127, np.uint8))}, config(), "SHAPE", "transposed"),
     "scale transposed": (pair(W, ones(3, 2)), config(), "SHAPE", r"transposed.*\[2,3\].*\[3,2\]"),
     "scale transposed, no config": (pair(W, ones(3, 2)), None, "SHAPE", r"transposed.*\[2,3\].*\[3,2\]"),
     "scale flat": (pair(W, ones(6)), config(), "SHAPE", r"\[6\].*\[140,264\]"),
@@ -151,9 +189,10 @@ def test_no_misreading_passes(tmp_path, misreading):
         with pytest.raises(brc.Error, match=words) as stopped:
             c.usable()
         assert stopped.value.name == status
-        assert any(f.tensor == NAME and f.severity in ("error", "ambiguity") for f in c.verify())
+        name = NAME if any(n.startswith(NAME) for n in arrays) else "a.weight"
+        assert any(f.tensor == name and f.severity in ("error", "ambiguity") for f in c.verify())
         with pytest.raises(brc.Error):
-            c[NAME].tensor()
+            c[name].tensor()
     for convert in (files.dequantize, lambda a, b: files.quantize(a, b, "fp8")):
         with pytest.raises(brc.Error):
             convert(tmp_path, tmp_path / "out.safetensors")
