@@ -187,6 +187,9 @@ const brci_dialect *brci_dialect_of(brc_dialect dialect);
 /* Memory for the buffers of a tensor: data NULL is fine before. */
 brc_status brci_owned_new(const brc_tensor *tensor, const brc_sizes *sizes, brc_owned *owned, brc_error *err);
 
+/* Memory for a tensor of this geometry, zeroed: its data, each table that has a format, and a group index if wanted. */
+brc_status brci_owned_of(const brc_tensor *tensor, int with_index, brc_owned *owned, brc_error *err);
+
 /* Steps of opening, in their order (checkpoint.c). */
 void brci_read_quantization(brci_reader *reader);
 brc_status brci_recognise(brci_reader *reader, brc_error *err);

@@ -37,3 +37,28 @@ brc_status brci_owned_new(const brc_tensor *tensor, const brc_sizes *sizes, brc_
     brc_tensor_bind(&owned->tensor, sizes, memory);
     return BRC_OK;
 }
+
+static int64_t table_bytes(const brc_tensor *tensor, const brc_table *table) {
+    int64_t counts[3];
+    if (table->format == BRC_NONE ||
+        brc_block_counts(tensor->rank, tensor->shape, table->block, counts, NULL) != BRC_OK)
+        return 0;
+    return counts[0] * counts[1] * counts[2] * (brc_format_get((brc_format)table->format)->bits / 8);
+}
+
+static int64_t aligned(int64_t bytes) { return (bytes + 63) / 64 * 64; }
+
+brc_status brci_owned_of(const brc_tensor *tensor, int with_index, brc_owned *owned, brc_error *err) {
+    int64_t rows = 1, cols = tensor->shape[tensor->rank - 1];
+    for (int i = 0; i + 1 < tensor->rank; i++) rows *= tensor->shape[i];
+    brc_sizes sizes = {.data = rows * tensor->row_pitch,
+                       .scale = table_bytes(tensor, &tensor->scale),
+                       .global = table_bytes(tensor, &tensor->global),
+                       .zero = table_bytes(tensor, &tensor->zero)};
+    const int64_t tables = aligned(sizes.data) + aligned(sizes.scale) + aligned(sizes.global) + aligned(sizes.zero);
+    sizes.total = tables + (with_index ? cols * (int64_t)sizeof(int32_t) : 0);
+    TRY(brci_owned_new(tensor, &sizes, owned, err));
+    if (with_index) owned->tensor.group_index = (int32_t *)(void *)((uint8_t *)owned->memory + tables);
+    memset(owned->memory, 0, (size_t)sizes.total);
+    return BRC_OK;
+}

@@ -209,7 +209,7 @@ def test_a_forced_dialect_decides(tmp_path):
         c.usable()
         assert not c[NAME].scaled and any("as asked" in f.text for f in c.findings)
     with pytest.raises(brc.Error, match="not read yet"):
-        files.Checkpoint(path, "gptq")
+        files.Checkpoint(path, "awq")
 
 
 def test_config_that_promises_what_is_not_there(tmp_path):

@@ -31,8 +31,6 @@ FOREIGN = {      # arrays, quant_method -> dialects that the finding names, and 
                        {"data", "scale", "global_scale"}),
     "fbgemm": ({"q.weight": z(F8, 8, 4), "q.weight_scale": z(np.float32, 8, 1)}, "fbgemm_fp8", "fbgemm-fp8", {"data", "scale"}),
     "comfyui": ({"q.weight": z(F8, 8, 4), "q.scale_weight": z(np.float32, 1)}, None, "comfyui", {"data", "scale"}),
-    "gptq": ({"q.qweight": z(np.int32, 4, 8), "q.qzeros": z(np.int32, 1, 1), "q.scales": z(np.float16, 1, 8), "q.g_idx": z(np.int32, 32)}, None, "gptq",
-             {"data", "zero_point", "scale", "group_index"}),
     "awq": ({"q.qweight": z(np.int32, 32, 1), "q.qzeros": z(np.int32, 1, 1), "q.scales": z(np.float16, 1, 8)}, "awq", "awq",
             {"data", "zero_point", "scale"}),
     "gptq or awq": ({"q.qweight": z(np.int32, 32, 1), "q.qzeros": z(np.int32, 1, 1), "q.scales": z(np.float16, 1, 8)}, None, "gptq or awq",
