@@ -63,8 +63,7 @@ def make(folder):
     write(folder / "hostile.safetensors", {name: np.full(2, i, np.float32) for i, name in enumerate(HOSTILE.values())})
     write(folder / "ambiguous" / "model.safetensors", scaled)
     (folder / "ambiguous" / "config.json").write_text(config.replace("fp8", "compressed-tensors"))
-    write(folder / "foreign.safetensors", {"l.qweight": np.zeros((8, 16), np.int32), "l.qzeros": np.zeros((1, 2), np.int32),
-                                           "l.scales": np.ones((1, 16), np.float16), "l.g_idx": np.zeros(64, np.int32)})
+    write(folder / "foreign.safetensors", {"l.qweight": np.zeros((8, 16), np.int8), "l.scale": np.ones((8, 1), np.float32)})
     lost = dict(scaled)
     del lost["layers.0.weight_scale_inv"]
     write(folder / "lost" / "model.safetensors", lost)

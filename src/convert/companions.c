@@ -24,7 +24,9 @@ static const struct {
 };
 
 /* What conversion writes anew, or reads: neither goes along nor is left behind. */
-static int is_own(const brci_transfer *t, const char *name) {
+static int is_own(const brci_transfer *t, const brci_texts *texts, const char *name) {
+    for (int i = 0; i < texts->n; i++)
+        if (texts->texts[i].file != NULL && strcmp(texts->texts[i].file, name) == 0) return 1;
     if (strcmp(name, BRCI_CONFIG_NAME) == 0 || brci_stem(name, ".safetensors.index.json") >= 0) return 1;
     for (size_t i = 0; i < brc_file_shards(t->file); i++) {
         const char *path = brc_file_shard_path(t->file, i), *slash = strrchr(path, '/');
@@ -49,11 +51,11 @@ static const char *left_because(const char *from, const char *name, int dequanti
 
 static int is_shown(const struct dirent *entry) { return entry->d_name[0] != '.'; }
 
-static brc_status copy_all(brci_transfer *t, struct dirent **found, int n, const char *path, int dequantized,
-                           brc_error *err) {
+static brc_status copy_all(brci_transfer *t, const brci_texts *texts, struct dirent **found, int n, const char *path,
+                           int dequantized, brc_error *err) {
     for (int i = 0; i < n; i++) {
         const char *name = found[i]->d_name;
-        if (is_own(t, name)) continue;
+        if (is_own(t, texts, name)) continue;
         const char *from = brci_pool_print(&t->pool, "%s/%s", path, name);
         const char *why = left_because(from, name, dequantized);
         if (why == NULL) TRY(brc_writer_copy(t->writer, name, from, err));
@@ -124,7 +126,7 @@ brc_status brci_transfer_companions(brci_transfer *t, const brci_texts *texts, i
     struct dirent **found = NULL;
     int n = scandir(path, &found, is_shown, alphasort);
     if (n < 0) return brci_fail(err, BRC_IO, 0, "the folder %s cannot be read", brci_clip(path).text);
-    brc_status status = copy_all(t, found, n, path, dequantized, err);
+    brc_status status = copy_all(t, texts, found, n, path, dequantized, err);
     for (int i = 0; i < n; i++) free(found[i]);
     free(found);
     return status;

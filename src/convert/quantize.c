@@ -76,7 +76,7 @@ static brc_status declare_all(quantizing *q, brc_error *err) {
     brci_texts texts = {.drop = q->n_quantized > 0 && !q->parts}; /* what the source says is not true any more */
     if (q->dialect->config != NULL) texts.n = q->dialect->config(&t->pool, &summary, texts.texts);
     if (texts.n < 0) return brci_fail(err, BRC_MEMORY, 0, "out of memory");
-    TRY(brci_transfer_companions(t, &texts, 0, err));
+    TRY(brci_transfer_companions(t, &texts, texts.drop, err));
     if (t->pool.failed) return brci_fail(err, BRC_MEMORY, 0, "out of memory");
     return brc_writer_begin(t->writer, err);
 }

@@ -8,7 +8,6 @@
 #include "container/file.h"
 #include "dialect/config_text.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 #define BLOCK BRCI_DEEPSEEK_BLOCK
@@ -277,16 +276,6 @@ static brc_status store(const char *name, const brc_tensor *t, const brc_entry *
     return brci_table_shape(t, t->scale.block, &scale->rank, scale->shape, err);
 }
 
-/* transformers' FineGrainedFP8Config replaces every linear layer but these by one with scales. */
-static json_t *kept_modules(const brci_summary *summary) {
-    json_t *modules = json_array();
-    for (size_t i = 0; i < summary->n_kept; i++) {
-        int64_t length = brci_stem(summary->kept[i], ".weight");
-        if (length > 0) json_array_append_new(modules, json_stringn(summary->kept[i], (size_t)length));
-    }
-    return modules;
-}
-
 /* Whether every scale that was written is a power of two. */
 static int writes_exponents(const brci_summary *summary) {
     size_t n = 0;
@@ -304,14 +293,9 @@ static int writes_fp4(const brci_summary *summary) {
 static int config(brci_pool *pool, const brci_summary *summary, brci_text *texts) {
     json_t *object = json_pack("{s:s, s:s, s:s, s:[i,i]}", "quant_method", "fp8", "fmt", "e4m3", "activation_scheme",
                                "dynamic", "weight_block_size", (int)BLOCK, (int)BLOCK);
-    json_t *modules = kept_modules(summary);
     if (writes_exponents(summary)) json_object_set_new(object, "scale_fmt", json_string("ue8m0"));
-    if (json_array_size(modules) > 0) json_object_set(object, "modules_to_not_convert", modules);
-    json_decref(modules);
-    char *text = object == NULL ? NULL : json_dumps(object, JSON_INDENT(2));
-    const char *made = text == NULL ? NULL : brci_pool_copy(pool, text, strlen(text));
-    json_decref(object);
-    free(text);
+    brci_set_kept_modules(object, "modules_to_not_convert", summary); /* transformers' FineGrainedFP8Config */
+    const char *made = brci_json_text(pool, object);
     texts[0] = (brci_text){BRCI_CONFIG_NAME, "quantization_config", made};
     if (made == NULL || !writes_fp4(summary)) return made == NULL ? -1 : 1;
     texts[1] = (brci_text){BRCI_CONFIG_NAME, "expert_dtype", "\"fp4\""};

@@ -157,6 +157,12 @@ typedef struct brci_summary {
                              weights; may be NULL */
 } brci_summary;
 
+/* A JSON value as text in the pool, and released; NULL when out of memory. */
+const char *brci_json_text(brci_pool *pool, json_t *value);
+/* Sets a list of the modules whose 2-D weights stayed in high precision, unless it is empty: loaders replace every
+ * linear layer but these. */
+void brci_set_kept_modules(json_t *object, const char *key, const brci_summary *summary);
+
 typedef struct brci_dialect {
     const char *scale_suffix; /* codes without an array of this suffix are a fault; NULL = no such rule */
     uint8_t signed_scales;    /* 1 = negative scales are normal */

@@ -10,7 +10,6 @@
 #include "dialect/dialect.h"
 #include "dialect/words.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 static const char suffix[] = ".qweight";
@@ -356,10 +355,7 @@ static int config(brci_pool *pool, const brci_summary *summary, brci_text *texts
                                desc_act, "sym", f->family == BRC_INT, "checkpoint_format", "gptq");
     if (json_is_string(format))
         json_object_set_new(object, "checkpoint_format", json_string(json_string_value(format)));
-    char *text = object == NULL ? NULL : json_dumps(object, JSON_INDENT(2));
-    const char *made = text == NULL ? NULL : brci_pool_copy(pool, text, strlen(text));
-    json_decref(object);
-    free(text);
+    const char *made = brci_json_text(pool, object);
     texts[0] = (brci_text){BRCI_CONFIG_NAME, "quantization_config", made};
     texts[1] = (brci_text){"quantize_config.json", NULL, made};
     return made == NULL ? -1 : 2;

@@ -208,8 +208,6 @@ def test_a_forced_dialect_decides(tmp_path):
     with files.Checkpoint(path, "plain") as c:
         c.usable()
         assert not c[NAME].scaled and any("as asked" in f.text for f in c.findings)
-    with pytest.raises(brc.Error, match="not read yet"):
-        files.Checkpoint(path, "awq")
 
 
 def test_config_that_promises_what_is_not_there(tmp_path):
