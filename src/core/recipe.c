@@ -105,6 +105,12 @@ static brc_status check_formats(const brc_recipe *r, brc_error *err) {
     return BRC_OK;
 }
 
+/* MX rules that two systems carry out in their own way. */
+static int is_mx_of_system(const brc_recipe *r) {
+    return (r->arith == BRC_ARITH_CT && r->rule == BRC_RULE_EVEN) ||
+           (r->arith == BRC_ARITH_MODELOPT && r->rule == BRC_RULE_RCEIL && r->element == BRC_E2M1);
+}
+
 static brc_status check_arithmetic(const brc_recipe *r, brc_error *err) {
     const brc_format_info *element = brci_format(r->element);
     int amax_f32 = r->rule == BRC_RULE_AMAX && r->scale == BRC_F32;
@@ -113,8 +119,20 @@ static brc_status check_arithmetic(const brc_recipe *r, brc_error *err) {
     WANT("arith", r->arith != BRC_ARITH_DEEPGEMM || (r->rule == BRC_RULE_AMAX && element->family == BRC_FLOAT),
          "deepgemm is for floating-point elements with rule=amax");
     WANT("arith", r->arith != BRC_ARITH_DEEPGEMM || r->levels == 1, "deepgemm has no global scale");
-    WANT("arith", !brci_is_mx_rule(r->rule) || r->arith == BRC_ARITH_RECIP, "rule=%s implies its arithmetic",
-         rule_names[r->rule]);
+    WANT("arith", !brci_is_mx_rule(r->rule) || r->arith == BRC_ARITH_RECIP || is_mx_of_system(r),
+         "rule=%s implies its arithmetic", rule_names[r->rule]);
+    WANT("arith", r->arith != BRC_ARITH_CT || element->family == BRC_FLOAT,
+         "ct is for floating-point elements; compressed-tensors' integers are div");
+    WANT("arith", r->arith != BRC_ARITH_CT || brci_is_mx_rule(r->rule) || r->scale != BRC_E8M0,
+         "ct has e8m0 scales with rule=even only");
+    WANT("arith",
+         r->arith != BRC_ARITH_MODELOPT || brci_is_mx_rule(r->rule) ||
+             (element->family == BRC_FLOAT ? r->scale == BRC_E4M3
+                                           : element->family == BRC_INT && element->mantissa_bits == 0 &&
+                                                 r->rule == BRC_RULE_AMAX && r->scale != BRC_E8M0),
+         "modelopt is for floating-point elements with e4m3 scales, for e2m1 with rule=rceil, and for signed integers "
+         "with "
+         "rule=amax");
     WANT("pow2", r->pow2 <= 1, "must be 0 or 1");
     WANT("pow2", !r->pow2 || amax_f32, "is for f32 scales with rule=amax");
     WANT("pow2", !r->pow2 || r->history_length == 0, "delayed scaling keeps the scale of its state");

@@ -15,6 +15,16 @@ static inline int brci_has_fraction_scales(const brc_recipe *r) {
     return r->scale == BRC_E4M3 && (r->levels == 2 || !brci_is_integer(brci_format(r->element)));
 }
 
+/* Two levels: the global scale is stored as a divisor (compressed-tensors). */
+static inline int brci_stores_divisor(const brc_recipe *r) {
+    return r->arith == BRC_ARITH_DIV || r->arith == BRC_ARITH_CT;
+}
+
+/* Codes that no other recipe would choose, so that the vector kernels do not serve it: ModelOpt's MXFP4. */
+static inline int brci_has_own_codes(const brc_recipe *r) {
+    return brci_is_mx_rule(r->rule) && r->arith == BRC_ARITH_MODELOPT;
+}
+
 /* What amax is divided by: the largest element, for signed integers half the code range (7.5, 127.5). */
 static inline float brci_element_reach(const brc_format_info *element) {
     return (float)(element->family == BRC_INT ? (element->max - element->min) / 2 : element->max);

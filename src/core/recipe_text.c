@@ -190,7 +190,7 @@ static const key keys[] = {
     {"block", "elements that share a scale: tensor, expert, row, or ROWSxCOLS", read_block, write_block},
     {"group", "the same as block=1xN; 0 or -1 = the whole row", read_group, write_group},
     {"rule", "how a block becomes a scale: amax, noclip, minmax, rceil, floor, ceil, even", read_rule, write_rule},
-    {"arith", "in which arithmetic: te, div, deepgemm, recip", read_arith, write_arith},
+    {"arith", "in which arithmetic: te, div, deepgemm, recip, ct, modelopt", read_arith, write_arith},
     {"levels", "2 = a global scale above the block scales", read_levels, write_levels},
     {"pow2", "1 = f32 scales are powers of two", read_pow2, write_pow2},
     {"partial", "1 = edge blocks may be partial", read_partial, write_partial},

@@ -61,7 +61,7 @@ brc_status brc_tensor_plan(const brc_recipe *recipe, int rank, const int64_t *sh
     t.scale = (brc_table){.format = recipe->scale, .kind = BRC_KIND_MULTIPLIER, .block = recipe->block};
     if (recipe->levels == 2) /* compressed-tensors' arithmetic stores its divisor */
         t.global = (brc_table){.format = BRC_F32,
-                               .kind = recipe->arith == BRC_ARITH_DIV ? BRC_KIND_DIVISOR : BRC_KIND_MULTIPLIER};
+                               .kind = brci_stores_divisor(recipe) ? BRC_KIND_DIVISOR : BRC_KIND_MULTIPLIER};
     if (recipe->zero != BRC_NONE)
         t.zero = (brc_table){.format = recipe->zero, .kind = BRC_KIND_CODE, .block = recipe->block};
     t.recipe = *recipe;

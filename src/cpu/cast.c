@@ -125,15 +125,16 @@ static void choose_each(batch *b, const brci_casting *c, brc_tensor *dst, int64_
         b->zero[i] = s.coder.zero;
         b->encoding.divide = s.coder.divide;
         b->encoding.round_first = s.coder.round_first;
+        b->encoding.no_minus_zero = s.coder.no_minus_zero;
     }
 }
 
 /* Scales of `n` blocks from their extents, into the tables at `at`: in vectors for the rules of small blocks. */
 static void choose(batch *b, const brci_casting *c, brc_tensor *dst, int64_t at, int64_t n) {
     const brc_recipe *r = c->recipe;
-    if (brci_is_mx_rule(r->rule)) {
+    if (brci_is_mx_rule(r->rule) && r->arith == BRC_ARITH_RECIP) {
         b->kernels->exponents(b->amax, n, r->rule, c->element, (uint8_t *)dst->scale.data + at, b->factor);
-    } else if (brci_has_fraction_scales(r)) {
+    } else if (brci_has_fraction_scales(r) && r->arith != BRC_ARITH_CT && r->arith != BRC_ARITH_MODELOPT) {
         b->encoding.divide = r->arith == BRC_ARITH_DIV;
         b->kernels->fractions(b->amax, n, r, c->element, c->global, (uint8_t *)dst->scale.data + at, b->factor);
     } else if (r->rule == BRC_RULE_AMAX && r->arith == BRC_ARITH_DIV && !r->pow2 &&
@@ -246,6 +247,7 @@ void brci_cpu_encode(const brci_kernels *k, const brci_casting *c, const brci_so
     b.zero[0] = s->coder.zero;
     b.encoding.divide = s->coder.divide;
     b.encoding.round_first = s->coder.round_first;
+    b.encoding.no_minus_zero = s->coder.no_minus_zero;
     for (int64_t i = first; i < last && source->view.cols > 0; i++) {
         b.out = codes_at(dst, i, 0, b.encoding.format.bits);
         each_piece(&r, row_at(&r, i, 0), 1, source->view.cols, encode, &b);

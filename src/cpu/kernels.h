@@ -38,7 +38,8 @@ int brci_vector_format_of(const brc_format_info *format, brci_vector_format *v);
 typedef struct brci_encoding {
     brci_vector_format format;
     int divide, round_first;
-    const float *zeros; /* one a block, or NULL */
+    int no_minus_zero;  /* FLOAT, with divide: -0 becomes +0 */
+    const float *zeros; /* INT, UINT: one a block, or NULL */
 } brci_encoding;
 
 /* n floats of a half-width type. */

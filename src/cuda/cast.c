@@ -114,6 +114,8 @@ brc_status brc_cuda_cast(const brc_array *src, const brc_recipe *r, const brc_cu
 
     const int fp8 = r->element == BRC_E4M3 || r->element == BRC_E5M2, whole_row = block.rows == 1 && block.cols == 0;
     const int mx_rule = r->rule >= BRC_RULE_RCEIL && r->rule <= BRC_RULE_EVEN;
+    if (r->arith > BRC_ARITH_RECIP)
+        return brci_cuda_fail(err, BRC_UNSUPPORTED, "the GPU has no cast with arith=%s", brc_arith_name(r->arith));
     if (r->zero != BRC_NONE) return brci_cuda_fail(err, BRC_UNSUPPORTED, "the GPU has no cast with zero points");
     if (fp8 && r->scale == BRC_F32 && r->rule == BRC_RULE_AMAX && block.rows == 0 && block.cols == 0)
         shape = o->delayed ? GIVEN : CURRENT;

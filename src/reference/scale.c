@@ -60,8 +60,11 @@ static int floor_log2(double x) { /* of a normal number */
     return (int)(bits >> 52) - 1023;
 }
 
+/* compressed-tensors adds a zero point of 0 before it encodes, but for FP6. */
+static int is_ct_with_zero(const brci_casting *c) { return c->recipe->arith == BRC_ARITH_CT && c->element->bits != 6; }
+
 /* E8M0 scales of OCP MX. RCEIL encodes by x*2^(127-S) as TransformerEngine does, the others by x/s with s >= 2^-126 as
- * torchao does; a zero block is byte 0. Infinity takes the largest scale. */
+ * torchao does (compressed-tensors: with s as it is); a zero block is byte 0. Infinity takes the largest scale. */
 static brci_scaling choose_mx(const brci_casting *c, const brci_extent *e) {
     const brc_recipe *r = c->recipe;
     uint32_t amax = brci_bits(e->amax), exponent;
@@ -71,15 +74,19 @@ static brci_scaling choose_mx(const brci_casting *c, const brci_extent *e) {
     } else if (r->rule == BRC_RULE_RCEIL) {
         exponent = clamp_exponent(exponent_up(e->amax / brci_element_reach(c->element)));
     } else {
+        /* compressed-tensors rounds amax to one mantissa bit even where the element has three (E4M3) */
+        const unsigned kept = r->arith == BRC_ARITH_CT && c->element->bits != 6 ? 1 : c->element->mantissa_bits;
         int64_t up = 0;
-        if (r->rule == BRC_RULE_EVEN) amax += (uint32_t)1 << (22 - c->element->mantissa_bits);
+        if (r->rule == BRC_RULE_EVEN) amax += (uint32_t)1 << (22 - kept);
         if (r->rule == BRC_RULE_CEIL) up = (amax & 0x7FFFFFu) > 0;
         exponent = clamp_exponent((int64_t)(amax >> 23) + up - floor_log2(c->element->max));
     }
     s.scale = exponent;
     s.coder.divide = r->rule != BRC_RULE_RCEIL;
-    s.coder.factor = s.coder.divide ? (float)brci_power((exponent > 1 ? (int)exponent : 1) - 127)
-                                    : (float)brci_power(127 - (int)exponent);
+    if (s.coder.divide && r->arith != BRC_ARITH_CT && exponent == 0) exponent = 1;
+    s.coder.factor = (float)brci_power(s.coder.divide ? (int)exponent - 127 : 127 - (int)exponent);
+    s.coder.no_minus_zero = is_ct_with_zero(c);
+    s.coder.modelopt_mx = r->arith == BRC_ARITH_MODELOPT;
     return s;
 }
 
@@ -101,6 +108,26 @@ static brci_scaling choose_te(const brci_casting *c, const brci_extent *e) {
     s.scale = store(r->scale, 1.0f / k);
     s.coder.factor = k;
     return s;
+}
+
+/* compressed-tensors' and ModelOpt's NVFP4. Their scales go down to E4M3's smallest subnormal; what would be 0 is 2^-3
+ * resp. 1. */
+static brci_scaling choose_e4m3_of_system(const brci_casting *c, const brci_extent *e) {
+    const brc_recipe *r = c->recipe;
+    const brc_format_info *scale = brci_format(BRC_E4M3);
+    const int ct = r->arith == BRC_ARITH_CT, two = r->levels == 2;
+    const float reach = brci_element_reach(c->element), amax = capped(e->amax);
+    float block = ct ? amax / reach : amax / (two ? reach * c->global : reach), s, whole;
+    brci_scaling result = {.coder = {.divide = 1, .no_minus_zero = !ct || is_ct_with_zero(c)}};
+    if (ct && two) block *= c->global;
+    if (!ct && brci_bits(block) == 0) block = 1;
+    if (!ct && block < (float)scale->smallest) block = (float)scale->smallest;
+    result.scale = brci_encode(scale, block);
+    if (result.scale == 0) result.scale = brci_encode(scale, 0.125f);
+    s = stored(BRC_E4M3, result.scale);
+    whole = !two ? s : ct ? s / c->global : s * c->global;
+    result.coder.factor = brci_bits(whole) == 0 ? SMALLEST_NORMAL : whole;
+    return result;
 }
 
 /* The smallest scale a two-level or one-level NVFP4 block may have: E4M3's smallest normal number, 2^-6 (torchao). */
@@ -128,13 +155,19 @@ float brci_choose_global(const brc_recipe *r, float amax) {
     float g;
     amax = capped(amax);
     if (brci_bits(amax) == 0) return 1.0f;
+    if (r->arith == BRC_ARITH_CT) return brci_is_infinite(reach / amax) ? 1.0f : reach / amax;
     if (r->arith == BRC_ARITH_DIV) return capped(reach / amax);
     g = amax / reach;
     return g < SMALLEST_NORMAL ? SMALLEST_NORMAL : g;
 }
 
+/* x/s rather than x*(1/s), where neither rule nor format say more. */
+static int divides(const brc_recipe *r) {
+    return r->arith == BRC_ARITH_DIV || r->arith == BRC_ARITH_CT || r->arith == BRC_ARITH_MODELOPT;
+}
+
 static brci_coder coder_of(const brc_recipe *r, float scale) {
-    brci_coder coder = {.factor = scale, .divide = r->arith == BRC_ARITH_DIV};
+    brci_coder coder = {.factor = scale, .divide = divides(r)};
     if (!coder.divide) {
         coder.factor = capped(1.0f / scale);
         coder.round_first = r->rule == BRC_RULE_MINMAX;
@@ -142,13 +175,14 @@ static brci_coder coder_of(const brc_recipe *r, float scale) {
     return coder;
 }
 
-/* Floating-point elements: s = amax/max. */
+/* Floating-point elements: s = amax/max. A zero block: 1; compressed-tensors: the machine epsilon. */
 static brci_scaling choose_float(const brci_casting *c, const brci_extent *e) {
     const brc_recipe *r = c->recipe;
     float amax = e->amax, scale;
     brci_scaling s = {0};
     if (r->arith == BRC_ARITH_DEEPGEMM && amax < 1e-4f) amax = 1e-4f;
     scale = brci_bits(amax) == 0 || brci_is_infinite(amax) ? 1.0f : amax / brci_element_reach(c->element);
+    if (r->arith == BRC_ARITH_CT && (brci_bits(amax) == 0 || brci_bits(scale) == 0)) scale = machine_epsilon(r->scale);
     if (r->scale == BRC_E8M0) {
         s.scale = brci_bits(e->amax) == 0 ? 0 : brci_is_infinite(e->amax) ? 254 : clamp_exponent(exponent_up(scale));
     } else {
@@ -156,10 +190,12 @@ static brci_scaling choose_float(const brci_casting *c, const brci_extent *e) {
         s.scale = store(r->scale, scale);
     }
     s.coder = coder_of(r, stored(r->scale, s.scale));
+    s.coder.no_minus_zero = is_ct_with_zero(c);
     return s;
 }
 
-/* Integers: half the code range, or the ends. An infinite number counts as the largest finite one. */
+/* Integers: half the code range (ModelOpt: the last code), or the ends. An infinite number counts as the largest finite
+ * one. */
 static brci_scaling choose_integer(const brci_casting *c, const brci_extent *e) {
     const brc_recipe *r = c->recipe;
     const float lowest = (float)c->element->min, highest = (float)c->element->max;
@@ -171,7 +207,7 @@ static brci_scaling choose_integer(const brci_casting *c, const brci_extent *e) 
     else if (r->rule == BRC_RULE_NO_CLIP) {
         float down = low < 0 && lowest < 0 ? low / lowest : 0, up = high / highest;
         scale = down > up ? down : up;
-    } else scale = capped(e->amax) / brci_element_reach(c->element);
+    } else scale = capped(e->amax) / (r->arith == BRC_ARITH_MODELOPT ? highest : brci_element_reach(c->element));
     if (scale < least) scale = least;
     if (brci_bits(e->amax) == 0 && !recip) scale = machine_epsilon(r->scale);
     if (r->scale == BRC_E8M0) s.scale = brci_bits(e->amax) == 0 ? 0 : clamp_exponent(exponent_up(scale));
@@ -193,14 +229,29 @@ static brci_scaling choose_integer(const brci_casting *c, const brci_extent *e) 
 brci_scaling brci_choose(const brci_casting *c, const brci_extent *e) {
     const brc_recipe *r = c->recipe;
     if (brci_is_mx_rule(r->rule)) return choose_mx(c, e);
-    if (brci_has_fraction_scales(r)) return choose_e4m3(c, e);
+    if (brci_has_fraction_scales(r))
+        return r->arith == BRC_ARITH_CT || r->arith == BRC_ARITH_MODELOPT ? choose_e4m3_of_system(c, e)
+                                                                          : choose_e4m3(c, e);
     if (r->arith == BRC_ARITH_TE) return choose_te(c, e);
     return brci_is_integer(c->element) ? choose_integer(c, e) : choose_float(c, e);
+}
+
+/* ModelOpt's MXFP4: the element below where the one chosen is just as far, and zeros as -0. */
+static uint64_t encode_modelopt_mx(const brc_format_info *element, float y) {
+    const uint64_t sign = (uint64_t)1 << (element->bits - 1);
+    const double magnitude = (double)brci_float(brci_magnitude(y));
+    uint64_t code = brci_encode(element, brci_float(brci_magnitude(y)));
+    if (code > 0 && brci_decode(element, code) > magnitude &&
+        brci_decode(element, code) - magnitude >= magnitude - brci_decode(element, code - 1))
+        code--;
+    return y > 0 ? code : code | sign;
 }
 
 uint64_t brci_encode_scaled(const brc_format_info *element, const brci_coder *coder, float x) {
     float y = coder->divide ? x / coder->factor : x * coder->factor;
     if (coder->round_first) y = brci_round_even(y);
+    if (coder->no_minus_zero) y += 0.0f;
+    if (coder->modelopt_mx && !brci_is_nan(x)) return encode_modelopt_mx(element, y);
     if (brci_is_integer(element)) y = brci_is_nan(x) ? coder->zero : y + coder->zero; /* NaN becomes the code of 0 */
     return brci_encode(element, y);
 }

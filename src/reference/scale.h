@@ -19,8 +19,10 @@ void brci_extend(brci_extent *extent, const float *x, int64_t count);
 typedef struct brci_coder {
     float factor;
     int divide;
-    float zero;      /* integer zero point */
-    int round_first; /* the zero point is added to the rounded number (torchao), not before rounding */
+    float zero;        /* integer zero point */
+    int round_first;   /* the zero point is added to the rounded number (torchao), not before rounding */
+    int no_minus_zero; /* -0 is encoded as +0 (systems that add a zero point of 0, or ask x < 0) */
+    int modelopt_mx;   /* ties toward zero, and zero is the code of -0 */
 } brci_coder;
 
 /* The numbers stored for one block. */

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The table of recipes is a contract with users; recipes as text; which fields go together."""
 import itertools
+import re
 
 import breccia_c as brc_c
 import pytest
@@ -27,7 +28,7 @@ ROWS = {
 SCALES = ["f32", "f16", "bf16", "e8m0", "e4m3"]
 MX = ["rceil", "floor", "ceil", "even"]
 RULES = ["amax", "noclip", "minmax", *MX]
-ARITHS = ["te", "div", "deepgemm", "recip"]
+ARITHS = ["te", "div", "deepgemm", "recip", "ct", "modelopt"]
 
 
 def words(brc, r):
@@ -209,11 +210,16 @@ def goes_together(element, scale, rule, arith, pow2, levels):
     integer = element in SMALL_INTEGERS or element == "int8q6"
     floating = element in FLOATS
     if rule in MX:
-        return scale == "e8m0" and arith == "recip" and not pow2 and levels == 1 and (rule != "even" or floating)
+        own = (arith, rule) == ("ct", "even") or (arith, rule, element) == ("modelopt", "rceil", "e2m1")
+        return scale == "e8m0" and (arith == "recip" or own) and not pow2 and levels == 1 and (rule != "even" or floating)
     if rule in ("noclip", "minmax") and not integer or rule == "minmax" and element == "int8q6":
         return False
     plain = rule == "amax" and scale == "f32"
     if arith == "te" and not (plain and floating) or arith == "deepgemm" and not (rule == "amax" and floating and levels == 1):
+        return False
+    if arith == "ct" and (not floating or scale == "e8m0"):
+        return False
+    if arith == "modelopt" and not (floating and scale == "e4m3" or re.fullmatch("int[0-9]+", element) and rule == "amax" and scale != "e8m0"):
         return False
     return (plain or not pow2) and (levels == 1 or scale == "e4m3" and rule == "amax")
 
@@ -237,7 +243,7 @@ def test_check_of_every_combination(brc):
 @pytest.mark.parametrize("field, values, word", [
     ("size", (0, 4, 39), "size"), ("id", (13, 100, 253, 255), "unknown"), ("element", (0, 1, 4, 12, 30, 255), "format"),
     ("scale", (0, 1, 6, 8, 11, 200), "scale"), ("zero", (5, 19, 200), "zero"), ("levels", (0, 2, 3), "levels"), ("layout", (0, 1, 4, 255), "block|layout"),
-    ("rule", (1, 3, 7, 255), "rule"), ("arith", (4, 255), "arith"), ("pow2", (2, 255), "pow2"), ("partial", (2,), "partial"),
+    ("rule", (1, 3, 7, 255), "rule"), ("arith", (5, 6, 255), "arith"), ("pow2", (2, 255), "pow2"), ("partial", (2,), "partial"),
     ("history", (2, 255), "history"), ("margin", (1, -65, 65), "margin"), ("history_length", (1, 1 << 31), "length"),
     ("epsilon", (-1.0, float("inf"), float("nan")), "epsilon")])
 def test_check_of_single_fields(brc, field, values, word):

@@ -100,13 +100,14 @@ def mx(r, b):
     elif r.rule == "ceil":
         s = np.clip(exponent + ((bits & 0x7FFFFF) > 0) - emax, 0, 254)
     else:
-        rounded = (bits.astype(np.int64) + (1 << (22 - MANTISSA[r.element]))) >> 23
+        kept = 1 if r.arith == "ct" and r.element not in ("e2m3", "e3m2") else MANTISSA[r.element]
+        rounded = (bits.astype(np.int64) + (1 << (22 - kept))) >> 23
         s = np.clip(rounded - emax, 0, 254)
     s = np.where(np.isinf(b.amax), 254, s).astype(np.int64)
     if r.rule == "rceil":
         factor = np.ldexp(F(1), (127 - s).astype(np.int32))
         return s.astype(np.uint8), lambda x: x * b.spread(factor)
-    factor = np.ldexp(F(1), np.maximum(s - 127, -126).astype(np.int32))
+    factor = np.ldexp(F(1), (s - 127 if r.arith == "ct" else np.maximum(s - 127, -126)).astype(np.int32))
     return s.astype(np.uint8), lambda x: x / b.spread(factor)
 
 
@@ -125,9 +126,28 @@ def te(r, b, input_max, delayed):
 
 
 def nvfp4(r, b, gamax):
-    """Block scales in E4M3, from 2^-6 up, below one global number (torchao; arith=div compressed-tensors)."""
+    """Block scales in E4M3, from 2^-6 up, below one global number (torchao; arith=div: a divisor)."""
     block, full = cap(b.amax) / reach(r.element), F(F(448) * reach(r.element))
     g = None
+    if r.arith == "ct":                 # generate_gparam, calculate_qparams: 0 is 0.125
+        if r.levels == 2:
+            g = full / max(gamax, SMALLEST_NORMAL)
+            g = F(1) if np.isinf(g) else g
+            block = block * g
+        codes = encode("e4m3", np.clip(block, F(0), F(448)))
+        codes = np.where(codes == 0, np.uint8(0x20), codes)
+        divisor = number("e4m3", codes) / (F(1) if g is None else g)
+        divisor = np.where(divisor == 0, SMALLEST_NORMAL, divisor)
+        return codes, (lambda x: x / b.spread(divisor)), g
+    if r.arith == "modelopt":           # NVFP4QTensor.get_weights_scaling_factor: 0 is 1
+        if r.levels == 2:
+            g = np.maximum(gamax / full, SMALLEST_NORMAL) if gamax > 0 else F(1)
+            block = cap(b.amax) / (reach(r.element) * g)
+        block = np.where(block == 0, F(1), block)
+        codes = encode("e4m3", np.clip(block, F(2.0**-9), F(448)))
+        factor = number("e4m3", codes) * (F(1) if g is None else g)
+        factor = np.where(factor == 0, SMALLEST_NORMAL, factor)
+        return codes, (lambda x: x / b.spread(factor)), g
     if r.levels == 2:
         if r.arith == "div":
             g = np.minimum(full / gamax, LARGEST) if gamax > 0 else F(1)
@@ -148,6 +168,8 @@ def floats(r, b):
     """s = amax/max, the stored one used; deepgemm with amax >= 1e-4."""
     amax = np.maximum(b.amax, F(1e-4)) if r.arith == "deepgemm" else b.amax
     scale = np.where((amax == 0) | np.isinf(amax), F(1), amax / reach(r.element))
+    if r.arith == "ct":
+        scale = np.where((amax == 0) | (scale == 0), machine_epsilon(r.scale), scale)
     if r.scale == "e8m0":
         codes = np.where(b.amax == 0, 0, np.where(np.isinf(b.amax), 254, power_up(scale))).astype(np.uint8)
     else:
@@ -155,7 +177,7 @@ def floats(r, b):
             scale = np.ldexp(F(1), power_up(scale).astype(np.int32) - 127)
         codes = store(r.scale, scale)
     s = number(r.scale, codes)
-    if r.arith == "div":
+    if r.arith in ("div", "ct"):
         return codes, lambda x: x / b.spread(s)
     factor = np.minimum(F(1) / s, LARGEST)
     return codes, lambda x: x * b.spread(factor)
@@ -166,7 +188,7 @@ def integers(r, b):
     lowest, highest = (F(v) for v in limits(r.element))
     low, high, recip = cap(b.low), cap(b.high), r.arith == "recip"
     if r.rule == "amax":
-        scale = cap(b.amax) / reach(r.element)
+        scale = cap(b.amax) / (highest if r.arith == "modelopt" else reach(r.element))
     elif r.rule == "noclip":
         scale = np.maximum(low / lowest if lowest < 0 else F(0), high / highest)
     else:
@@ -218,7 +240,18 @@ def cast(r, x, input_max=LARGEST, delayed=None):
         else:
             scale, scaled = floats(r, b)
         y = scaled(x)
-        return SimpleNamespace(scale=scale, zero=zero, globals=g, codes=encode(r.element, y), blocks=b)
+        if (r.arith == "ct" and r.element not in ("e2m3", "e3m2")) or (r.arith == "modelopt" and r.scale == "e4m3"):
+            y = np.where(y == 0, F(0), y)       # a zero point of 0 is added, resp. x < 0 is the sign
+        codes = encode(r.element, y)
+        if r.arith == "modelopt" and r.rule == "rceil":
+            codes = below_ties(y)
+        return SimpleNamespace(scale=scale, zero=zero, globals=g, codes=codes, blocks=b)
+
+
+def below_ties(y):
+    """MXFP4QTensor: the number of midpoints below |y|; zeros have the sign bit, NaN is +0."""
+    order = (np.abs(y)[..., None] > np.array([0.25, 0.75, 1.25, 1.75, 2.5, 3.5, 5], F)).sum(-1)
+    return np.where(np.isnan(y), 0, np.where(y > 0, 0, 8) + order).astype(np.uint8)
 
 
 def formats_of_elements():

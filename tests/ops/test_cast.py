@@ -20,7 +20,10 @@ VARIANTS = ["fp8:format=e5m2", "fp8:pow2=1", "fp8:margin=3", "fp8:margin=-3", "f
             "fp8:margin=64", "fp8:margin=-64", "fp8:margin=64,pow2=1",
             "fp8-row:format=e5m2fnuz,scale=bf16", "fp8-block:arith=te,pow2=1", "fp8-block128:arith=te", "fp8-block:arith=deepgemm,pow2=1",
             "fp8-block128:block=16x32,scale=e8m0", "mxfp8:format=e5m2,rule=floor", "mxfp8:rule=ceil", "mxfp4:rule=even", "mxfp8:rule=even",
-            "mxint8:rule=floor", "nvfp4:levels=1", "nvfp4:arith=div", "nvfp4:block=16x16", "nvfp4:arith=div,levels=1", "int4:group=32",
+            "mxint8:rule=floor", "nvfp4:levels=1", "nvfp4:arith=div", "nvfp4:block=16x16", "nvfp4:arith=div,levels=1", "nvfp4:arith=ct", "nvfp4:arith=ct,levels=1",
+            "nvfp4:arith=modelopt", "nvfp4:arith=modelopt,levels=1", "mxfp8:rule=even,arith=ct", "mxfp6-e2m3:rule=even,arith=ct",
+            "mxfp4:rule=even,arith=ct", "mxfp4:arith=modelopt", "fp8-row:arith=ct", "fp8-block128:arith=ct,scale=bf16", "fp8:arith=ct",
+            "int8:arith=modelopt", "int4:arith=modelopt,scale=f32", "int4:group=32",
             "int4:group=32,scale=bf16", "int4:group=32,scale=f32,rule=minmax", "int4:group=32,format=uint4,rule=minmax",
             "int4:rule=noclip,group=16", "int4:group=32,format=uint4,rule=minmax,arith=recip", "int8:block=tensor", "int8:rule=minmax",
             "int8:arith=recip", "int8:arith=recip,rule=minmax,epsilon=1e-30", "int4:format=int3,group=8", "int4:format=int5,group=32",
@@ -85,7 +88,7 @@ def test_bit_exact(brc, text, kind):
 
 SCALES = ["f32", "f16", "bf16", "e8m0", "e4m3"]
 RULES = ["amax", "noclip", "minmax", "rceil", "floor", "ceil", "even"]
-ARITHS = ["te", "div", "deepgemm", "recip"]
+ARITHS = ["te", "div", "deepgemm", "recip", "ct", "modelopt"]
 BLOCKS = ["tensor", "expert", "row", "1x32", "1x16", "4x8", "5x7", "1x1", "16x16", "1x100"]
 
 
