@@ -37,21 +37,23 @@ const struct command program_row = {
 
 const char *choice_get(enum choices choices, size_t i) {
     static const char *const dtypes[] = {"bf16", "f16", "f32"}, *const nonfinite[] = {"refuse", "saturate"},
-                             *const scales[] = {"refuse", "keep"},
+                             *const scales[] = {"refuse", "keep"}, *const classes[] = {"exact", "bit-exact", "one-ulp"},
                              *const kinds[] = {"man", "markdown", "bash", "zsh", "fish"};
     switch (choices) {
     case RECIPES: return i < BRC_RECIPE_COUNT ? brc_recipe_get((brc_recipe_id)i)->name : NULL;
     case READS:
     case WRITES:
+    case TARGETS:
         for (int d = 0; d < BRC_DIALECT_COUNT; d++) {
             const brc_dialect_info *info = brc_dialect_get((brc_dialect)d);
-            if (d == BRC_DIALECT_PLAIN && choices == WRITES) continue;
+            if (d == BRC_DIALECT_PLAIN && choices != READS) continue;
             if ((choices == READS ? info->reads : info->writes) && i-- == 0) return info->name;
         }
         return NULL;
     case DTYPES: return i < sizeof dtypes / sizeof *dtypes ? dtypes[i] : NULL;
     case NONFINITE: return i < sizeof nonfinite / sizeof *nonfinite ? nonfinite[i] : NULL;
     case SCALES: return i < sizeof scales / sizeof *scales ? scales[i] : NULL;
+    case CLASSES: return i < sizeof classes / sizeof *classes ? classes[i] : NULL;
     case KINDS: return i < sizeof kinds / sizeof *kinds ? kinds[i] : NULL;
     case NOTHING:
     case PATHS: return NULL;
@@ -62,9 +64,10 @@ const char *choice_get(enum choices choices, size_t i) {
 const char *option_help(enum option_id id, char *text, size_t size) {
     const struct option_row *row = &option_rows[id];
     snprintf(text, size, "%s", row->help);
+    const char *first = row->choices == TARGETS ? " " : "; one of ";
     for (size_t i = 0; row->choices != RECIPES && choice_get(row->choices, i) != NULL; i++) {
         const size_t used = strlen(text);
-        snprintf(text + used, size - used, "%s%s", i == 0 ? "; one of " : ", ", choice_get(row->choices, i));
+        snprintf(text + used, size - used, "%s%s", i == 0 ? first : ", ", choice_get(row->choices, i));
     }
     return text;
 }
@@ -135,10 +138,10 @@ static int unknown_option(const struct command *command, const char *given) {
     return EXIT_USAGE;
 }
 
-/* Whether a value is one of the option's words; RECIPE and free text are judged by who reads them. */
+/* Whether a value is one of the option's words; RECIPE, TARGET and free text are judged by who reads them. */
 static int value_allowed(const struct command *command, enum option_id id, const char *value) {
     const enum choices choices = option_rows[id].choices;
-    if (choices == RECIPES || choice_get(choices, 0) == NULL) return 1;
+    if (choices == RECIPES || choices == TARGETS || choice_get(choices, 0) == NULL) return 1;
     char words[256] = "";
     for (size_t i = 0; choice_get(choices, i) != NULL; i++) {
         if (strcmp(choice_get(choices, i), value) == 0) return 1;

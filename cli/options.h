@@ -8,7 +8,7 @@
 #include <stdio.h>
 
 /* What an option's argument may be: the words that completions offer and that error messages name. */
-enum choices { NOTHING, PATHS, RECIPES, READS, WRITES, DTYPES, NONFINITE, SCALES, KINDS };
+enum choices { NOTHING, PATHS, RECIPES, READS, WRITES, TARGETS, DTYPES, NONFINITE, SCALES, CLASSES, KINDS };
 
 enum option_id {
 #define OPTION(id, name, letter, argument, choices, help) OPTION_##id,

@@ -10,20 +10,25 @@
 
 enum { OUTCOME_KINDS = 32 };
 struct outcome_kind {
-    char what[64]; /* "quantized", or "kept: " and why */
+    char what[160]; /* "quantized", or "kept: " and why; of convert "value-exact: mxfp4 -> mxfp8" */
     int64_t tensors, elements, before, after;
+    double sqnr; /* the least */
 };
 
 /* The user pointer of a conversion: progress first, since both callbacks get the same. */
 struct outcomes {
     struct progress progress;
-    int each; /* 1 = keep one row for each tensor */
+    int each;    /* 1 = keep one row for each tensor */
+    int classes; /* 1 = tensors are told apart by what happened to their values */
     struct outcome_kind kinds[OUTCOME_KINDS];
     size_t n_kinds;
     struct outcome_row {
-        char *name;
+        char *name, *from, *to; /* recipes or number types; NULL unless `classes` */
         size_t kind;
         int64_t elements, before, after;
+        int quantized;
+        brc_exactness exactness;
+        double sqnr;
     } * rows;
     size_t n_rows, room;
     char left[400]; /* what does not go along, as text; names that do not fit are only counted */
@@ -32,13 +37,19 @@ struct outcomes {
     const char *done, *kept; /* words for what was converted and what was not */
 };
 
+/* `done` and `kept` are the words for the two ends of a tensor; NULL = the classes of its values are. */
 void outcomes_begin(struct outcomes *outcomes, const char *verb, const char *done, const char *kept, int each);
 /* The callback of brc_quantize_options and brc_dequantize_options. */
 void outcomes_add(void *user, const brc_outcome *outcome);
 /* The callback for what lies beside the weights and does not go along. */
 void outcomes_left(void *user, const char *name, const char *why);
-/* A conversion that came through: prints the tables, and warns of what did not go along. An exit code: the source may
- * have become shorter just where no page was missing. */
+/* Whether the source became shorter while it was read, just where no page was missing: 0, or the exit code after a
+ * message. */
+int outcomes_trusted(const brc_checkpoint *source, const char *destination);
+void outcomes_print(struct outcomes *outcomes);
+/* Warns of what did not go along. */
+void outcomes_warn_left(const struct outcomes *outcomes, const char *path);
+/* A conversion that came through: the three in this order. An exit code. */
 int outcomes_finish(struct outcomes *outcomes, const brc_checkpoint *source, const char *path, const char *destination);
 /* Reports that the conversion of what was opened by `path` failed, with the option that helps where there is one
  * (`forced`:

@@ -6,7 +6,6 @@
 #include "print.h"
 #include "source.h"
 
-#include <fnmatch.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -38,16 +37,6 @@ static int read_options(const struct invocation *in, brc_recipe *recipe, brc_qua
     return EXIT_IO;
 }
 
-/* A glob that matches nothing is most likely a typing error; with --include, the library refuses. */
-static void warn_unmatched(const brc_checkpoint *source, const brc_quantize_options *options) {
-    for (size_t g = 0; g < options->n_exclude; g++) {
-        size_t i = 0;
-        const size_t n = brc_checkpoint_count(source);
-        while (i < n && fnmatch(options->exclude[g], brc_checkpoint_at(source, i)->name, 0) != 0) i++;
-        if (i == n) complain("warning: --exclude %s matches no tensor", options->exclude[g]);
-    }
-}
-
 static int quantize(const struct invocation *in, const brc_checkpoint *source, brc_quantize_options *options) {
     const char *destination = option_value(in, OPTION_OUTPUT);
     struct outcomes outcomes;
@@ -59,7 +48,7 @@ static int quantize(const struct invocation *in, const brc_checkpoint *source, b
     progress_end(&outcomes.progress);
     if (status == BRC_OK) {
         code = outcomes_finish(&outcomes, source, in->operands[0], destination);
-        warn_unmatched(source, options);
+        source_warn_unmatched(source, options->exclude, options->n_exclude, "exclude");
         if (outcomes.kinds[0].tensors == 0)
             complain("warning: %s: no tensor was quantized; `breccia quantize -v` says why for each", destination);
     } else {

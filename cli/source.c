@@ -4,6 +4,7 @@
 
 #include "print.h"
 
+#include <fnmatch.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -70,6 +71,15 @@ int source_judge(const brc_checkpoint *checkpoint) {
 int source_open(const char *path, const char *from, brc_checkpoint **checkpoint) {
     const int code = source_look(path, from, checkpoint);
     return code == 0 ? source_judge(*checkpoint) : code;
+}
+
+void source_warn_unmatched(const brc_checkpoint *checkpoint, const char *const *globs, size_t n, const char *name) {
+    const size_t count = brc_checkpoint_count(checkpoint);
+    for (size_t g = 0; g < n; g++) {
+        size_t i = 0;
+        while (i < count && fnmatch(globs[g], brc_checkpoint_at(checkpoint, i)->name, 0) != 0) i++;
+        if (i == count) complain("warning: --%s %s matches no tensor", name, globs[g]);
+    }
 }
 
 const brc_named_array *entry_part(const brc_entry *entry, const char *role) {

@@ -18,6 +18,9 @@ int source_refused(const brc_checkpoint *checkpoint);
 /* Refused, else warned of. */
 int source_judge(const brc_checkpoint *checkpoint);
 
+/* Warns of each glob of the option --`name` that matches no tensor: most likely a typing error. */
+void source_warn_unmatched(const brc_checkpoint *checkpoint, const char *const *globs, size_t n, const char *name);
+
 const char *severity_name(brc_severity severity);
 json_t *json_finding(const brc_finding *finding);
 /* The part of an entry with this role, or NULL. */

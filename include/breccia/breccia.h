@@ -359,6 +359,10 @@ BRC_API brc_status brc_requantize(const brc_tensor *src, const brc_recipe *recip
 BRC_API brc_status brc_requantize_new(const brc_tensor *src, const brc_recipe *recipe, const brc_options *options,
                                       brc_owned *dst, brc_path *path, brc_error *err);
 
+/* The same, but only where every value is kept: BRC_UNSUPPORTED, and nothing allocated, where a cast would be needed. */
+BRC_API brc_status brc_requantize_exact_new(const brc_tensor *src, const brc_recipe *recipe, const brc_options *options,
+                                            brc_owned *dst, brc_path *path, brc_error *err);
+
 /* One side of a product: exactly one pointer is set. */
 typedef struct brc_operand {
     const brc_tensor *scaled;

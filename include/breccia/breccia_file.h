@@ -6,7 +6,8 @@
  *   1 containers   file bytes <-> named arrays (safetensors). Knows no scales.
  *   2 checkpoints  named arrays <-> scaled tensors, by the dialect the file is written in. Says what each scale means
  *                  and by which evidence; refuses what is ambiguous.
- *   3 conversion   whole checkpoints: quantize, dequantize, compare, verify, in bounded memory.
+ *   3 conversion   whole checkpoints: quantize, dequantize, convert, compare, verify, in bounded memory; and tensors in
+ *                  memory <-> the arrays of a dialect.
  *
  *     brc_checkpoint *c;  brc_error err;
  *     brc_checkpoint_open("model.safetensors", NULL, &c, &err);
@@ -203,12 +204,28 @@ typedef int (*brc_progress)(void *user, int64_t bytes_done, int64_t bytes_total,
 /* The globs of tensors that quantize leaves in high precision by default; NULL past the end. `why` may be NULL. */
 BRC_API const char *brc_exclude_get(size_t i, const char **why);
 
+/* What a conversion did to the values of a tensor, best first. */
+typedef enum brc_exactness {
+    BRC_BIT_EXACT,                     /* the same codes and scales, at most under other names and in another order */
+    BRC_VALUE_EXACT,                   /* every value is the same number */
+    BRC_ONE_ULP,                       /* the global scale became its reciprocal, rounded: no value moved by more than
+                                          5 * 2^-24 of itself */
+    BRC_LOSSY                          /* see the ratio of signal to noise */
+} brc_exactness;
+
+/* "bit-exact", "value-exact", "one-ulp", "lossy"; NULL past the end. */
+BRC_API const char *brc_exactness_name(brc_exactness exactness);
+
 /* What became of one tensor. */
 typedef struct brc_outcome {
     const char *name;
     int quantized;                     /* 0 = travelled unchanged */
     const char *why;                   /* of what was left: "norm", "1-D", "not included" .. */
     int64_t elements, bytes_before, bytes_after;
+    /* Of brc_convert_checkpoint only; `quantized` = it is a scaled tensor in the destination. */
+    brc_exactness exactness;
+    double sqnr;                       /* in dB; infinity where every value is the same */
+    const char *from, *to;             /* recipe, or number type of a plain tensor: "e4m3, f32 per 128x128", "BF16" */
 } brc_outcome;
 
 typedef struct brc_quantize_options {
@@ -255,6 +272,82 @@ typedef struct brc_dequantize_options {
 
 BRC_API brc_status brc_dequantize_checkpoint(const brc_checkpoint *source, const char *destination,
                                              const brc_dequantize_options *options, brc_error *err);
+
+typedef struct brc_convert_options {
+    uint32_t size;
+    uint32_t threads;
+    brc_dialect dialect;               /* PLAIN = plain numbers of `format` */
+    brc_format format;                 /* BF16, F16 or F32; NONE = BF16; for the dialect PLAIN alone */
+    const brc_recipe *recipes;         /* what scaled tensors are turned into: the first that keeps every value, else the
+                                          first; NULL = they keep theirs where the dialect stores it, else the dialect's
+                                          own list decides in the same way */
+    size_t n_recipes;
+    const char *const *include;        /* globs over names; given, only these are turned into `recipes` (or into plain
+                                          numbers); plain tensors that are named are quantized, if there are recipes */
+    size_t n_include;
+    const char *const *exclude;        /* they win over `include`. What is not chosen keeps every value: as it is, in the
+                                          dialect if that stores it, else as plain numbers */
+    size_t n_exclude;
+    uint32_t overwrite;
+    uint32_t dry_run;                  /* 1 = all but writing: outcomes and warnings come as they would */
+    uint32_t require;                  /* 0 = anything; else 1 + brc_exactness, the worst that is allowed: anything worse is
+                                          refused before a byte is written (BRC_UNSUPPORTED) */
+    uint32_t keep_nonfinite;           /* as in brc_dequantize_options */
+    brc_progress progress;
+    void (*outcome)(void *user, const brc_outcome *outcome);       /* may be NULL; once a tensor, in order */
+    void (*left)(void *user, const char *name, const char *why);   /* as in brc_quantize_options */
+    void (*warn)(void *user, const char *tensor, const char *what, const char *text);   /* may be NULL; what the
+                                          destination has no place for (`what`: its role, "input_scale"), and values that
+                                          hardly are weights (`what`: "magnitude") */
+    void *user;
+} brc_convert_options;
+
+/* A checkpoint in another dialect. A tensor that the dialect stores as it is goes over bit by bit; where scales or codes
+ * have to change it is translated without arithmetic if that keeps every value, else cast through F32. The class that the
+ * outcome names is measured on the values, a few rows at a time. Plain tensors and scales of key/value caches travel
+ * unchanged, companions (input_scale and the like) where the dialect has a name for them; a pre_quant_scale that it has no
+ * place for is refused. config.json gets what the dialect's loader looks for, and loses what the source's looked for. Files,
+ * shards and refusals else as brc_quantize_checkpoint. */
+BRC_API brc_status brc_convert_checkpoint(const brc_checkpoint *source, const char *destination,
+                                          const brc_convert_options *options, brc_error *err);
+
+/* A tensor in memory: exactly one of `scaled` and `plain` is set. */
+typedef struct brc_item {
+    const char *name;                  /* as a user calls it: "layers.0.q.weight" */
+    const brc_tensor *scaled;
+    const brc_array *plain;            /* dense, row-major */
+    uint32_t shard, reserved;
+} brc_item;
+
+/* Takes the arrays and texts by which a dialect stores tensors; each may be NULL. A status other than BRC_OK ends the call
+ * with it. What the pointers lead to lives until the function returns. */
+typedef struct brc_sink {
+    uint32_t size;
+    uint32_t reserved;
+    brc_status (*array)(void *user, size_t item, const brc_named_array *array);
+    /* A text of the checkpoint: a member of a JSON file beside the weights ("config.json", "quantization_config"), a whole
+     * file (`member` NULL), or a pair of __metadata__ (`file` NULL). */
+    brc_status (*text)(void *user, const char *file, const char *member, const char *text);
+    void *user;
+} brc_sink;
+
+/* Tensors as the arrays of a dialect, one tensor at a time. Nothing is cast: what the dialect has no place for is
+ * BRC_UNSUPPORTED; a global scale is turned into the dialect's direction (the class may so be BRC_ONE_ULP). */
+BRC_API brc_status brc_checkpoint_arrays(brc_dialect dialect, const brc_item *items, size_t n, const brc_sink *sink,
+                                         brc_error *err);
+
+typedef struct brc_save_options {
+    uint32_t size;
+    uint32_t overwrite;
+    const char *const *metadata;       /* [2 * n_metadata] keys and values for __metadata__ */
+    size_t n_metadata;
+    const char *config;                /* text of a config.json for the folder, which gets what the dialect needs; NULL =
+                                          one is made where the dialect needs one */
+} brc_save_options;
+
+/* Writes tensors as a checkpoint; `path` as in brc_writer_new. */
+BRC_API brc_status brc_checkpoint_save(const char *path, brc_dialect dialect, const brc_item *items, size_t n,
+                                       const brc_save_options *options, brc_error *err);
 
 /* Differences of one tensor between two checkpoints: a = the reference, b = what is judged. */
 typedef struct brc_difference {

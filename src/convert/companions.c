@@ -64,13 +64,24 @@ static brc_status copy_all(brci_transfer *t, const brci_texts *texts, struct dir
     return BRC_OK;
 }
 
-static const char *without_quantization(brci_transfer *t, const char *text) {
-    text = brci_config_without(&t->pool, text, "quantization_config");
-    return text == NULL ? NULL : brci_config_without(&t->pool, text, "compression_config");
-}
+/* Members of config.json that say how weights are quantized: transformers', compressed-tensors' old one, mlx's. */
+static const char *const quantizations[] = {"quantization_config", "compression_config", "quantization"};
 
 static int is_config_member(const brci_text *text) {
     return text->file != NULL && strcmp(text->file, BRCI_CONFIG_NAME) == 0;
+}
+
+static int is_set(const brci_texts *texts, const char *member) {
+    for (int i = 0; i < texts->n; i++)
+        if (is_config_member(&texts->texts[i]) && strcmp(texts->texts[i].member, member) == 0) return 1;
+    return 0;
+}
+
+/* The text without them, but for those that are set anew. */
+static const char *without_quantization(brci_transfer *t, const brci_texts *texts, const char *text) {
+    for (size_t i = 0; i < sizeof quantizations / sizeof *quantizations && text != NULL; i++)
+        if (!is_set(texts, quantizations[i])) text = brci_config_without(&t->pool, text, quantizations[i]);
+    return text;
 }
 
 /* config.json as it has to be: NULL = none, or it cannot be edited. A member that is set anew keeps its place. */
@@ -78,7 +89,7 @@ static const char *edited_config(brci_transfer *t, const brci_texts *texts) {
     const char *text = brc_file_config(t->file);
     int members = 0;
     for (int i = 0; i < texts->n; i++) members += is_config_member(&texts->texts[i]);
-    if (texts->drop && members == 0 && text != NULL) text = without_quantization(t, text);
+    if (texts->drop && text != NULL) text = without_quantization(t, texts, text);
     if (members > 0 && text == NULL) text = "{}\n";
     for (int i = 0; i < texts->n && text != NULL; i++)
         if (is_config_member(&texts->texts[i]))
@@ -91,6 +102,8 @@ static brc_status write_texts(brci_transfer *t, const brci_texts *texts, brc_err
     for (int i = 0; i < texts->n; i++) {
         const brci_text *text = &texts->texts[i];
         if (text->file == NULL) TRY(brc_writer_metadata(t->writer, text->member, text->text, err));
+        else if (!t->folder && t->left != NULL)
+            t->left(t->user, text->member == NULL ? text->file : text->member, "belongs into a folder");
         else if (t->folder && !is_config_member(text)) TRY(brc_writer_text(t->writer, text->file, text->text, err));
     }
     return BRC_OK;
@@ -106,7 +119,7 @@ static const char *old_config(brci_transfer *t) {
         return NULL;
     text = brci_pool_copy(&t->pool, (const char *)map.bytes, (size_t)map.size);
     brci_map_close(&map);
-    edited = without_quantization(t, text);
+    edited = without_quantization(t, &(brci_texts){.n = 0}, text);
     return edited == NULL || strcmp(edited, text) == 0 ? NULL : edited;
 }
 

@@ -1,128 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What two checkpoints differ by. Sums are in double, one tensor after the other and one element after the other, so
- * that the figures do not depend on the number of threads. */
-#include "convert/measure.h"
-#include "convert/slabs.h"
+ * What two checkpoints differ by, one tensor after the other. */
 #include "convert/transfer.h"
+#include "convert/values.h"
 #include "dialect/order.h"
 
 #include <math.h> /* INFINITY, NAN */
 #include <string.h>
 
-#define CHUNK 4096 /* elements decoded at a time; a multiple of 8, so that they end on a byte */
-
-/* Sums of a difference, before the logarithms. */
-typedef struct sums {
-    int64_t elements, saturated, flushed, nonfinite;
-    brci_sum signal, noise, other, product; /* other: of b*b; product: of a*b */
-    double max_absolute, max_relative;
-} sums;
-
-/* An array's values as doubles, whatever stores them; plain arrays are decoded where they lie. */
-typedef struct values {
-    const brc_entry *entry;
-    brc_owned owned;  /* of a scaled tensor */
-    brci_slabs slabs; /* the rows of it that are decoded */
-} values;
-
 static int is_scaled(const brc_entry *entry) { return entry->tensor.format != BRC_NONE; }
 
-static brc_status values_begin(values *v, const brc_checkpoint *c, const brc_entry *entry, uint32_t threads,
-                               brc_error *err) {
-    *v = (values){.entry = entry};
-    if (!is_scaled(entry)) return BRC_OK;
-    TRY(brc_checkpoint_load(c, entry, &v->owned, err));
-    return brci_slabs_begin(&v->slabs, &v->owned.tensor, threads, err);
-}
-
-static void values_end(values *v) {
-    brci_slabs_end(&v->slabs);
-    brc_release(&v->owned);
-}
-
-/* n values from column `col` of a row on; rows come in ascending order. */
-static brc_status values_read(values *v, int64_t row, int64_t cols, int64_t col, int64_t n, double *x, brc_error *err) {
-    const brc_array *array = &v->entry->parts[0].array->array;
-    const brc_format format = (brc_format)array->format;
-    float chunk[CHUNK];
-    const float *from = chunk;
-    if (is_scaled(v->entry)) {
-        while (row >= v->slabs.first + v->slabs.rows) TRY(brci_slabs_next(&v->slabs, err));
-        from = v->slabs.x + (row - v->slabs.first) * cols + col;
-    } else {
-        const uint8_t *at = (const uint8_t *)array->data + (row * cols + col) * (brc_format_get(format)->bits / 8);
-        if (format == BRC_F64) {
-            memcpy(x, at, (size_t)n * sizeof *x);
-            return BRC_OK;
-        }
-        if (format == BRC_F32) memcpy(chunk, at, (size_t)n * sizeof *chunk);
-        else TRY(brc_decode(format, at, n, chunk, err));
-    }
-    for (int64_t i = 0; i < n; i++) x[i] = (double)from[i];
-    return BRC_OK;
-}
-
-/* Whether the codes of a scaled tensor are at an end of their format's range. CHUNK columns end on a byte. */
-static brc_status read_ends(const values *v, int64_t row, int64_t col, int64_t n, uint8_t *at_end, brc_error *err) {
-    const brc_tensor *t = &v->owned.tensor;
-    const brc_format_info *f = brc_format_get((brc_format)t->format);
-    float codes[CHUNK];
-    TRY(brc_decode((brc_format)t->format, (const uint8_t *)t->data + row * t->row_pitch + col * f->bits / 8, n, codes,
-                   err));
-    for (int64_t i = 0; i < n; i++) at_end[i] = (double)codes[i] >= f->max || (double)codes[i] <= f->min;
-    return BRC_OK;
-}
-
-static int is_finite(double x) { return x - x == 0; } /* infinity - infinity is NaN */
-
-static void add_pair(sums *s, double a, double b, int at_end) {
-    double difference = a - b, size = a < 0 ? -a : a, error;
-    if (!is_finite(a) || !is_finite(b)) {
-        s->nonfinite += !(a >= b && a <= b) && !(a != a && b != b);
-        return;
-    }
-    error = difference < 0 ? -difference : difference;
-    brci_sum_product(&s->signal, a, a);
-    brci_sum_product(&s->noise, difference, difference);
-    brci_sum_product(&s->other, b, b);
-    brci_sum_product(&s->product, a, b);
-    if (error > s->max_absolute) s->max_absolute = error;
-    if (size > 0 && error > s->max_relative * size) s->max_relative = error / size;
-    s->saturated += at_end && size > (b < 0 ? -b : b);
-    s->flushed += size > 0 && !(b > 0) && !(b < 0);
-}
-
-/* Row by row where one side is scaled; plain arrays are one row. */
-static brc_status add_values(values *a, values *b, sums *s, brc_error *err) {
-    const values *scaled = is_scaled(b->entry) ? b : is_scaled(a->entry) ? a : NULL;
-    const int64_t cols = scaled != NULL ? scaled->slabs.cols : s->elements;
-    double x[CHUNK], y[CHUNK];
-    uint8_t at_end[CHUNK] = {0};
-    for (int64_t done = 0, n; done < s->elements; done += n) {
-        const int64_t row = done / cols, col = done - row * cols;
-        n = cols - col < CHUNK ? cols - col : CHUNK;
-        TRY(values_read(a, row, cols, col, n, x, err));
-        TRY(values_read(b, row, cols, col, n, y, err));
-        if (is_scaled(b->entry)) TRY(read_ends(b, row, col, n, at_end, err));
-        for (int64_t i = 0; i < n; i++) add_pair(s, x[i], y[i], at_end[i]);
-    }
-    return BRC_OK;
-}
-
-static void add_sums(sums *total, const sums *s) {
-    total->elements += s->elements;
-    total->saturated += s->saturated;
-    total->flushed += s->flushed;
-    total->nonfinite += s->nonfinite;
-    brci_sum_add(&total->signal, &s->signal);
-    brci_sum_add(&total->noise, &s->noise);
-    brci_sum_add(&total->other, &s->other);
-    brci_sum_add(&total->product, &s->product);
-    if (s->max_absolute > total->max_absolute) total->max_absolute = s->max_absolute;
-    if (s->max_relative > total->max_relative) total->max_relative = s->max_relative;
-}
-
-static brc_difference difference_of(const char *name, const sums *s, int quantized) {
+static brc_difference difference_of(const char *name, const brci_sums *s, int quantized) {
     brc_difference d = {.name = name,
                         .elements = s->elements,
                         .signal = brci_sum_value(&s->signal),
@@ -173,7 +60,7 @@ typedef struct comparison {
     void (*each)(void *, const brc_difference *);
     void (*missing)(void *, const char *, const char *);
     void *user;
-    sums quantized, all;
+    brci_sums quantized, all;
     int any_quantized;
 } comparison;
 
@@ -181,13 +68,32 @@ static void report_missing(const comparison *c, const char *name, const char *wh
     if (c->missing != NULL) c->missing(c->user, name, what);
 }
 
-static brc_status add_numbers(comparison *c, const brc_entry *a, const brc_entry *b, sums *s, brc_error *err) {
-    values x, y = {0};
-    brc_status status = values_begin(&x, c->a, a, c->threads, err);
-    if (status == BRC_OK) status = values_begin(&y, c->b, b, c->threads, err);
-    if (status == BRC_OK) status = add_values(&x, &y, s, err);
-    values_end(&x);
-    values_end(&y);
+/* A side of a comparison: what was loaded, and its values. */
+typedef struct side {
+    brc_owned owned;
+    brci_values values;
+} side;
+
+static brc_status side_begin(side *s, const brc_checkpoint *c, const brc_entry *entry, uint32_t threads,
+                             brc_error *err) {
+    *s = (side){0};
+    if (is_scaled(entry)) TRY(brc_checkpoint_load(c, entry, &s->owned, err));
+    return brci_values_begin(&s->values, is_scaled(entry) ? &s->owned.tensor : NULL, &entry->parts[0].array->array,
+                             threads, err);
+}
+
+static void side_end(side *s) {
+    brci_values_end(&s->values);
+    brc_release(&s->owned);
+}
+
+static brc_status add_numbers(comparison *c, const brc_entry *a, const brc_entry *b, brci_sums *s, brc_error *err) {
+    side x, y = {0};
+    brc_status status = side_begin(&x, c->a, a, c->threads, err);
+    if (status == BRC_OK) status = side_begin(&y, c->b, b, c->threads, err);
+    if (status == BRC_OK) status = brci_sums_of(&x.values, &y.values, s, err);
+    side_end(&x);
+    side_end(&y);
     return brci_about(err, status, c->a, a);
 }
 
@@ -201,7 +107,7 @@ static brc_status report_shapes(const comparison *c, const brc_entry *a, const b
 }
 
 static brc_status compare_pair(comparison *c, const brc_entry *a, const brc_entry *b, brc_error *err) {
-    sums s = {.elements = brci_entry_elements(a)};
+    brci_sums s = {.elements = brci_entry_elements(a)};
     int numbers = is_number(a) && is_number(b);
     if (!same_shape(a, b)) return report_shapes(c, a, b, err);
     if (!numbers && !same_bytes(a, b)) {
@@ -209,9 +115,9 @@ static brc_status compare_pair(comparison *c, const brc_entry *a, const brc_entr
         return BRC_OK;
     }
     if (numbers) TRY(add_numbers(c, a, b, &s, err));
-    add_sums(&c->all, &s);
+    brci_sums_add(&c->all, &s);
     if (is_scaled(b)) {
-        add_sums(&c->quantized, &s);
+        brci_sums_add(&c->quantized, &s);
         c->any_quantized = 1;
     }
     const brc_difference d = difference_of(a->name, &s, is_scaled(b));

@@ -11,7 +11,11 @@ static int is_scaled(const brc_entry *entry) { return entry->tensor.format != BR
 
 static brc_status declare_all(brci_transfer *t, brc_format format, brc_error *err) {
     size_t n_scaled = 0;
-    TRY(brci_transfer_metadata(t, 1, err));
+    uint8_t *changed = brci_pool_alloc(&t->pool, brc_checkpoint_count(t->source) + 1);
+    if (changed == NULL) return brci_fail(err, BRC_MEMORY, 0, "out of memory");
+    for (size_t i = 0; i < brc_checkpoint_count(t->source); i++)
+        changed[i] = (uint8_t)is_scaled(brc_checkpoint_at(t->source, i));
+    TRY(brci_transfer_metadata(t, changed, err));
     for (size_t i = 0; i < brc_checkpoint_count(t->source); i++) {
         const brc_entry *entry = brc_checkpoint_at(t->source, i);
         n_scaled += (size_t)is_scaled(entry);

@@ -16,29 +16,14 @@ typedef struct quantizing {
     int parts; /* codes or scales are there that were read as plain: config.json still describes them */
 } quantizing;
 
-/* The recipe for a tensor: edge blocks are partial where the block does not divide the shape. */
-static brc_recipe recipe_for(const brc_recipe *recipe, const brc_named_array *array) {
-    brc_recipe r = *recipe;
-    int64_t rows = array->shape[array->rank - 2], cols = array->shape[array->rank - 1];
-    if ((r.block.rows != 0 && rows % r.block.rows != 0) || (r.block.cols != 0 && cols % r.block.cols != 0))
-        r.partial = 1;
-    return r;
-}
-
 static brc_status declare_quantized(quantizing *q, const brc_entry *entry, brc_error *err) {
     const brc_named_array *array = entry->parts[0].array;
-    const brc_recipe recipe = recipe_for(q->options->recipe, array);
-    brci_store store = {.pool = &q->transfer.pool};
+    const brc_recipe recipe = brci_recipe_for(q->options->recipe, array->rank, array->shape);
     brc_tensor *tensor = brci_pool_alloc(&q->transfer.pool, sizeof *tensor);
     if (tensor == NULL) return brci_fail(err, BRC_MEMORY, 0, "out of memory");
     TRY(brc_tensor_plan(&recipe, (int)array->rank, array->shape, tensor, NULL, err));
-    TRY(q->dialect->store(entry->name, tensor, NULL, &store, err));
     q->written[q->n_quantized++] = (brci_written){entry->name, tensor};
-    for (size_t i = 0; i < store.n; i++) {
-        const brci_stored *s = &store.arrays[i];
-        TRY(brci_transfer_declare(&q->transfer, entry, s->name, s->format, s->rank, s->shape, err));
-    }
-    return store.key == NULL ? BRC_OK : brc_writer_metadata(q->transfer.writer, store.key, store.value, err);
+    return brci_transfer_declare_stored(&q->transfer, q->dialect, entry, tensor, NULL, err);
 }
 
 /* Floats of 8 bits and fewer: no model has them for weights but as codes. */
@@ -64,7 +49,7 @@ static brc_status declare_all(quantizing *q, brc_error *err) {
     q->kept = calloc(n + 1, sizeof *q->kept);
     q->written = calloc(n + 1, sizeof *q->written);
     if (q->kept == NULL || q->written == NULL) return brci_fail(err, BRC_MEMORY, 0, "out of memory");
-    TRY(brci_transfer_metadata(t, 0, err));
+    TRY(brci_transfer_metadata(t, NULL, err));
     for (size_t i = 0; i < n; i++) {
         const brc_entry *entry = brc_checkpoint_at(t->source, i);
         TRY(brci_about(err, declare(q, entry, err), t->source, entry));
@@ -81,80 +66,14 @@ static brc_status declare_all(quantizing *q, brc_error *err) {
     return brc_writer_begin(t->writer, err);
 }
 
-/* The bytes of one stored array. */
-static brc_status write_stored(quantizing *q, const brci_stored *s, const brc_tensor *tensor, const brc_sizes *sizes,
-                               size_t number, brc_error *err) {
-    const void *const buffers[] = {[BRCI_DATA] = tensor->data,
-                                   [BRCI_SCALE] = tensor->scale.data,
-                                   [BRCI_GLOBAL] = tensor->global.data,
-                                   [BRCI_ZERO] = tensor->zero.data,
-                                   [BRCI_GROUP_INDEX] = tensor->group_index};
-    const int64_t bytes[] = {[BRCI_DATA] = sizes->data,
-                             [BRCI_SCALE] = sizes->scale,
-                             [BRCI_GLOBAL] = sizes->global,
-                             [BRCI_ZERO] = sizes->zero,
-                             [BRCI_GROUP_INDEX] = tensor->shape[tensor->rank - 1] * (int64_t)sizeof(int32_t)};
-    const int64_t size = brci_stored_bytes(s);
-    if (s->bytes != NULL) return brc_writer_write(q->transfer.writer, number, 0, s->bytes, size, err);
-    if (s->pack == NULL)
-        return brc_writer_write(q->transfer.writer, number, 0, buffers[s->buffer], bytes[s->buffer], err);
-    void *packed = malloc((size_t)size + 1);
-    if (packed == NULL) return brci_fail(err, BRC_MEMORY, 0, "out of memory");
-    brc_status status = s->pack(tensor, s, packed, err);
-    if (status == BRC_OK) status = brc_writer_write(q->transfer.writer, number, 0, packed, size, err);
-    free(packed);
-    return status;
-}
-
-/* Finite doubles that are infinite in F32. */
-static int64_t count_beyond(const brc_named_array *array) {
-    int64_t count = 0;
-    for (int64_t i = 0; array->array.format == BRC_F64 && i < array->bytes / 8; i++) {
-        double x;
-        memcpy(&x, (const uint8_t *)array->array.data + i * 8, sizeof x);
-        const float narrow = (float)x;
-        count += x - x == 0 && !(narrow - narrow == 0);
-    }
-    return count;
-}
-
-static brc_status check_report(const quantizing *q, const brc_named_array *array, const brc_report *report,
-                               brc_error *err) {
-    if (q->options->saturate_nonfinite || (report->nan == 0 && report->infinite == 0)) return BRC_OK;
-    const int64_t beyond = count_beyond(array), infinite = (int64_t)report->infinite - beyond;
-    if (report->nan == 0 && infinite == 0)
-        return brci_fail(err, BRC_NONFINITE, 0, "%lld values are beyond F32", (long long)beyond);
-    if (beyond == 0)
-        return brci_fail(err, BRC_NONFINITE, 0, "%lld NaN and %lld infinite values", (long long)report->nan,
-                         (long long)infinite);
-    return brci_fail(err, BRC_NONFINITE, 0, "%lld NaN and %lld infinite values, and %lld beyond F32",
-                     (long long)report->nan, (long long)infinite, (long long)beyond);
-}
-
-static brc_status write_tensor(quantizing *q, const brc_entry *entry, const brc_tensor *tensor, size_t *next,
-                               int64_t *after, brc_error *err) {
-    brci_pool pool = {0};
-    brci_store store = {.pool = &pool};
-    brc_sizes sizes;
-    brc_status status = brc_tensor_sizes(tensor, &sizes, err);
-    if (status == BRC_OK) status = q->dialect->store(entry->name, tensor, NULL, &store, err);
-    for (size_t i = 0; status == BRC_OK && i < store.n; i++) {
-        status = write_stored(q, &store.arrays[i], tensor, &sizes, q->transfer.numbers[(*next)++], err);
-        *after += brci_stored_bytes(&store.arrays[i]);
-    }
-    brci_pool_free(&pool);
-    return status;
-}
-
 static brc_status write_quantized(quantizing *q, const brc_entry *entry, size_t *next, int64_t *after, brc_error *err) {
     const brc_named_array *array = entry->parts[0].array;
-    const brc_recipe recipe = recipe_for(q->options->recipe, array);
+    const brc_recipe recipe = brci_recipe_for(q->options->recipe, array->rank, array->shape);
     const brc_options options = {.size = sizeof options, .threads = q->options->threads};
-    brc_report report = {.size = sizeof report};
     brc_owned owned;
-    TRY(brc_cast_new(&array->array, &recipe, &options, NULL, &owned, &report, err));
-    brc_status status = check_report(q, array, &report, err);
-    if (status == BRC_OK) status = write_tensor(q, entry, &owned.tensor, next, after, err);
+    TRY(brci_quantize(array, &recipe, &options, (int)q->options->saturate_nonfinite, &owned, err));
+    brc_status status =
+        brci_transfer_write(&q->transfer, q->dialect, entry->name, &owned.tensor, NULL, next, after, err);
     brc_release(&owned);
     return status;
 }

@@ -5,6 +5,10 @@
 
 #include <string.h>
 
+/* The usual magnitudes of weights. */
+#define LARGE 1e3
+#define SMALL 1e-8
+
 #define CHUNK 4096 /* elements decoded at a time; a multiple of 8, so that they end on a byte */
 
 static int is_zero(double x) { return !(x > 0) && !(x < 0) && x - x == 0; }
@@ -70,4 +74,12 @@ static brc_status check(const brci_dialect *dialect, const brc_tensor *t, const 
 brc_status brci_check_scales(brc_dialect dialect, const brc_tensor *t, brc_error *err) {
     TRY(check(brci_dialect_of(dialect), t, &t->scale, "scales", err));
     return check(brci_dialect_of(dialect), t, &t->global, "global scales", err);
+}
+
+int brci_doubt(double largest, char text[BRCI_DOUBT_SIZE]) {
+    if (largest <= LARGE && (largest >= SMALL || !(largest > 0))) return 0;
+    snprintf(text, BRCI_DOUBT_SIZE,
+             "the largest value is %.3g: weights are rarely %s %g; is the scale read the right way?", largest,
+             largest > LARGE ? "over" : "under", largest > LARGE ? LARGE : SMALL);
+    return 1;
 }

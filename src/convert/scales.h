@@ -18,4 +18,9 @@ brc_status brci_census_of(const brc_tensor *tensor, const brc_table *table, brci
  * elements are not. */
 brc_status brci_check_scales(brc_dialect dialect, const brc_tensor *tensor, brc_error *err);
 
+/* Whether weights of this largest magnitude are hardly weights: most often a scale was read the wrong way. The text
+ * says so. */
+#define BRCI_DOUBT_SIZE 160
+int brci_doubt(double largest, char text[BRCI_DOUBT_SIZE]);
+
 #endif

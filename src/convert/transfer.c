@@ -1,8 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "convert/transfer.h"
 
+#include "convert/bytes.h"
+#include "dialect/order.h"
+
 #include <stdlib.h>
 #include <string.h>
+
+brc_recipe brci_recipe_for(const brc_recipe *recipe, int64_t rank, const int64_t *shape) {
+    brc_recipe r = *recipe;
+    const int64_t rows = rank > 1 ? shape[rank - 2] : 1, cols = shape[rank - 1];
+    if ((r.block.rows != 0 && rows % r.block.rows != 0) || (r.block.cols != 0 && cols % r.block.cols != 0))
+        r.partial = 1;
+    return r;
+}
 
 int64_t brci_entry_bytes(const brc_entry *entry) {
     int64_t bytes = 0;
@@ -104,6 +115,34 @@ brc_status brci_transfer_declare_plain(brci_transfer *t, const brc_entry *entry,
     return BRC_OK;
 }
 
+brc_status brci_transfer_declare_stored(brci_transfer *t, const brci_dialect *dialect, const brc_entry *entry,
+                                        const brc_tensor *tensor, const brc_entry *origin, brc_error *err) {
+    brci_store store = {.pool = &t->pool};
+    TRY(dialect->store(entry->name, tensor, origin, &store, err));
+    for (size_t i = 0; i < store.n; i++) {
+        const brci_stored *s = &store.arrays[i];
+        TRY(brci_transfer_declare(t, entry, s->name, s->format, s->rank, s->shape, err));
+    }
+    return store.key == NULL ? BRC_OK : brc_writer_metadata(t->writer, store.key, store.value, err);
+}
+
+brc_status brci_transfer_write(brci_transfer *t, const brci_dialect *dialect, const char *name,
+                               const brc_tensor *tensor, const brc_entry *origin, size_t *next, int64_t *written,
+                               brc_error *err) {
+    brci_pool pool = {0};
+    brci_store store = {.pool = &pool};
+    brc_status status = dialect->store(name, tensor, origin, &store, err);
+    for (size_t i = 0; status == BRC_OK && i < store.n; i++) {
+        brci_bytes bytes;
+        status = brci_bytes_of(&store.arrays[i], tensor, &bytes, err);
+        if (status == BRC_OK) status = brc_writer_write(t->writer, t->numbers[(*next)++], 0, bytes.at, bytes.n, err);
+        *written += bytes.n;
+        brci_bytes_free(&bytes);
+    }
+    brci_pool_free(&pool);
+    return status;
+}
+
 brc_status brci_transfer_write_plain(brci_transfer *t, const brc_entry *entry, size_t *next, brc_error *err) {
     for (size_t i = 0; i < entry->n_parts; i++) {
         const brc_named_array *a = entry->parts[i].array;
@@ -112,22 +151,36 @@ brc_status brci_transfer_write_plain(brci_transfer *t, const brc_entry *entry, s
     return BRC_OK;
 }
 
-/* Whether a metadata pair describes a quantized tensor of the source. */
-static int describes_any(brci_transfer *t, const char *key) {
+/* Place of an entry, by its name; the count if there is none. */
+static size_t find_entry(const brc_checkpoint *c, const char *name) {
+    const brc_entry *found = brc_checkpoint_find(c, name);
+    size_t first = 0, past = brc_checkpoint_count(c);
+    if (found == NULL) return past;
+    while (first + 1 < past) {
+        const size_t middle = first + (past - first) / 2;
+        if (brci_natural_order(brc_checkpoint_at(c, middle)->name, name) <= 0) first = middle;
+        else past = middle;
+    }
+    return first;
+}
+
+/* Whether a metadata pair describes a tensor of the source that changes. */
+static int describes_any(brci_transfer *t, const char *key, const uint8_t *changed) {
     for (unsigned i = 0; i < BRC_DIALECT_COUNT; i++) {
         const brci_dialect *dialect = brci_dialect_of((brc_dialect)i);
-        int64_t length = dialect == NULL || dialect->describes == NULL ? -1 : dialect->describes(key);
-        const brc_entry *entry =
-            length < 0 ? NULL : brc_checkpoint_find(t->source, brci_pool_copy(&t->pool, key, (size_t)length));
-        if (entry != NULL && entry->dialect == (brc_dialect)i) return 1;
+        const int64_t length = dialect == NULL || dialect->describes == NULL ? -1 : dialect->describes(key);
+        if (length < 0) continue;
+        const size_t at = find_entry(t->source, brci_pool_copy(&t->pool, key, (size_t)length));
+        const brc_entry *entry = brc_checkpoint_at(t->source, at);
+        if (entry != NULL && entry->dialect == (brc_dialect)i && changed[at]) return 1;
     }
     return 0;
 }
 
-brc_status brci_transfer_metadata(brci_transfer *t, int dequantized, brc_error *err) {
+brc_status brci_transfer_metadata(brci_transfer *t, const uint8_t *changed, brc_error *err) {
     for (size_t i = 0; i < brc_file_metadata_count(t->file); i++) {
         const char *value = NULL, *key = brc_file_metadata_at(t->file, i, &value);
-        if (!dequantized || !describes_any(t, key)) TRY(brc_writer_metadata(t->writer, key, value, err));
+        if (changed == NULL || !describes_any(t, key, changed)) TRY(brc_writer_metadata(t->writer, key, value, err));
     }
     return BRC_OK;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What quantize and dequantize share: a checkpoint goes through, some of its tensors change on the way. Arrays are
- * declared first, then written one tensor at a time, so that memory is bounded by the largest. */
+ * What quantize, dequantize and convert share: a checkpoint goes through, some of its tensors change on the way. Arrays
+ * are declared first, then written one tensor at a time, so that memory is bounded by the largest. */
 #ifndef BRCI_TRANSFER_H
 #define BRCI_TRANSFER_H
 
@@ -38,8 +38,16 @@ brc_status brci_transfer_declare(brci_transfer *t, const brc_entry *entry, const
 /* Declares or writes a tensor that does not change: each of its arrays, byte for byte. `next` = the number to come. */
 brc_status brci_transfer_declare_plain(brci_transfer *t, const brc_entry *entry, brc_error *err);
 brc_status brci_transfer_write_plain(brci_transfer *t, const brc_entry *entry, size_t *next, brc_error *err);
-/* The source's __metadata__, less what describes a quantized tensor when `dequantized`. */
-brc_status brci_transfer_metadata(brci_transfer *t, int dequantized, brc_error *err);
+/* Declares or writes the arrays of a scaled tensor as a dialect stores it; `written` grows by their bytes. `origin` as
+ * in brci_dialect.store. */
+brc_status brci_transfer_declare_stored(brci_transfer *t, const brci_dialect *dialect, const brc_entry *entry,
+                                        const brc_tensor *tensor, const brc_entry *origin, brc_error *err);
+brc_status brci_transfer_write(brci_transfer *t, const brci_dialect *dialect, const char *name,
+                               const brc_tensor *tensor, const brc_entry *origin, size_t *next, int64_t *written,
+                               brc_error *err);
+/* The source's __metadata__, less what describes one of the tensors that change: changed[i] is 1 for those, NULL = none
+ * does. */
+brc_status brci_transfer_metadata(brci_transfer *t, const uint8_t *changed, brc_error *err);
 /* What a written checkpoint says of itself: the texts of its dialect. */
 typedef struct brci_texts {
     brci_text texts[BRCI_MAX_TEXTS];
@@ -53,6 +61,11 @@ brc_status brci_transfer_companions(brci_transfer *t, const brci_texts *texts, i
 /* One tensor is done. */
 brc_status brci_transfer_step(brci_transfer *t, const brc_entry *entry, brc_error *err);
 
+/* The recipe for a tensor of this shape: edge blocks are partial where the block does not divide it. */
+brc_recipe brci_recipe_for(const brc_recipe *recipe, int64_t rank, const int64_t *shape);
+/* A plain array under a recipe; NaN and infinite numbers are BRC_NONFINITE unless they may saturate. */
+brc_status brci_quantize(const brc_named_array *array, const brc_recipe *recipe, const brc_options *options,
+                         int saturate, brc_owned *owned, brc_error *err);
 /* Bytes of an entry's arrays in the source. */
 int64_t brci_entry_bytes(const brc_entry *entry);
 int64_t brci_entry_elements(const brc_entry *entry);

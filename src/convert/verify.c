@@ -5,10 +5,6 @@
 #include "convert/slabs.h"
 #include "convert/transfer.h"
 
-/* Weights beyond these magnitudes are hardly weights: most often a scale was read the wrong way. */
-#define LARGE 1e3
-#define SMALL 1e-8
-
 typedef struct verifying {
     const brc_checkpoint *checkpoint;
     const brc_file *file;
@@ -85,14 +81,8 @@ static void check_magnitudes(const verifying *v, const brc_entry *entry, const m
     if (m->nonfinite > 0)
         report(v, entry, BRC_WARNING, "%lld of %lld values are NaN or infinite", (long long)m->nonfinite,
                (long long)m->n);
-    if (m->largest > LARGE)
-        report(v, entry, BRC_WARNING,
-               "the largest value is %.3g: weights are rarely over %g; is the scale read the right way?", m->largest,
-               LARGE);
-    else if (m->largest > 0 && m->largest < SMALL)
-        report(v, entry, BRC_WARNING,
-               "the largest value is %.3g: weights are rarely under %g; is the scale read the right way?", m->largest,
-               SMALL);
+    char text[BRCI_DOUBT_SIZE];
+    if (brci_doubt(m->largest, text)) report(v, entry, BRC_WARNING, "%s", text);
 }
 
 static brc_status check_tensor(const verifying *v, const brc_entry *entry, const brc_tensor *t, brc_error *err) {

@@ -284,9 +284,12 @@ static brc_status store_table(brci_store *store, const char *name, const char *s
 
 static brc_status store(const char *name, const brc_tensor *t, const brc_entry *origin, brci_store *store,
                         brc_error *err) {
-    (void)origin;
     brci_stored *data = add_stored(store, name, ".data", t->format);
-    TRY(brc_recipe_check(&t->recipe, err));
+    brc_recipe recipe = t->recipe;
+    if (recipe.id == BRC_RECIPE_UNKNOWN && !brci_name_recipe(t, origin == NULL ? NULL : origin->recipe, &recipe))
+        return brci_fail(err, BRC_UNSUPPORTED, 0,
+                         "breccia stores what a recipe can say: block scales that multiply, and whole zero points");
+    TRY(brc_recipe_check(&recipe, err));
     data->buffer = BRCI_DATA;
     data->rank = t->rank;
     data_shape(t, data->shape);
@@ -300,11 +303,12 @@ static brc_status store(const char *name, const brc_tensor *t, const brc_entry *
         index->shape[0] = t->shape[t->rank - 1];
     }
     store->key = brci_pool_print(store->pool, "%s%s", name, config_suffix);
-    store->value = brci_breccia_config_write(store->pool, &t->recipe, t->rank, t->shape);
+    store->value = brci_breccia_config_write(store->pool, &recipe, t->rank, t->shape);
     if (store->value == NULL || store->pool->failed) return brci_fail(err, BRC_MEMORY, 0, "out of memory");
     return BRC_OK;
 }
 
 static int64_t describes(const char *key) { return brci_stem(key, config_suffix); }
 
-const brci_dialect brci_dialect_BRECCIA = {.read = read_all, .load = load, .store = store, .describes = describes};
+const brci_dialect brci_dialect_BRECCIA = {
+    .read = read_all, .load = load, .store = store, .describes = describes, .global_kind = BRCI_ANY_KIND};

@@ -162,11 +162,13 @@ const char *brci_json_text(brci_pool *pool, json_t *value);
 /* Sets a list of the modules whose 2-D weights stayed in high precision, unless it is empty: loaders replace every
  * linear layer but these. */
 void brci_set_kept_modules(json_t *object, const char *key, const brci_summary *summary);
+#define BRCI_ANY_KIND BRC_KIND_COUNT
 
 typedef struct brci_dialect {
     const char *scale_suffix; /* codes without an array of this suffix are a fault; NULL = no such rule */
     uint8_t signed_scales;    /* 1 = negative scales are normal */
-    uint8_t global_kind;      /* brc_kind of the global scale it stores; MULTIPLIER where it has none */
+    uint8_t global_kind;      /* brc_kind of the global scale it stores, BRCI_ANY_KIND = as it is; MULTIPLIER where it
+                                 has none */
     /* Texts of the recipes that it stores (brc_recipe_parse), the default first, NULL at the end: what a tensor of
      * another recipe is turned into, the first that keeps every value, else the default. NULL = it is not written, or
      * stores any. */
@@ -187,6 +189,12 @@ typedef struct brci_dialect {
      * the tensor is dequantized; -1 = it describes none. NULL = this dialect describes nothing there. */
     int64_t (*describes)(const char *key);
 } brci_dialect;
+
+/* Whether a recipe gives this geometry, these formats and kinds, its edge blocks partial or not. */
+int brci_recipe_describes(const brc_recipe *recipe, const brc_tensor *tensor);
+/* A recipe for a tensor whose file does not say one: of `text` (brc_entry.recipe, may be NULL), else a row, else
+ * composed. 0 = there is none. */
+int brci_name_recipe(const brc_tensor *tensor, const char *text, brc_recipe *recipe);
 
 /* The implementation of a dialect; NULL if it is not read yet. */
 const brci_dialect *brci_dialect_of(brc_dialect dialect);

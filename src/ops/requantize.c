@@ -19,25 +19,32 @@ static void copy(const brc_tensor *src, brc_tensor *dst) {
     if (sizes.zero > 0) memcpy(dst->zero.data, src->zero.data, (size_t)sizes.zero);
 }
 
-brc_status brc_requantize(const brc_tensor *src, const brc_recipe *recipe, const brc_options *options, brc_tensor *dst,
-                          brc_path *path, brc_error *err) {
-    brc_path taken = BRC_PATH_FLOAT32;
+static brc_status check(const brc_tensor *src, const brc_recipe *recipe, const brc_options *options,
+                        const brc_tensor *dst, brc_error *err) {
     TRY(brc_tensor_check(src, err));
     TRY(brci_options_check(options, err));
-    TRY(brci_destination_check(recipe, src->rank, src->shape, dst, err));
+    return brci_destination_check(recipe, src->rank, src->shape, dst, err);
+}
+
+/* Without arithmetic, of checked arguments; BRC_PATH_FLOAT32 = it cannot be done. */
+static brc_path translate(const brc_tensor *src, const brc_recipe *recipe, brc_tensor *dst) {
     if (same_recipe(src, recipe) && brci_destination_check(recipe, src->rank, src->shape, src, NULL) == BRC_OK) {
         copy(src, dst);
         dst->recipe = *recipe;
-        taken = BRC_PATH_SAME;
-    } else {
-        uint64_t saved = brci_environment_enter();
-        int exact = brci_reference_translate(src, recipe, dst);
-        brci_environment_leave(saved);
-        if (exact) {
-            dst->recipe = *recipe;
-            taken = BRC_PATH_EXACT;
-        }
+        return BRC_PATH_SAME;
     }
+    uint64_t saved = brci_environment_enter();
+    const int exact = brci_reference_translate(src, recipe, dst);
+    brci_environment_leave(saved);
+    if (!exact) return BRC_PATH_FLOAT32;
+    dst->recipe = *recipe;
+    return BRC_PATH_EXACT;
+}
+
+brc_status brc_requantize(const brc_tensor *src, const brc_recipe *recipe, const brc_options *options, brc_tensor *dst,
+                          brc_path *path, brc_error *err) {
+    TRY(check(src, recipe, options, dst, err));
+    const brc_path taken = translate(src, recipe, dst);
     if (taken == BRC_PATH_FLOAT32) {
         brci_source source = brci_source_tensor(src);
         brci_cast(&source, recipe, options, 3.4028234663852886e38f, NULL, dst, NULL);
@@ -54,5 +61,19 @@ brc_status brc_requantize_new(const brc_tensor *src, const brc_recipe *recipe, c
     TRY(brci_own(recipe, src->rank, src->shape, dst, err));
     status = brc_requantize(src, recipe, options, &dst->tensor, path, err);
     if (status != BRC_OK) brc_release(dst);
+    return status;
+}
+
+brc_status brc_requantize_exact_new(const brc_tensor *src, const brc_recipe *recipe, const brc_options *options,
+                                    brc_owned *dst, brc_path *path, brc_error *err) {
+    if (dst != NULL) *dst = (brc_owned){0};
+    TRY(brc_tensor_check(src, err));
+    TRY(brci_own(recipe, src->rank, src->shape, dst, err));
+    brc_status status = check(src, recipe, options, &dst->tensor, err);
+    const brc_path taken = status == BRC_OK ? translate(src, recipe, &dst->tensor) : BRC_PATH_FLOAT32;
+    if (status == BRC_OK && taken == BRC_PATH_FLOAT32)
+        status = brci_fail(err, BRC_UNSUPPORTED, 0, "no codes and scales of this recipe keep every value");
+    if (status != BRC_OK) brc_release(dst);
+    else if (path != NULL) *path = taken;
     return status;
 }
