@@ -114,6 +114,8 @@ brc_status brc_quantize_checkpoint(const brc_checkpoint *source, const char *des
         return brci_fail(err, BRC_UNSUPPORTED, 0, "the dialect %s is not written yet",
                          brc_dialect_get(dialect) == NULL ? "asked for" : brc_dialect_get(dialect)->name);
     TRY(brc_recipe_check(options->recipe, err));
+    if (options->recipe->id == BRC_RECIPE_UNKNOWN)
+        return brci_fail(err, BRC_RECIPE, 0, "recipe: it says what stored numbers mean: nothing can be cast to it");
     brc_status status = brci_transfer_begin(&q.transfer, source, destination, options->overwrite, options->progress,
                                             options->user, err);
     q.transfer.left = options->left;

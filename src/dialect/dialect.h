@@ -190,11 +190,9 @@ typedef struct brci_dialect {
     int64_t (*describes)(const char *key);
 } brci_dialect;
 
-/* Whether a recipe gives this geometry, these formats and kinds, its edge blocks partial or not. */
-int brci_recipe_describes(const brc_recipe *recipe, const brc_tensor *tensor);
-/* A recipe for a tensor whose file does not say one: of `text` (brc_entry.recipe, may be NULL), else a row, else
- * composed. 0 = there is none. */
-int brci_name_recipe(const brc_tensor *tensor, const char *text, brc_recipe *recipe);
+/* A recipe for a tensor whose file does not say one: of `text` (brc_entry.recipe, may be NULL), else a row, else what
+ * brc_recipe_of says of its tables. */
+brc_status brci_name_recipe(const brc_tensor *tensor, const char *text, brc_recipe *recipe, brc_error *err);
 
 /* The implementation of a dialect; NULL if it is not read yet. */
 const brci_dialect *brci_dialect_of(brc_dialect dialect);
