@@ -109,7 +109,8 @@ typedef enum brci_buffer { BRCI_DATA, BRCI_SCALE, BRCI_GLOBAL, BRCI_ZERO, BRCI_G
  * set, else one buffer of the tensor as it is. */
 typedef struct brci_stored {
     const char *name;
-    uint8_t format; /* brc_format */
+    uint8_t format;    /* brc_format */
+    const char *dtype; /* GGUF's word for its blocks ("Q4_0"), which are no numbers of one format; NULL = format's */
     int rank;
     int64_t shape[BRC_MAX_RANK];
     brci_buffer buffer;
@@ -137,7 +138,8 @@ int brci_carry(brci_store *store, const brc_entry *origin, const char *role, con
 
 /* A text that goes with a checkpoint. */
 typedef struct brci_text {
-    const char *file;   /* "config.json", "hf_quant_config.json"; NULL = a pair of __metadata__ */
+    const char *file;   /* "config.json", "hf_quant_config.json"; NULL = a pair of the metadata, in place
+                           of the source's */
     const char *member; /* the member of that JSON file, or the pair's key; NULL = the whole file */
     const char *text;   /* in the pool */
 } brci_text;
@@ -167,6 +169,11 @@ void brci_set_kept_modules(json_t *object, const char *key, const brci_summary *
 typedef struct brci_dialect {
     const char *scale_suffix; /* codes without an array of this suffix are a fault; NULL = no such rule */
     uint8_t signed_scales;    /* 1 = negative scales are normal */
+    uint8_t zero_scales;      /* 1 = so are scales of zero over codes that are not: a block too small for its scale */
+    uint8_t exclusive;        /* 1 = its arrays have no other reading: it reads them whatever dialect is asked for */
+    const char *ending;       /* of the one file that it is written to; NULL = safetensors */
+    const char *const *pairs; /* keys of metadata pairs that speak of the weights' types, NULL at the end; they go when
+                                 these are dequantized. NULL = it has none */
     uint8_t global_kind;      /* brc_kind of the global scale it stores, BRCI_ANY_KIND = as it is; MULTIPLIER where it
                                  has none */
     /* Texts of the recipes that it stores (brc_recipe_parse), the default first, NULL at the end: what a tensor of
