@@ -16,7 +16,7 @@ from breccia import _c, _formats, _frameworks, bridges, kernels, layouts, recipe
 from breccia._core import ScaledTensor, from_buffer
 from breccia._ops import cast, dequantize, matmul, requantize
 from breccia.autograd import cast_ste, cast_ste_clipped
-from breccia.layouts import Layout, PerBlockK, PerBlockMN, PerChannel, PerTensor
+from breccia.layouts import Layout, PerBlockK, PerBlockMN, PerChannel, PerColumn, PerTensor
 from breccia.recipes import (CustomScaling, DelayedScaling, DelayedState, Float8BlockScaling, Float8CurrentScaling,
                              Float8RowScaling, INT4Scaling, INT8Scaling, MXFP4BlockScaling, MXFP6BlockScaling,
                              MXFP8BlockScaling, MXINT8BlockScaling, NVFP4BlockScaling, ScalingRecipe)
@@ -25,7 +25,7 @@ __version__: str = _c.VERSION
 
 __all__ = ["ScaledTensor", "from_buffer", "cast", "dequantize", "requantize", "matmul", "cast_ste", "cast_ste_clipped",
            "ScalingRecipe", "DelayedScaling", "Float8CurrentScaling", "Float8BlockScaling", "MXFP8BlockScaling",
-           "NVFP4BlockScaling", "INT4Scaling", "Layout", "PerTensor", "PerBlockK", "PerChannel", "PerBlockMN", "__version__",
+           "NVFP4BlockScaling", "INT4Scaling", "Layout", "PerTensor", "PerBlockK", "PerChannel", "PerBlockMN", "PerColumn", "__version__",
            "DelayedState", "Float8RowScaling", "MXFP6BlockScaling", "MXFP4BlockScaling", "MXINT8BlockScaling", "INT8Scaling",
            "CustomScaling"]
 

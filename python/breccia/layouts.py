@@ -12,11 +12,11 @@ from typing import Any, ClassVar
 
 from breccia import _c
 
-__all__ = ["Layout", "PerTensor", "PerBlockK", "PerChannel", "PerBlockMN"]
+__all__ = ["Layout", "PerTensor", "PerBlockK", "PerChannel", "PerBlockMN", "PerColumn"]
 
 
 class Layout:
-    """Base of the four layouts. Own layouts may have ``validate(data, scale)``, which raises ValueError for what does not fit.
+    """Base of the layouts. Own layouts may have ``validate(data, scale)``, which raises ValueError for what does not fit.
 
     >>> issubclass(PerBlockK, Layout), PerBlockK.name
     (True, 'per_block_k')
@@ -174,6 +174,29 @@ class PerBlockMN(Layout):
         return 1, self.block_m, self.block_n
 
 
+@dataclass(frozen=True)
+class PerColumn(Layout):
+    """One scale for each column of a matrix, shared by its M rows: ``scale`` has shape ``(..., 1, K)`` for data ``(..., M, K)``
+    (torchao's ``PerRow(dim=0)``, Llama 4's experts).
+
+    ``validate`` raises ValueError for any other shape, or for data of rank 1.
+
+    >>> import numpy as np
+    >>> PerColumn().validate(np.zeros((4, 8), np.uint8), np.ones((1, 8), np.float32))
+    """
+
+    name: ClassVar[str] = "per_column"
+    _block: ClassVar[tuple[int, int, int]] = (1, 0, 1)
+
+    def validate(self, data: Any, scale: Any, shape: Any = None) -> None:
+        """Raises ValueError unless ``scale`` has one number for each column."""
+        self._expect(data.shape if shape is None else shape, scale)
+
+    def _scale_shape(self, shape: Any) -> tuple[int, ...]:
+        _matrix(self, shape)
+        return (*shape[:-2], 1, shape[-1])
+
+
 _NUMBERS = {name: row["number"] for name, row in _c.LAYOUTS.items()}
 
 
@@ -183,4 +206,4 @@ def _of_number(number: int, block: tuple[int, int, int], partial: bool) -> Layou
         return PerBlockK(block[2], partial)
     if number == _NUMBERS["PerBlockMN"]:
         return PerBlockMN(block[1], block[2], partial)
-    return PerTensor() if number == _NUMBERS["PerTensor"] else PerChannel()
+    return {_NUMBERS[kind.__name__]: kind() for kind in (PerTensor, PerChannel, PerColumn)}[number]

@@ -19,8 +19,8 @@ typedef struct converting {
     brci_change *changes; /* [n] */
     uint8_t *changed;     /* [n] 1 = its arrays are not those of the source */
     brci_written *written;
-    const char **kept;
-    size_t n_written, n_kept, n_changed;
+    const char **kept, **plain;
+    size_t n_written, n_kept, n_plain, n_changed;
 } converting;
 
 static const brc_entry *entry_at(const converting *c, size_t i) { return brc_checkpoint_at(c->transfer.source, i); }
@@ -77,7 +77,8 @@ static brc_status plan_all(converting *c, brc_error *err) {
     c->changed = calloc(c->n + 1, sizeof *c->changed);
     c->written = calloc(c->n + 1, sizeof *c->written);
     c->kept = calloc(c->n + 1, sizeof *c->kept);
-    if (c->changes == NULL || c->changed == NULL || c->written == NULL || c->kept == NULL)
+    c->plain = calloc(c->n + 1, sizeof *c->plain);
+    if (c->changes == NULL || c->changed == NULL || c->written == NULL || c->kept == NULL || c->plain == NULL)
         return brci_fail(err, BRC_MEMORY, 0, "out of memory");
     for (size_t i = 0; i < c->n; i++) {
         TRY(brci_about(err, plan(c, i, err), c->transfer.source, entry_at(c, i)));
@@ -119,10 +120,11 @@ static brc_status declare(converting *c, size_t i, brc_error *err) {
     if (change->tensor.format != BRC_NONE) c->written[c->n_written++] = (brci_written){entry->name, &change->tensor};
     else if (change->way == BRCI_DENSE ? entry->tensor.rank == 2 : array->rank == 2 && brci_is_high(array))
         c->kept[c->n_kept++] = entry->name;
+    if (change->tensor.format == BRC_NONE) c->plain[c->n_plain++] = entry->name;
     if (change->way == BRCI_CARRY) return brci_transfer_declare_plain(&c->transfer, entry, err);
     if (change->origin != NULL) TRY(check_companions(c, entry, change, err));
     if (change->way == BRCI_DENSE)
-        return brci_transfer_declare(&c->transfer, entry, entry->name, NULL, change->format, entry->tensor.rank,
+        return brci_transfer_declare(&c->transfer, entry, entry->name, change->format, entry->tensor.rank,
                                      entry->tensor.shape, err);
     return brci_transfer_declare_stored(&c->transfer, c->conversion.target, entry, &change->tensor, change->origin,
                                         err);
@@ -142,11 +144,15 @@ static brc_status declare_texts(converting *c, brc_error *err) {
                                   .n_written = c->n_written,
                                   .kept = c->kept,
                                   .n_kept = c->n_kept,
+                                  .plain = c->plain,
+                                  .n_plain = c->n_plain,
                                   .origin =
                                       brci_method_dialect(&reader) == c->options->dialect ? reader.quantization : NULL};
     texts.n = c->conversion.target->config(&t->pool, &summary, texts.texts);
     json_decref(reader.quantization);
     if (texts.n < 0) return brci_fail(err, BRC_MEMORY, 0, "out of memory");
+    texts.summary = &summary;
+    texts.plain_text = c->conversion.target->plain_text;
     return brci_transfer_companions(t, &texts, 1, err);
 }
 
@@ -235,7 +241,6 @@ brc_status brc_convert_checkpoint(const brc_checkpoint *source, const char *dest
                                   const brc_convert_options *options, brc_error *err) {
     converting c = {.options = options};
     TRY(check_options(options, err));
-    TRY(brci_check_ending(options->dialect, destination, err));
     brc_status status = brci_transfer_begin(&c.transfer, source, destination, options->overwrite, options->progress,
                                             options->user, err);
     c.transfer.left = options->left;
@@ -254,5 +259,6 @@ brc_status brc_convert_checkpoint(const brc_checkpoint *source, const char *dest
     free(c.changed);
     free(c.written);
     free(c.kept);
+    free(c.plain);
     return status;
 }

@@ -11,8 +11,9 @@ typedef struct quantizing {
     const brc_quantize_options *options;
     const brci_dialect *dialect;
     const char **kept;     /* 2-D weights that stay as they are */
+    const char **plain;    /* all tensors that do */
     brci_written *written; /* those that do not */
-    size_t n_kept, n_quantized;
+    size_t n_kept, n_plain, n_quantized;
     int parts; /* codes or scales are there that were read as plain: config.json still describes them */
 } quantizing;
 
@@ -23,7 +24,7 @@ static brc_status declare_quantized(quantizing *q, const brc_entry *entry, brc_e
     if (tensor == NULL) return brci_fail(err, BRC_MEMORY, 0, "out of memory");
     TRY(brc_tensor_plan(&recipe, (int)array->rank, array->shape, tensor, NULL, err));
     q->written[q->n_quantized++] = (brci_written){entry->name, tensor};
-    return brci_transfer_declare_stored(&q->transfer, q->dialect, entry, tensor, NULL, err);
+    return brci_transfer_declare_stored(&q->transfer, q->dialect, entry, tensor, entry, err);
 }
 
 /* Floats of 8 bits and fewer: no model has them for weights but as codes. */
@@ -40,6 +41,7 @@ static brc_status declare(quantizing *q, const brc_entry *entry, brc_error *err)
     if (brci_kept_because(q->transfer.file, entry, q->options) == NULL) return declare_quantized(q, entry, err);
     q->parts |= is_codes(array) || brci_is_part(q->transfer.file, array);
     if (array->rank == 2 && brci_is_high(array)) q->kept[q->n_kept++] = entry->name;
+    q->plain[q->n_plain++] = entry->name;
     return brci_transfer_declare_plain(&q->transfer, entry, err);
 }
 
@@ -47,8 +49,10 @@ static brc_status declare_all(quantizing *q, brc_error *err) {
     brci_transfer *t = &q->transfer;
     size_t n = brc_checkpoint_count(t->source);
     q->kept = calloc(n + 1, sizeof *q->kept);
+    q->plain = calloc(n + 1, sizeof *q->plain);
     q->written = calloc(n + 1, sizeof *q->written);
-    if (q->kept == NULL || q->written == NULL) return brci_fail(err, BRC_MEMORY, 0, "out of memory");
+    if (q->kept == NULL || q->plain == NULL || q->written == NULL)
+        return brci_fail(err, BRC_MEMORY, 0, "out of memory");
     TRY(brci_transfer_metadata(t, NULL, err));
     for (size_t i = 0; i < n; i++) {
         const brc_entry *entry = brc_checkpoint_at(t->source, i);
@@ -56,9 +60,15 @@ static brc_status declare_all(quantizing *q, brc_error *err) {
     }
     if (q->options->n_include > 0 && q->n_quantized == 0) /* most likely a typing error */
         return brci_fail(err, BRC_NOT_FOUND, 0, "no weight matches what is to be included");
-    const brci_summary summary = {
-        .written = q->written, .n_written = q->n_quantized, .kept = q->kept, .n_kept = q->n_kept};
-    brci_texts texts = {.drop = q->n_quantized > 0 && !q->parts}; /* what the source says is not true any more */
+    const brci_summary summary = {.written = q->written,
+                                  .n_written = q->n_quantized,
+                                  .kept = q->kept,
+                                  .n_kept = q->n_kept,
+                                  .plain = q->plain,
+                                  .n_plain = q->n_plain};
+    brci_texts texts = {.drop = q->n_quantized > 0 && !q->parts, /* what the source says is not true any more */
+                        .summary = &summary,
+                        .plain_text = q->dialect->plain_text};
     if (q->dialect->config != NULL) texts.n = q->dialect->config(&t->pool, &summary, texts.texts);
     if (texts.n < 0) return brci_fail(err, BRC_MEMORY, 0, "out of memory");
     TRY(brci_transfer_companions(t, &texts, texts.drop, err));
@@ -73,7 +83,7 @@ static brc_status write_quantized(quantizing *q, const brc_entry *entry, size_t 
     brc_owned owned;
     TRY(brci_quantize(array, &recipe, &options, (int)q->options->saturate_nonfinite, &owned, err));
     brc_status status =
-        brci_transfer_write(&q->transfer, q->dialect, entry->name, &owned.tensor, NULL, next, after, err);
+        brci_transfer_write(&q->transfer, q->dialect, entry->name, &owned.tensor, entry, next, after, err);
     brc_release(&owned);
     return status;
 }
@@ -108,15 +118,12 @@ brc_status brc_quantize_checkpoint(const brc_checkpoint *source, const char *des
     if (options->size < sizeof *options) return brci_fail(err, BRC_ARGUMENT, 0, "the options are of another version");
     if ((options->n_include > 0 && options->include == NULL) || (options->n_exclude > 0 && options->exclude == NULL))
         return brci_fail(err, BRC_ARGUMENT, 0, "include and exclude must be given as many globs as they count");
-    brc_dialect dialect = options->dialect == BRC_DIALECT_PLAIN ? brci_default_dialect(destination) : options->dialect;
+    brc_dialect dialect = options->dialect == BRC_DIALECT_PLAIN ? BRC_DIALECT_BRECCIA : options->dialect;
     q.dialect = brci_dialect_of(dialect);
     if (q.dialect == NULL || q.dialect->store == NULL)
         return brci_fail(err, BRC_UNSUPPORTED, 0, "the dialect %s is not written yet",
                          brc_dialect_get(dialect) == NULL ? "asked for" : brc_dialect_get(dialect)->name);
     TRY(brc_recipe_check(options->recipe, err));
-    if (options->recipe->id == BRC_RECIPE_UNKNOWN)
-        return brci_fail(err, BRC_RECIPE, 0, "recipe: it says what stored numbers mean: nothing can be cast to it");
-    TRY(brci_check_ending(dialect, destination, err));
     brc_status status = brci_transfer_begin(&q.transfer, source, destination, options->overwrite, options->progress,
                                             options->user, err);
     q.transfer.left = options->left;
@@ -124,6 +131,7 @@ brc_status brc_quantize_checkpoint(const brc_checkpoint *source, const char *des
     if (status == BRC_OK) status = write_all(&q, err);
     brci_transfer_end(&q.transfer);
     free(q.kept);
+    free(q.plain);
     free(q.written);
     return status;
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Tensors in memory -> the arrays of a dialect, and a checkpoint of them. */
-#include "container/declared.h"
+#include "container/file.h"
+#include "container/safetensors.h"
 #include "convert/bytes.h"
-#include "convert/transfer.h"
 #include "convert/turn.h"
 #include "dialect/config_text.h"
 
@@ -44,15 +44,6 @@ static brc_named_array named(const char *name, unsigned format, int rank, const 
                              .shape = shape};
 }
 
-/* Blocks of GGUF: the array is their bytes. */
-static void set_blocks(brc_named_array *array, const char *dtype) {
-    const brci_dtype *type = brci_gguf_of_word(dtype);
-    array->dtype = dtype;
-    array->array = brc_array_of(BRC_UINT8, 1, &array->bytes, array->array.data);
-    array->block_numbers = type->numbers;
-    array->block_bytes = type->bytes;
-}
-
 static brc_status yield_scaled(const brci_dialect *dialect, const brc_item *item, size_t i, const brc_sink *sink,
                                int geometry, brci_pool *pool, brc_error *err) {
     brci_store store = {.pool = pool};
@@ -68,8 +59,7 @@ static brc_status yield_scaled(const brci_dialect *dialect, const brc_item *item
         const brci_stored *s = &store.arrays[a];
         brci_bytes bytes = {.n = brci_stored_bytes(s)};
         if (!geometry) status = brci_bytes_of(s, &tensor, &bytes, err);
-        brc_named_array array = named(s->name, s->format, s->rank, s->shape, bytes.at, bytes.n);
-        if (s->dtype != NULL) set_blocks(&array, s->dtype);
+        const brc_named_array array = named(s->name, s->format, s->rank, s->shape, bytes.at, bytes.n);
         if (status == BRC_OK && (status = sink->array(sink->user, i, &array)) != BRC_OK)
             brci_fail(err, status, 0, "%s", brc_status_text(status));
         brci_bytes_free(&bytes);
@@ -99,22 +89,27 @@ static brc_status yield_plain(const brc_item *item, size_t i, const brc_sink *si
 static brc_status yield_texts(const brci_dialect *dialect, const brc_item *items, size_t n, const brc_sink *sink,
                               brci_pool *pool, brc_error *err) {
     brci_written *written = calloc(n + 1, sizeof *written);
-    const char **kept = calloc(n + 1, sizeof *kept);
-    brci_summary summary = {.written = written, .kept = kept};
+    const char **kept = calloc(n + 1, sizeof *kept), **plain = calloc(n + 1, sizeof *plain);
+    brci_summary summary = {.written = written, .kept = kept, .plain = plain};
     brci_text texts[BRCI_MAX_TEXTS];
-    brc_status status = written == NULL || kept == NULL ? brci_fail(err, BRC_MEMORY, 0, "out of memory") : BRC_OK;
+    brc_status status =
+        written == NULL || kept == NULL || plain == NULL ? brci_fail(err, BRC_MEMORY, 0, "out of memory") : BRC_OK;
     for (size_t i = 0; status == BRC_OK && i < n; i++) {
         const brc_format_info *f = items[i].plain == NULL ? NULL : brc_format_get((brc_format)items[i].plain->format);
         if (items[i].scaled != NULL) written[summary.n_written++] = (brci_written){items[i].name, items[i].scaled};
-        else if (f->role == BRC_HIGH && items[i].plain->rank == 2) kept[summary.n_kept++] = items[i].name;
+        else plain[summary.n_plain++] = items[i].name;
+        if (f != NULL && f->role == BRC_HIGH && items[i].plain->rank == 2) kept[summary.n_kept++] = items[i].name;
     }
     const int made = status == BRC_OK && summary.n_written > 0 ? dialect->config(pool, &summary, texts) : 0;
     if (made < 0) status = brci_fail(err, BRC_MEMORY, 0, "out of memory");
+    for (size_t i = 0; dialect->plain_text != NULL && i < summary.n_plain && status == BRC_OK; i++)
+        status = sink->text(sink->user, NULL, plain[i], dialect->plain_text);
     for (int i = 0; i < made && status == BRC_OK; i++)
         if ((status = sink->text(sink->user, texts[i].file, texts[i].member, texts[i].text)) != BRC_OK)
             brci_fail(err, status, 0, "%s", brc_status_text(status));
     free(written);
     free(kept);
+    free(plain);
     return status;
 }
 
@@ -164,12 +159,8 @@ static brc_status declare_array(void *user, size_t item, const brc_named_array *
         s->numbers = grown;
         s->room = room;
     }
-    const uint32_t shard = s->items[item].shard;
-    size_t *number = &s->numbers[s->n_numbers++];
-    return array->block_numbers > 0 ? brc_writer_add_dtype(s->writer, array->name, array->dtype, (int)array->rank,
-                                                           array->shape, shard, number, &s->err)
-                                    : brc_writer_add(s->writer, array->name, (brc_format)array->array.format,
-                                                     (int)array->rank, array->shape, shard, number, &s->err);
+    return brc_writer_add(s->writer, array->name, (brc_format)array->array.format, (int)array->rank, array->shape,
+                          s->items[item].shard, &s->numbers[s->n_numbers++], &s->err);
 }
 
 static brc_status declare_text(void *user, const char *file, const char *member, const char *text) {
@@ -219,9 +210,8 @@ brc_status brc_checkpoint_save(const char *path, brc_dialect dialect, const brc_
     if (path == NULL || o->size < sizeof *o || (o->n_metadata > 0 && o->metadata == NULL))
         return brci_fail(err, BRC_ARGUMENT, 0, "a path and options of this version are needed");
     const brc_write_options write = {.size = sizeof write, .overwrite = o->overwrite};
-    saving s = {.items = items, .config = o->config, .folder = brci_kind_of(path) == NULL};
+    saving s = {.items = items, .config = o->config, .folder = brci_stem(path, ".safetensors") < 0};
     TRY(check_items(dialect, items, n, err));
-    TRY(brci_check_ending(dialect, path, err));
     TRY(brc_writer_new(path, &write, &s.writer, err));
     brc_status status = declare_all(&s, dialect, n, o, err);
     if (status == BRC_OK) status = write_all(&s, dialect, n, err);

@@ -24,6 +24,13 @@ int brci_same_shape(int64_t rank_a, const int64_t *a, int64_t rank_b, const int6
     return rank_a == rank_b && (rank_a == 0 || memcmp(a, b, (size_t)rank_a * sizeof *a) == 0);
 }
 
+brc_layout brci_layout_of(brc_block block, int hardware) {
+    if (block.rows == 0 && block.cols == 0) return BRC_PER_TENSOR;
+    if (block.rows == 0) return BRC_PER_COLUMN;
+    if (block.rows == 1 && block.cols == 0) return BRC_PER_CHANNEL;
+    return block.rows == 1 && !hardware ? BRC_PER_BLOCK_K : BRC_PER_BLOCK_MN;
+}
+
 static void release(brc_owned *owned) {
     free(owned->memory);
     *owned = (brc_owned){.tensor = {.size = sizeof owned->tensor}};

@@ -7,6 +7,7 @@
 static const char *block_text(brci_pool *pool, brc_block block, int rank) {
     if (block.rows == 0 && block.cols == 0) return block.batch == 1 && rank > 2 ? "matrix" : "tensor";
     if (block.rows == 1 && block.cols == 0) return "row";
+    if (block.rows == 0 && block.cols == 1) return "column";
     if (block.rows == 0) return brci_pool_print(pool, "%u columns", block.cols);
     return brci_pool_print(pool, "%ux%u block", block.rows, block.cols);
 }

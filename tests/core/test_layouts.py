@@ -9,7 +9,7 @@ import breccia_c as brc_c
 
 FREE = 2**32 - 1
 ROWS = {"per_tensor": ("PerTensor", (0, 0, 0)), "per_channel": ("PerChannel", (1, 1, 0)), "per_block_k": ("PerBlockK", (1, 1, FREE)),
-        "per_block_mn": ("PerBlockMN", (1, FREE, FREE))}
+        "per_block_mn": ("PerBlockMN", (1, FREE, FREE)), "per_column": ("PerColumn", (1, 0, 1))}
 
 
 def test_rows(brc):
@@ -18,7 +18,7 @@ def test_rows(brc):
         assert (brc.ffi.string(info.name).decode(), brc.ffi.string(info.class_name).decode()) == (name, klass)
         assert (info.block.batch, info.block.rows, info.block.cols) == block
         assert brc.lib.brc_layout_find(name.encode()) == number
-    assert brc.lib.brc_layout_get(4) == brc.ffi.NULL
+    assert brc.lib.brc_layout_get(5) == brc.ffi.NULL
     for name in (b"PerTensor", b"", b"per_block", brc.ffi.NULL):
         assert brc.lib.brc_layout_find(name) == brc.lib.BRC_LAYOUT_COUNT
 
@@ -40,7 +40,7 @@ def test_check(brc, layout):
                         brc.call("brc_layout_check", number, block)
                     assert error.value.name == "SHAPE"
     with pytest.raises(brc.Error, match="no layout"):
-        brc.call("brc_layout_check", 4, (0, 0, 0))
+        brc.call("brc_layout_check", 5, (0, 0, 0))
 
 
 def counts(shape, block):

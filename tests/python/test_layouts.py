@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import breccia
-from breccia import Layout, PerBlockK, PerBlockMN, PerChannel, PerTensor, _c
+from breccia import Layout, PerBlockK, PerBlockMN, PerChannel, PerColumn, PerTensor, _c
 from breccia import layouts
 
 DATA = np.zeros((4, 128), np.uint8)
@@ -16,7 +16,7 @@ def ones(*shape):
 
 
 @pytest.mark.parametrize("layout, scale", [
-    (PerTensor(), ones()), (PerBlockK(), ones(4, 1)), (PerBlockK(32), ones(4, 4)), (PerChannel(), ones(4)), (PerChannel(), ones(4, 1)),
+    (PerTensor(), ones()), (PerBlockK(), ones(4, 1)), (PerBlockK(32), ones(4, 4)), (PerChannel(), ones(4)), (PerChannel(), ones(4, 1)), (PerColumn(), ones(1, 128)),
     (PerBlockMN(), ones(4, 4)), (PerBlockMN(2, 64), ones(2, 2)), (PerBlockK(100, partial=True), ones(4, 2)),
     (PerBlockMN(3, 100, partial=True), ones(2, 2)),
 ])
@@ -30,7 +30,7 @@ def test_fits(layout, scale):
 @pytest.mark.parametrize("layout, scale, text", [
     (PerTensor(), ones(1), "ndim"), (PerTensor(), ones(4, 1), "scale.shape"),
     (PerBlockK(32), ones(4, 3), "scale.shape"), (PerBlockK(33), ones(4, 4), "divisible"), (PerBlockK(100, partial=True), ones(4, 1), "scale.shape"),
-    (PerChannel(), ones(3), "scale.shape"), (PerChannel(), ones(4, 2), "scale.shape"), (PerChannel(), ones(), "scale.shape"),
+    (PerChannel(), ones(3), "scale.shape"), (PerChannel(), ones(4, 2), "scale.shape"), (PerColumn(), ones(128), "scale"), (PerColumn(), ones(128, 1), "scale"), (PerChannel(), ones(), "scale.shape"),
     (PerBlockMN(), ones(4, 3), "scale.shape"), (PerBlockMN(1, 33), ones(4, 4), "block_n"), (PerBlockMN(3, 32), ones(4, 4), "block_m"),
     (PerBlockMN(3, 32), ones(4, 4), "divisible"),
 ])
@@ -39,7 +39,7 @@ def test_does_not_fit(layout, scale, text):
         layout.validate(DATA, scale)
 
 
-@pytest.mark.parametrize("layout", [PerBlockK(4), PerChannel(), PerBlockMN(1, 4)])
+@pytest.mark.parametrize("layout", [PerBlockK(4), PerChannel(), PerBlockMN(1, 4), PerColumn()])
 def test_rank_1(layout):
     with pytest.raises(ValueError, match="ndim"):
         layout.validate(np.zeros(8, np.uint8), ones(2))
@@ -64,10 +64,10 @@ def test_values():
     assert hash(PerBlockK(64)) == hash(PerBlockK(64)) and PerBlockK(64) != PerBlockMN(1, 64)
     assert [f.name for f in dataclasses.fields(PerBlockK)] == ["block_size", "partial"]
     assert [f.name for f in dataclasses.fields(PerBlockMN)] == ["block_m", "block_n", "partial"]
-    for kind in (PerTensor, PerChannel, PerBlockK, PerBlockMN):
+    for kind in (PerTensor, PerChannel, PerBlockK, PerBlockMN, PerColumn):
         assert issubclass(kind, Layout) and kind.name == _c.LAYOUTS[kind.__name__]["name"]
         assert kind()._number == _c.LAYOUTS[kind.__name__]["number"]
-    assert layouts.__all__ == ["Layout", "PerTensor", "PerBlockK", "PerChannel", "PerBlockMN"]
+    assert layouts.__all__ == ["Layout", "PerTensor", "PerBlockK", "PerChannel", "PerBlockMN", "PerColumn"]
 
 
 def test_two_names_of_one_geometry(x):

@@ -23,7 +23,7 @@ PUBLIC = ["breccia", "breccia.recipes", "breccia.layouts", "breccia.bridges", "b
 
 CONTRACT = """ScaledTensor from_buffer cast dequantize requantize matmul cast_ste cast_ste_clipped ScalingRecipe DelayedScaling
     Float8CurrentScaling Float8BlockScaling MXFP8BlockScaling NVFP4BlockScaling INT4Scaling Layout PerTensor PerBlockK PerChannel
-    PerBlockMN __version__""".split()
+    PerBlockMN PerColumn __version__""".split()
 
 
 def modules():

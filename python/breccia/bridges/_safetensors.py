@@ -21,7 +21,7 @@ __all__ = ["save_safetensors", "load_safetensors"]
 
 _PARTS = ("data", "scale", "zero_point", "global_scale", "group_index")
 _CONFIG = ".config"
-_LAYOUTS = {kind.name: kind for kind in (layouts.PerTensor, layouts.PerChannel, layouts.PerBlockK, layouts.PerBlockMN)}
+_LAYOUTS = {kind.name: kind for kind in (layouts.PerTensor, layouts.PerChannel, layouts.PerBlockK, layouts.PerBlockMN, layouts.PerColumn)}
 _SIDES = {"per_block_k": ("block_size",), "per_block_mn": ("block_m", "block_n")}
 _DTYPES = {"f64": "f8", "f32": "f4", "f16": "f2", "int8": "i1", "int16": "i2", "int32": "i4", "int64": "i8", "uint16": "u2",
            "uint32": "u4", "uint64": "u8", "bool": "?"}
