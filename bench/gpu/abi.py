@@ -3,6 +3,7 @@
 import ctypes
 
 NONE, F64, F32, F16, BF16, E4M3, E5M2 = range(7)          # the first rows of formats.def
+E2M1, E8M0, INT4 = 11, 12, 15
 TENSOR, ROW, BLOCK, BLOCK_ROWS = range(4)                  # brc_cuda_scaling
 FAST, ACCUMULATE, B_UNCHANGED, NO_OVERLAP = 1, 2, 4, 8
 
@@ -62,3 +63,21 @@ class Delayed(ctypes.Structure):
 class Options(ctypes.Structure):
     _fields_ = [("size", ctypes.c_uint32), ("scales_by_column", ctypes.c_uint32), ("scale_pitch", ctypes.c_int64),
                 ("delayed", ctypes.c_void_p), ("amax", ctypes.c_void_p), ("scratch", ctypes.c_void_p)]
+
+
+class Packed(ctypes.Structure):
+    _fields_ = [("size", ctypes.c_uint32), ("format", ctypes.c_uint8), ("scale_format", ctypes.c_uint8), ("activations", ctypes.c_uint8),
+                ("reserved", ctypes.c_uint8), ("n", ctypes.c_int64), ("k", ctypes.c_int64), ("bytes", ctypes.c_int64), ("data", ctypes.c_void_p)] + [
+                (n, ctypes.c_int32) for n in ("kind", "group", "chunk_bytes", "scale_stride")]
+
+
+class PackedPlan(ctypes.Structure):
+    _fields_ = [("size", ctypes.c_uint32)] + [(n, ctypes.c_int32) for n in (
+        "kernel", "grid", "cluster", "rows", "tokens", "stages", "shared_bytes")] + [("microseconds", ctypes.c_float)]
+
+
+class PackedProduct(ctypes.Structure):
+    _fields_ = [("size", ctypes.c_uint32), ("flags", ctypes.c_uint32), ("a_format", ctypes.c_uint8), ("d_format", ctypes.c_uint8),
+                ("bias_format", ctypes.c_uint8), ("reserved", ctypes.c_uint8), ("m", ctypes.c_int64), ("a", ctypes.c_void_p),
+                ("a_pitch", ctypes.c_int64), ("b", ctypes.POINTER(Packed)), ("d", ctypes.c_void_p), ("d_pitch", ctypes.c_int64),
+                ("bias", ctypes.c_void_p), ("plan", ctypes.POINTER(PackedPlan))]

@@ -15,7 +15,7 @@
  * device, or prints. The first call of a process loads the kernels; brc_cuda_prepare does that beforehand, for example
  * before a stream is captured into a graph. Thread-safe.
  *
- * Contents: 1 devices, 2 products, 3 casts. */
+ * Contents: 1 devices, 2 products, 3 casts, 4 narrow weights. */
 #ifndef BRECCIA_CUDA_H
 #define BRECCIA_CUDA_H
 
@@ -131,6 +131,74 @@ BRC_API brc_status brc_cuda_cast(const brc_array *src, const brc_recipe *recipe,
 /* brc_dequantize on the GPU, with the same bits: elements of FP8, FP6, FP4, INT8, INT4 without zero points, one global
  * scale at most; into F32, F16 or BF16. */
 BRC_API brc_status brc_cuda_dequantize(const brc_tensor *src, brc_array *dst, void *stream, brc_error *err);
+
+/* ---------------------------------------------------------------------------------------- 4 narrow weights */
+
+/* Weights of four or eight bits times activations of sixteen: the weights are put once into the order in which the kernels read
+ * them, and stay narrow in memory. What can be packed, a tensor [n, k]:
+ *   E2M1 with E8M0 scales 1x32 (MXFP4); E2M1 with E4M3 scales 1x16, with or without a global scale (NVFP4)
+ *   INT4 with scales of F32, F16 or BF16: one a row, or 1xG where G is 32, 64 or a multiple of 128; no zero points
+ *   E4M3 with E8M0 scales 1x32 (MXFP8); E4M3 with scales of F32, F16 or BF16 whose block has any number of rows and a multiple
+ *   of 128 columns, or the whole axis (per tensor, per row, 1x128, 128x128)
+ * Filled by brc_cuda_pack_plan; the caller sets `data`. A frozen value afterwards: it holds no state and can be used by any
+ * number of products at one time. */
+typedef struct brc_cuda_packed {
+    uint32_t size;
+    uint8_t format;            /* of the codes */
+    uint8_t scale_format;
+    uint8_t activations;       /* BRC_BF16 or BRC_F16: the order differs */
+    uint8_t reserved;
+    int64_t n, k;
+    int64_t bytes;             /* of device memory */
+    void *data;                /* so many bytes, starting on a multiple of 128 */
+    int32_t kind;              /* the rest describes the order: codes, scales and group of a kernel, */
+    int32_t group;
+    int32_t chunk_bytes;       /* bytes of 16 rows by 128 columns, */
+    int32_t scale_stride;      /* and bytes from one row pair's scales to the next */
+} brc_cuda_packed;
+
+/* Geometry and size of the packed weights for activations of a format. Reads no numbers and needs no GPU. */
+BRC_API brc_status brc_cuda_pack_plan(const brc_tensor *weights, brc_format activations, brc_cuda_packed *packed, brc_error *err);
+/* Packs on the device. `weights` is that of brc_cuda_pack_plan, with device pointers; it is not needed afterwards. */
+BRC_API brc_status brc_cuda_pack(const brc_tensor *weights, const brc_cuda_packed *packed, void *stream, brc_error *err);
+
+/* How a product with packed weights will be run. Filled by brc_cuda_plan_packed; may be changed and passed on. */
+typedef struct brc_cuda_packed_plan {
+    uint32_t size;
+    int32_t kernel;            /* row of the kernel table */
+    int32_t grid, cluster;     /* blocks; of a cluster, which split K */
+    int32_t rows;              /* of weights, of a block */
+    int32_t tokens;            /* rows of a, of a block */
+    int32_t stages;
+    int32_t shared_bytes;      /* of a block */
+    float microseconds;        /* what the planner expects */
+} brc_cuda_packed_plan;
+
+/* d[m, n] = a[m, k] * b[n, k]^T (+ bias[n]) (+ d), where b holds packed weights.
+ * |d - exact| <= k * 2^-24 * sum(|a||b|) + half an ulp of the output, where `exact` uses the dequantized weights; an MX scale more
+ * than 2^120 below the largest of its row counts as zero. Equal inputs give equal bits. A NaN among a row's codes or scales
+ * makes all its results NaN. Rows of `a` start on multiples of 16 bytes. */
+typedef struct brc_cuda_packed_product {
+    uint32_t size;
+    uint32_t flags;            /* BRC_CUDA_ACCUMULATE, BRC_CUDA_B_UNCHANGED, BRC_CUDA_NO_OVERLAP */
+    uint8_t a_format;          /* the packed weights' `activations` */
+    uint8_t d_format;          /* BRC_BF16, BRC_F16, BRC_F32 */
+    uint8_t bias_format;       /* the same */
+    uint8_t reserved;
+    int64_t m;
+    const void *a;
+    int64_t a_pitch;           /* elements from row to row; 0 = k */
+    const brc_cuda_packed *b;
+    void *d;
+    int64_t d_pitch;           /* elements from row to row; 0 = n */
+    const void *bias;          /* [n], or NULL */
+    const brc_cuda_packed_plan *plan;   /* NULL = the planner's choice */
+} brc_cuda_packed_product;
+
+BRC_API brc_status brc_cuda_matmul_packed(const brc_cuda_packed_product *product, void *stream, brc_error *err);
+
+/* The planner's choice on a device of so many multiprocessors (0 = 132). Needs no GPU. */
+BRC_API brc_status brc_cuda_plan_packed(const brc_cuda_packed_product *product, int multiprocessors, brc_cuda_packed_plan *plan, brc_error *err);
 
 #ifdef __cplusplus
 }

@@ -79,6 +79,12 @@ static const struct {
     {"gemm_plain", 0},
 #define CAST(name) {#name, 0},
 #include "casts.def"
+#define NARROW_FEW(codes, scales, group, a, nb) {"narrow_few_" #codes "_" #scales "_" #group "_" #a "_" #nb, 1},
+#define NARROW_MANY(codes, scales, group, a, nb, mw)                                                                   \
+    {"narrow_many_" #codes "_" #scales "_" #group "_" #a "_" #nb "_" #mw, 1},
+#include "narrow.def"
+    {"narrow_factors", 0},
+    {"narrow_pack", 0},
 };
 
 static struct {

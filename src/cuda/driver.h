@@ -9,7 +9,7 @@
 
 #include "arguments.h"
 
-/* Every kernel of the library by number: the rows of kernels.def in order, then those of casts.def. */
+/* Every kernel of the library by number: the rows of kernels.def in order, then those of casts.def and narrow.def. */
 enum {
 #define GEMM(a, b, mode, team, mw, bn, share, rate)                                                                    \
     BRCI_KERNEL_GEMM_##a##_##b##_##mode##_##team##_##mw##_##bn##_##share,
@@ -19,6 +19,12 @@ enum {
     BRCI_KERNEL_PLAIN = BRCI_PRODUCT_KERNELS,
 #define CAST(name) BRCI_KERNEL_##name,
 #include "casts.def"
+#define NARROW_FEW(codes, scales, group, a, nb) BRCI_KERNEL_NARROW_FEW_##codes##_##scales##_##group##_##a##_##nb,
+#define NARROW_MANY(codes, scales, group, a, nb, mw)                                                                   \
+    BRCI_KERNEL_NARROW_MANY_##codes##_##scales##_##group##_##a##_##nb##_##mw,
+#include "narrow.def"
+    BRCI_KERNEL_NARROW_FACTORS,
+    BRCI_KERNEL_NARROW_PACK,
     BRCI_KERNELS
 };
 

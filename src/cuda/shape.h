@@ -26,7 +26,12 @@ enum {
     BRCI_THREADS = 384,         /* two multiplying warpgroups and one that loads */
     BRCI_STORE_BYTES = 2048,    /* one staging buffer of a warp: 16 rows of 64 columns of two bytes */
     BRCI_SMALL_HEAD = 1024,     /* small-M kernel: barriers */
-    BRCI_SMALL_STAGES = 32      /* small-M kernel: at most */
+    BRCI_SMALL_STAGES = 32,     /* small-M kernel: at most */
+    BRCI_FEW_WARPS = 15,        /* narrow_few.cuh: warps that multiply, two tiles each */
+    BRCI_FEW_THREADS = 32 * (BRCI_FEW_WARPS + 1),
+    BRCI_FEW_TILES = 2 * BRCI_FEW_WARPS, /* of 16 rows, of a block, at most */
+    BRCI_FEW_STAGES = 32,                /* at most */
+    BRCI_FEW_HEAD = 1024                 /* barriers */
 };
 
 BRCI_SHAPE int brci_tile_rows(int team, int mw) { return (team == BRCI_TOGETHER ? 2 : 1) * mw * 64; }
@@ -66,5 +71,26 @@ BRCI_SHAPE int brci_shared_bytes(int mode, int team, int mw, int bn) {
 
 /* Small-M kernel: token scales of a stage; the copy engine writes to multiples of 128 bytes. */
 BRCI_SHAPE int brci_small_scale_bytes(int nb) { return nb < 32 ? 128 : nb * 4; }
+
+/* Packed narrow weights: tiles of 16 rows in groups of 16; the chunks of a group that share a block of K are
+ * neighbours, so that a block of any number of rows takes its part of them in one or two copies. */
+BRCI_SHAPE long long brci_chunk_at(int tile, int k_block, int tiles, int k_blocks) {
+    const int group = tile / 16, left = tiles - group * 16, width = left < 16 ? left : 16;
+    return (long long)group * 16 * k_blocks + (long long)k_block * width + tile % 16;
+}
+
+/* narrow_few.cuh: a stage (tokens, then chunks; the copy engine's swizzle wants 1024 bytes), and the teams' sums. */
+BRCI_SHAPE int brci_few_stage_bytes(int nb, int tiles, int chunk_bytes) {
+    return (nb * 256 + tiles * chunk_bytes + 1023) / 1024 * 1024;
+}
+/* Warps that share a stage. */
+BRCI_SHAPE int brci_few_sides(int tiles) { return (tiles + 1) / 2; }
+BRCI_SHAPE int brci_few_sums_bytes(int nb, int sides) { return BRCI_FEW_WARPS / sides * nb * (sides * 32 + 4) * 4; }
+
+/* narrow_many.cuh: a tile of 128 mw rows of weights by nb tokens. */
+enum { BRCI_MANY_HEAD = 1024, BRCI_MANY_STAGING = 4 * 4096, BRCI_MANY_STAGES = 16 };
+BRCI_SHAPE int brci_many_stage_bytes(int nb, int mw, int chunk_bytes) {
+    return (nb * 256 + 8 * mw * chunk_bytes + 1023) / 1024 * 1024;
+}
 
 #endif

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Writes wgmma.cuh: one wrapper per accumulator width, because inline assembly must name every register."""
+"""Writes wgmma.cuh and wgmma16.cuh: one wrapper per accumulator width, because inline assembly must name every register."""
 
 WIDTHS = [8, 16, 32, 56, 64, 96, 112, 128, 144, 160, 176, 192, 208, 224, 240, 256]
 
@@ -89,6 +89,48 @@ def wrapper(n):
     return "\n".join(text)
 
 
+WIDTHS16 = [32, 64, 128, 256]
+
+HEAD16 = """/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Written by wgmma.py; change that instead.
+ *
+ * Warpgroup products in sixteen bits: D[64, N] (+)= A[64, 16] * B[N, 16]^T, A in registers as mma.cuh has it for each warp's 16 rows, B in
+ * shared memory as in wgmma.cuh (32 bytes a step), F32 accumulators in the same places. */
+#pragma once
+#include <stdint.h>
+
+namespace brc {
+
+template <int N> struct Wgmma16;
+"""
+
+
+def wrapper16(n):
+    r = n // 2
+    regs = [f"%{i}" for i in range(r)]
+    d = " \\\n    ".join('"' + ", ".join(regs[i:i + 16]) + ("," if i + 16 < r else "") + '"' for i in range(0, r, 16))
+    out = ", \\\n    ".join(", ".join(f'"+f"(d[{j}])' for j in range(i, min(i + 8, r))) for i in range(0, r, 8))
+    return f"""#define BRC_WGMMA(TYPE) \\
+    asm volatile("{{ .reg .pred p; setp.ne.b32 p, %{r + 5}, 0;\\n" \\
+                 "wgmma.mma_async.sync.aligned.m64n{n}k16.f32." TYPE "." TYPE " {{" \\
+    {d} \\
+                 "}}, {{%{r}, %{r + 1}, %{r + 2}, %{r + 3}}}, %{r + 4}, p, 1, 1, 0; }}" : \\
+    {out} \\
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate))
+template <> struct Wgmma16<{n}> {{
+    template <bool BF16>
+    static __device__ __forceinline__ void mma(float (&d)[{r}], const uint32_t (&a)[4], uint64_t b, int accumulate)
+    {{
+        if constexpr (BF16) BRC_WGMMA("bf16");
+        else BRC_WGMMA("f16");
+    }}
+}};
+#undef BRC_WGMMA
+"""
+
+
 if __name__ == "__main__":
     import pathlib
+    pathlib.Path(__file__).with_name("wgmma16.cuh").write_text(HEAD16 + "\n" + "\n".join(wrapper16(n) for n in WIDTHS16) + "\n}  // namespace brc\n")
     pathlib.Path(__file__).with_name("wgmma.cuh").write_text(HEAD + "\n" + "\n".join(wrapper(n) for n in WIDTHS) + TAIL)

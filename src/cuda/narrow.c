@@ -1,0 +1,342 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Products with packed narrow weights: describe, pack, plan, launch. */
+#include <string.h>
+
+#include "driver.h"
+#include "shape.h"
+
+#define TRY(e)                                                                                                         \
+    do {                                                                                                               \
+        brc_status s_ = (e);                                                                                           \
+        if (s_ != BRC_OK) return s_;                                                                                   \
+    } while (0)
+
+/* Every row of narrow.def. mw = 0: a row of narrow_few.cuh. */
+static const struct row {
+    int kind, group, activations, tokens, mw, kernel;
+} rows[] = {
+#define NARROW_FEW(codes, scales, group, a, nb)                                                                        \
+    {BRCI_CODES_##codes * 4 + BRCI_SCALES_##scales,                                                                    \
+     group,                                                                                                            \
+     BRC_##a,                                                                                                          \
+     nb,                                                                                                               \
+     0,                                                                                                                \
+     BRCI_KERNEL_NARROW_FEW_##codes##_##scales##_##group##_##a##_##nb},
+#define NARROW_MANY(codes, scales, group, a, nb, mw)                                                                   \
+    {BRCI_CODES_##codes * 4 + BRCI_SCALES_##scales,                                                                    \
+     group,                                                                                                            \
+     BRC_##a,                                                                                                          \
+     nb,                                                                                                               \
+     mw,                                                                                                               \
+     BRCI_KERNEL_NARROW_MANY_##codes##_##scales##_##group##_##a##_##nb##_##mw},
+#include "narrow.def"
+};
+enum { ROWS = sizeof rows / sizeof *rows };
+
+static const double MEMORY = 4.5e12, CACHE = 5.5e12; /* bytes a second from memory, out of L2 */
+static const double CLOCK = 1.6e9;                   /* Hz */
+static const double START = 4.0e-6;                  /* s: launch, first bytes, last sums */
+
+static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+
+static int out_type(int format) {
+    return format == BRC_F32 ? BRCI_OUT_F32 : format == BRC_F16 ? BRCI_OUT_F16 : BRCI_OUT_BF16;
+}
+static int plain(int format) { return format == BRC_F32 || format == BRC_F16 || format == BRC_BF16; }
+
+/* ------------------------------------------------------------------------------------------------- packing */
+
+brc_status brc_cuda_pack_plan(const brc_tensor *w, brc_format activations, brc_cuda_packed *p, brc_error *err) {
+    const brc_block block = w->scale.block;
+    int codes, scales, group = 128, bytes;
+    if (w->rank != 2) return brci_cuda_fail(err, BRC_SHAPE, "packed weights are [n, k], not of rank %d", w->rank);
+    const int64_t n = w->shape[0], k = w->shape[1];
+    if (n < 1 || k < 1 || n > INT32_MAX - 1024 || k > INT32_MAX - 1024)
+        return brci_cuda_fail(err, BRC_SHAPE, "weights of %lld x %lld cannot be packed", (long long)n, (long long)k);
+    if (activations != BRC_BF16 && activations != BRC_F16)
+        return brci_cuda_fail(err, BRC_FORMAT, "weights are packed for activations of BF16 or F16");
+    if (w->zero.data || w->group_index)
+        return brci_cuda_fail(err, BRC_UNSUPPORTED, "weights with zero points or a group index cannot be packed");
+    if (w->scale.kind != BRC_KIND_MULTIPLIER)
+        return brci_cuda_fail(err, BRC_UNSUPPORTED, "packed weights have scales that multiply");
+    if (w->global.format != BRC_NONE && w->global.format != BRC_F32)
+        return brci_cuda_fail(err, BRC_UNSUPPORTED, "packed weights have a global scale in F32");
+    if (w->global.format && (w->global.block.batch || w->global.block.rows || w->global.block.cols))
+        return brci_cuda_fail(err, BRC_UNSUPPORTED, "packed weights have one global scale");
+
+    const int mx = w->scale.format == BRC_E8M0 && block.rows == 1 && block.cols == 32;
+    const int whole = block.cols == 0 || block.cols % 128 == 0;
+    const int few = block.rows == 1 && (whole || block.cols == 32 || block.cols == 64);
+    if (w->format == BRC_E2M1 && mx) codes = BRCI_CODES_E2M1, scales = BRCI_SCALES_MX, group = 32;
+    else if (w->format == BRC_E2M1 && w->scale.format == BRC_E4M3 && block.rows == 1 && block.cols == 16)
+        codes = BRCI_CODES_E2M1, scales = BRCI_SCALES_NV, group = 16;
+    else if (w->format == BRC_INT4 && plain(w->scale.format) && few) {
+        codes = BRCI_CODES_INT4, scales = BRCI_SCALES_PLAIN;
+        if (!whole) group = (int)block.cols;
+    } else if (w->format == BRC_E4M3 && mx) codes = BRCI_CODES_E4M3, scales = BRCI_SCALES_MX, group = 32;
+    else if (w->format == BRC_E4M3 && plain(w->scale.format) && whole)
+        codes = BRCI_CODES_E4M3, scales = BRCI_SCALES_PLAIN;
+    else {
+        const brc_format_info *e = brc_format_get((brc_format)w->format),
+                              *s = brc_format_get((brc_format)w->scale.format);
+        return brci_cuda_fail(err, BRC_UNSUPPORTED,
+                              "there is no packed order for %s with scales of %s in blocks of %u x %u",
+                              e ? e->name : "?", s ? s->name : "?", block.rows, block.cols);
+    }
+
+    memset(p, 0, sizeof *p);
+    p->size = (uint32_t)sizeof *p;
+    p->format = w->format;
+    p->scale_format = w->scale.format;
+    p->activations = (uint8_t)activations;
+    p->n = n;
+    p->k = k;
+    p->kind = codes * 4 + scales;
+    p->group = group;
+    if (scales == BRCI_SCALES_PLAIN) {
+        /* Blocks of whole tiles have one scale a chunk. */
+        const int one = w->scale.format == BRC_F32 && block.rows % 16 == 0;
+        p->scale_stride = w->scale.format != BRC_F32 ? 4 : one ? 0 : 8;
+        bytes = one ? 16 : 128 / group * 8 * p->scale_stride;
+    } else bytes = 16 * 128 / group;
+    p->chunk_bytes = (codes == BRCI_CODES_E4M3 ? 2048 : 1024) + bytes;
+    p->bytes = ceil_div(n, 16) * (ceil_div(k, 128) * p->chunk_bytes + 64);
+    return BRC_OK;
+}
+
+/* Row factors lie behind the chunks. */
+static void *factors(const brc_cuda_packed *p) {
+    return (uint8_t *)p->data + ceil_div(p->n, 16) * ceil_div(p->k, 128) * p->chunk_bytes;
+}
+
+brc_status brc_cuda_pack(const brc_tensor *w, const brc_cuda_packed *p, void *stream, brc_error *err) {
+    brc_cuda_packed again;
+    brci_pack_args g;
+    TRY(brci_cuda_ready(NULL, err));
+    TRY(brc_cuda_pack_plan(w, (brc_format)p->activations, &again, err));
+    again.data = p->data;
+    if (memcmp(&again, p, sizeof again))
+        return brci_cuda_fail(err, BRC_ARGUMENT, "the packed weights were planned for something else");
+    if (!p->data || !w->data || !w->scale.data || (w->global.format && !w->global.data))
+        return brci_cuda_fail(err, BRC_ARGUMENT, "a pointer of the weights is NULL");
+    if ((uintptr_t)p->data & 127)
+        return brci_cuda_fail(err, BRC_ARGUMENT, "packed weights start on a multiple of 128 bytes");
+    memset(&g, 0, sizeof g);
+    g.in = w->data;
+    g.scale = w->scale.data;
+    g.global = w->global.format ? w->global.data : NULL;
+    g.chunks = p->data;
+    g.row_factor = factors(p);
+    g.pitch = w->row_pitch;
+    g.scale_row = w->scale.block.cols ? ceil_div(p->k, w->scale.block.cols) : 1;
+    g.n = (int32_t)p->n;
+    g.k = (int32_t)p->k;
+    g.k_blocks = (int32_t)ceil_div(p->k, 128);
+    g.chunk_bytes = p->chunk_bytes;
+    g.codes = p->kind / 4;
+    g.scales = p->kind % 4;
+    g.bf16 = p->activations == BRC_BF16;
+    g.group = p->group;
+    g.block_rows = (int32_t)w->scale.block.rows;
+    g.block_cols = (int32_t)w->scale.block.cols;
+    g.scale_type = out_type(p->scale_format);
+    g.scale_stride = p->scale_stride;
+    g.global_kind = w->global.kind == BRC_KIND_MULTIPLIER ? 0 : w->global.kind == BRC_KIND_DIVISOR ? 1 : 2;
+    g.global_constant = w->global.constant;
+    const int64_t tiles = ceil_div(p->n, 16), chunks = tiles * g.k_blocks;
+    if (chunks > (int64_t)INT32_MAX * 8) return brci_cuda_fail(err, BRC_LIMIT, "too many weights for one packing");
+    brci_launch l = {BRCI_KERNEL_NARROW_FACTORS, {(uint32_t)(tiles * 2), 1, 1}, 256, 0, 1, 0, 0, &g};
+    TRY(brci_cuda_launch(&l, stream, err));
+    l.kernel = BRCI_KERNEL_NARROW_PACK;
+    l.grid[0] = (uint32_t)ceil_div(chunks, 8);
+    return brci_cuda_launch(&l, stream, err);
+}
+
+/* ------------------------------------------------------------------------------------------------ planning */
+
+/* How many blocks of a cluster of this size can be resident: some processing clusters hold no multiple of it. */
+static int64_t room(int sms, int cluster) {
+    return (cluster < 4 ? sms : sms * 10 / 11) / cluster * cluster; /* asked of an H200's driver: 66, 30, 15 clusters */
+}
+
+static void plan_few(const brc_cuda_packed_product *p, const struct row *r, int sms, brc_cuda_packed_plan *plan) {
+    const int64_t tiles = ceil_div(p->b->n, 16), blocks = ceil_div(p->b->k, 128);
+    for (int cluster = 1; cluster <= 8; cluster *= 2)
+        for (int side = 1; side <= BRCI_FEW_TILES; side++) {
+            const int64_t groups = ceil_div(tiles, side), most = room(sms, cluster) / cluster;
+            const int64_t deep = ceil_div(blocks, cluster), waves = ceil_div(groups, most);
+            const int sides = brci_few_sides(side), teams = BRCI_FEW_WARPS / sides,
+                      sums = brci_few_sums_bytes(r->tokens, sides);
+            const int stage = brci_few_stage_bytes(r->tokens, side, p->b->chunk_bytes);
+            const int stages = (BRCI_SHARED_BYTES - BRCI_FEW_HEAD - sums) / stage;
+            if (cluster > blocks || stages < teams) continue;
+            int64_t busy = least(groups, most) * cluster;
+            if (busy < sms * 9 / 10) busy = sms * 9 / 10; /* fewer cannot draw the memory's full rate */
+            const double weights = (double)side * p->b->chunk_bytes * (double)deep,
+                         tokens = (double)r->tokens * 256 * (double)deep;
+            const double memory = weights * (double)busy / MEMORY, cache = (weights + tokens) * (double)busy / CACHE;
+            const double t =
+                START + (double)waves * ((memory > cache ? memory : cache) + 0.3e-6) + (cluster > 1 ? 0.7e-6 : 0);
+            if (t * 1e6 >= plan->microseconds) continue;
+            plan->microseconds = (float)(t * 1e6);
+            plan->grid = (int32_t)((cluster == 1 ? least(groups, most) : groups) * cluster);
+            plan->cluster = cluster;
+            plan->rows = side * 16;
+            plan->tokens = r->tokens;
+            plan->stages = (int32_t)least(stages, BRCI_FEW_STAGES) / teams * teams;
+            plan->shared_bytes = BRCI_FEW_HEAD + plan->stages * stage + sums;
+        }
+}
+
+/* Results that the copy engine can write. */
+static int copied_out(const brc_cuda_packed_product *p) {
+    const int64_t pitch = p->d_pitch ? p->d_pitch : p->b->n;
+    return p->d_format != BRC_F32 && !(p->flags & BRC_CUDA_ACCUMULATE) && !(pitch & 7) && !((uintptr_t)p->d & 15);
+}
+
+static void plan_many(const brc_cuda_packed_product *p, const struct row *r, int sms, brc_cuda_packed_plan *plan) {
+    const int64_t high = ceil_div(p->b->n, 128 * r->mw), wide = ceil_div(p->m, r->tokens), units = high * wide,
+                  blocks = ceil_div(p->b->k, 128);
+    const int stage = brci_many_stage_bytes(r->tokens, r->mw, p->b->chunk_bytes),
+              sums = r->tokens * (128 * r->mw + 4) * 4;
+    const int stages = (int)least((BRCI_SHARED_BYTES - BRCI_MANY_HEAD - BRCI_MANY_STAGING) / stage, BRCI_MANY_STAGES);
+    for (int cluster = 1; cluster <= 8; cluster *= 2) {
+        const int64_t most = room(sms, cluster) / cluster, deep = ceil_div(blocks, cluster),
+                      waves = ceil_div(units, most);
+        const int one = cluster > 1 || !copied_out(p); /* one tile a block, its sums through the stages */
+        if (cluster > blocks || (cluster > 1 && units > most) || (one && sums > stages * stage)) continue;
+        int64_t busy = least(units, most) * cluster;
+        if (busy < sms * 9 / 10) busy = sms * 9 / 10;
+        const double chunks = 8.0 * r->mw * p->b->chunk_bytes,
+                     tensor = 128.0 * r->mw * r->tokens * 128 / 2048 * 1.08 / CLOCK;
+        const double expand = 8.0 * r->mw * 8 * 20 / 4 / CLOCK, memory = chunks * (double)busy / MEMORY;
+        const double cache = (chunks + r->tokens * 256.0) * (double)busy / CACHE;
+        double step = tensor > expand ? tensor : expand;
+        if (memory > step && wide == 1) step = memory;
+        if (cache > step) step = cache;
+        const double t = START + (double)waves * ((double)deep * step + 0.6e-6) + (cluster > 1 ? 1.0e-6 : 0);
+        if (t * 1e6 >= plan->microseconds) continue;
+        plan->microseconds = (float)(t * 1e6);
+        plan->grid = (int32_t)((one ? units : least(units, most)) * cluster);
+        plan->cluster = cluster;
+        plan->rows = 128 * r->mw;
+        plan->tokens = r->tokens;
+        plan->stages = stages;
+        plan->shared_bytes = BRCI_MANY_HEAD + BRCI_MANY_STAGING + stages * stage;
+    }
+}
+
+static brc_status check(const brc_cuda_packed_product *p, brc_error *err) {
+    const brc_cuda_packed *b = p->b;
+    if (!b || b->size != sizeof *b) return brci_cuda_fail(err, BRC_ARGUMENT, "the product has no packed weights");
+    if (p->m < 0 || p->m > INT32_MAX - 1024) return brci_cuda_fail(err, BRC_SHAPE, "%lld rows of a", (long long)p->m);
+    if (p->a_format != b->activations)
+        return brci_cuda_fail(err, BRC_FORMAT, "the weights were packed for activations of another format");
+    if (!plain(p->d_format)) return brci_cuda_fail(err, BRC_FORMAT, "the result is F32, F16 or BF16");
+    if (p->bias && !plain(p->bias_format)) return brci_cuda_fail(err, BRC_FORMAT, "the bias is F32, F16 or BF16");
+    if ((p->a_pitch && p->a_pitch < b->k) || (p->d_pitch && p->d_pitch < b->n))
+        return brci_cuda_fail(err, BRC_SHAPE, "a pitch is shorter than its row");
+    if ((p->a_pitch ? p->a_pitch : b->k) % 8 || (uintptr_t)p->a & 15)
+        return brci_cuda_fail(err, BRC_UNSUPPORTED,
+                              "rows of a must start on multiples of 16 bytes: give it a pitch that is a multiple of 8");
+    return BRC_OK;
+}
+
+brc_status brc_cuda_plan_packed(const brc_cuda_packed_product *p, int sms, brc_cuda_packed_plan *plan, brc_error *err) {
+    TRY(check(p, err));
+    if (sms <= 0) sms = 132;
+    memset(plan, 0, sizeof *plan);
+    plan->size = (uint32_t)sizeof *plan;
+    plan->kernel = -1;
+    plan->microseconds = 1e9f;
+    for (int i = 0; i < ROWS; i++) {
+        const struct row *r = &rows[i];
+        if (r->kind != p->b->kind || r->group != p->b->group || r->activations != p->a_format ||
+            (!r->mw && p->m > r->tokens))
+            continue;
+        brc_cuda_packed_plan candidate = *plan;
+        if (r->mw) plan_many(p, r, sms, &candidate);
+        else plan_few(p, r, sms, &candidate);
+        if (candidate.microseconds >= plan->microseconds) continue;
+        *plan = candidate;
+        plan->kernel = i;
+    }
+    if (plan->kernel < 0) return brci_cuda_fail(err, BRC_UNSUPPORTED, "no kernel takes this product");
+    return BRC_OK;
+}
+
+/* ----------------------------------------------------------------------------------------------- launching */
+
+brc_status brc_cuda_matmul_packed(const brc_cuda_packed_product *p, void *stream, brc_error *err) {
+    int sms = 0;
+    brc_cuda_packed_plan plan;
+    brci_narrow_args g;
+    TRY(brci_cuda_ready(&sms, err));
+    if (p->plan) {
+        TRY(check(p, err));
+        plan = *p->plan;
+    } else TRY(brc_cuda_plan_packed(p, sms, &plan, err));
+    const brc_cuda_packed *b = p->b;
+    if (!p->m) return BRC_OK;
+    if (!p->a || !p->d || !b->data) return brci_cuda_fail(err, BRC_ARGUMENT, "a pointer of the product is NULL");
+    if (plan.kernel < 0 || plan.kernel >= ROWS)
+        return brci_cuda_fail(err, BRC_ARGUMENT, "the plan does not fit the product");
+    const struct row *r = &rows[plan.kernel];
+    const int64_t a_pitch = p->a_pitch ? p->a_pitch : b->k;
+    brci_view v;
+    memset(&g, 0, sizeof g);
+    memset(&v, 0, sizeof v);
+    v.data = p->a;
+    v.inner = (uint64_t)b->k;
+    v.outer = (uint64_t)p->m;
+    v.pitch = (uint64_t)a_pitch * 2;
+    v.box_inner = 64;
+    v.box_outer = (uint32_t)r->tokens;
+    v.bytes = 2;
+    TRY(brci_cuda_map(&v, &g.a, err));
+    g.chunks = b->data;
+    g.row_factor = factors(b);
+    g.bias = p->bias;
+    g.d = p->d;
+    g.ldd = p->d_pitch ? p->d_pitch : b->n;
+    g.m = (int32_t)p->m;
+    g.n = (int32_t)b->n;
+    g.k_blocks = (int32_t)ceil_div(b->k, 128);
+    g.tiles = (int32_t)ceil_div(b->n, 16);
+    g.chunk_bytes = b->chunk_bytes;
+    g.rows = plan.rows / 16;
+    g.sides = brci_few_sides(g.rows);
+    g.tokens = (int32_t)ceil_div(p->m, r->tokens);
+    g.group = (int32_t)least(g.tokens, 2048 / r->tokens);
+    g.stages = plan.stages;
+    g.out = out_type(p->d_format);
+    g.bias_type = out_type(p->bias_format);
+    g.accumulate = (p->flags & BRC_CUDA_ACCUMULATE) != 0;
+    g.wide = g.out != BRCI_OUT_F32 && !g.accumulate && !(g.ldd & 3) && !((uintptr_t)p->d & 7);
+    if (r->mw) {
+        g.wide = copied_out(p);
+        memset(&v, 0, sizeof v);
+        v.data = p->d;
+        v.inner = (uint64_t)b->n;
+        v.outer = (uint64_t)p->m;
+        v.pitch = (uint64_t)g.ldd * 2;
+        v.box_inner = 64;
+        v.box_outer = 32;
+        v.bytes = 2;
+        if (g.wide) TRY(brci_cuda_map(&v, &g.d_map, err));
+    }
+    g.early = (p->flags & BRC_CUDA_B_UNCHANGED) && !(p->flags & BRC_CUDA_NO_OVERLAP);
+    g.scale_type = out_type(b->scale_format);
+    g.scale_stride = b->scale_stride;
+    brci_launch l = {r->kernel,
+                     {(uint32_t)plan.grid, 1, 1},
+                     r->mw ? BRCI_THREADS : BRCI_FEW_THREADS,
+                     (uint32_t)plan.shared_bytes,
+                     (uint32_t)plan.cluster,
+                     0,
+                     !(p->flags & BRC_CUDA_NO_OVERLAP),
+                     &g};
+    return brci_cuda_launch(&l, stream, err);
+}

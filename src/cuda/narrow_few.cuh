@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * D[m, n] = A[m, K] * W[n, K]^T for packed narrow weights and at most 16 tokens: every byte of W is read once, and the time is
+ * that of reading it. The instructions that expand the codes are the second limit, so products are those of single warps
+ * (mma.cuh), which need no waiting for one another; the weights are their 16-row side.
+ *
+ * One warp loads. A stage holds 128 of K: the chunks of the block's g.rows tiles and the tokens.
+ * 15 warps multiply: g.sides of them share a stage, two tiles each, and as many such teams as that makes take the stages in turn:
+ * the fewer stages are held at one time, the more are on their way. What the division leaves over is idle. The teams' sums, and those of the cluster's blocks, which split K, meet in shared memory in a fixed order. */
+#pragma once
+#include "parts/barrier.cuh"
+#include "parts/bulk.cuh"
+#include "parts/narrow.cuh"
+#include "parts/narrow_store.cuh"
+#include "parts/tma.cuh"
+#include "shape.h"
+
+namespace brc {
+
+template <class W, int NB>
+__device__ __forceinline__ void narrow_few(const brci_narrow_args &g)
+{
+    constexpr int HALVES = NB / 8, WARPS = BRCI_FEW_WARPS, TOKEN_BYTES = NB * 256;
+    extern __shared__ __align__(1024) uint8_t shared[];
+    uint32_t base;                                       /* opaque, or the compiler derives it anew at every stage */
+    asm volatile("mov.u32 %0, %1;" : "=r"(base) : "r"(shared_address(shared)));
+    const int warp = __shfl_sync(~0u, threadIdx.x / 32, 0), lane = threadIdx.x % 32;
+    const int size = cluster_size(), rank = cluster_rank(), cluster = blockIdx.x / size, clusters = gridDim.x / size;
+    const int k_first = static_cast<int>(static_cast<int64_t>(g.k_blocks) * rank / size);
+    const int k_last = static_cast<int>(static_cast<int64_t>(g.k_blocks) * (rank + 1) / size);
+    const int groups = (g.tiles + g.rows - 1) / g.rows;
+    const int sides = g.sides, teams = WARPS / sides;
+    const int pitch = sides * 32 + 4, sums_bytes = NB * pitch * 4;   /* 4 floats more than a multiple of 32 from token to token, against bank conflicts */
+    const int stage_bytes = brci_few_stage_bytes(NB, g.rows, g.chunk_bytes);
+    const uint32_t full = base, empty = base + 8 * BRCI_FEW_STAGES, stages_at = base + BRCI_FEW_HEAD, sums_at = stages_at + g.stages * stage_bytes;
+
+    if (warp == 0 && elect_one()) {
+        for (int i = 0; i < g.stages; i++) {
+            barrier_init(full + 8 * i, 1);
+            barrier_init(empty + 8 * i, sides);
+        }
+        barrier_init_fence();
+        tma_prefetch_map(&g.a);
+    }
+    __syncthreads();
+    grid_launch_next();
+
+    if (warp == WARPS) {
+        /* ---- loading */
+        if (elect_one()) {
+            int stage = 0, phase = 0;
+            auto weights = [&](int first, int k, uint32_t bar, uint32_t at) {
+                const int tiles = min(g.rows, g.tiles - first), here = min(tiles, 16 - first % 16);
+                barrier_expect(bar, tiles * g.chunk_bytes + TOKEN_BYTES);
+                bulk_load(at + TOKEN_BYTES, g.chunks + brci_chunk_at(first, k, g.tiles, g.k_blocks) * g.chunk_bytes, here * g.chunk_bytes, bar, EVICT_FIRST);
+                if (here < tiles)
+                    bulk_load(at + TOKEN_BYTES + here * g.chunk_bytes, g.chunks + brci_chunk_at(first + here, k, g.tiles, g.k_blocks) * g.chunk_bytes,
+                              (tiles - here) * g.chunk_bytes, bar, EVICT_FIRST);
+            };
+            /* Weights that nothing in flight writes need not wait for the previous kernel. */
+            const int early = g.early && cluster < groups ? min(g.stages, k_last - k_first) : 0;
+            for (int i = 0; i < early; i++) weights(cluster * g.rows, k_first + i, full + 8 * i, stages_at + i * stage_bytes);
+            grid_wait();
+            for (int group = cluster; group < groups; group += clusters)
+                for (int k = k_first; k < k_last; k++) {
+                    const uint32_t bar = full + 8 * stage, at = stages_at + stage * stage_bytes;
+                    if (group != cluster || k - k_first >= early) {
+                        barrier_wait(empty + 8 * stage, phase ^ 1);
+                        weights(group * g.rows, k, bar, at);
+                    }
+                    tma_load(at, &g.a, bar, k * 128, 0, EVICT_LAST);
+                    tma_load(at + NB * 128, &g.a, bar, k * 128 + 64, 0, EVICT_LAST);
+                    if (++stage == g.stages) { stage = 0; phase ^= 1; }
+                }
+        }
+        __syncwarp();
+        if (size > 1) { cluster_sync(); cluster_sync(); }     /* clusters have one group each */
+        return;
+    }
+
+    /* ---- multiplying */
+    grid_wait();
+    const int side = warp % sides, team = warp / sides, row = lane / 4;
+    /* Where this lane's rows of the tokens' 8x8 matrices start; two matrices are neighbours in K, the next two 8 tokens or 16 of K on. */
+    const int matrix = lane / 8, token_row = HALVES == 2 ? matrix / 2 * 8 + lane % 8 : lane % 8, k_chunk = HALVES == 2 ? matrix % 2 : matrix;
+    const uint32_t token_at = token_row * 128, token_flip = token_row % 8;
+    int stage = team, phase = 0;                         /* g.stages is a multiple of teams */
+    int late = 0;                                        /* the next group's first stage is not always the first team's */
+
+    for (int group = cluster; group < groups; group += clusters) {
+        const int tiles = min(g.rows, g.tiles - group * g.rows);
+        float sum[2][HALVES][4];
+#pragma unroll
+        for (int j = 0; j < 2; j++)
+#pragma unroll
+            for (int h = 0; h < HALVES; h++)
+#pragma unroll
+                for (int i = 0; i < 4; i++) sum[j][h][i] = 0.0f;
+
+        for (int k = team == teams ? k_last : k_first + (team + teams - late) % teams; k < k_last; k += teams) {
+            const uint32_t at = stages_at + stage * stage_bytes;
+            barrier_wait(full + 8 * stage, phase);
+            if (side < tiles) {
+                const uint32_t chunk[2] = {at + TOKEN_BYTES + side * g.chunk_bytes, at + TOKEN_BYTES + (side + sides) * g.chunk_bytes};
+                typename W::Scales scales[2];
+                uint32_t b[2][HALVES][2], x[2][4];
+                [[maybe_unused]] float part[2][HALVES][4];
+#pragma unroll
+                for (int j = 0; j < 2; j++) scales[j].load(chunk[j], row);
+#pragma unroll
+                for (int i = 0; i < 8; i++) {                /* steps of K */
+                    if (i % (4 / W::WORDS) == 0)
+#pragma unroll
+                        for (int j = 0; j < 2; j++) {
+                            const uint4 v = load_words4(chunk[j] + i / (4 / W::WORDS) * 512 + lane * 16);
+                            x[j][0] = v.x; x[j][1] = v.y; x[j][2] = v.z; x[j][3] = v.w;
+                        }
+                    if (HALVES == 2 || i % 2 == 0) {
+                        uint32_t m[4];
+                        load_matrices(m, at + i / 4 * (NB * 128) + token_at + (((i % 4 * 2 + k_chunk) ^ token_flip) << 4));
+#pragma unroll
+                        for (int h = 0; h < 2; h++) {
+                            uint32_t (&to)[2] = HALVES == 2 ? b[0][h % HALVES] : b[h][0];
+                            to[0] = m[2 * h];
+                            to[1] = m[2 * h + 1];
+                        }
+                    }
+                    const uint32_t (&tokens)[HALVES][2] = b[HALVES == 2 ? 0 : i % 2];
+#pragma unroll
+                    for (int j = 0; j < 2; j++) {
+                        uint32_t a[4];
+                        W::operand(x[j] + i % (4 / W::WORDS) * W::WORDS, scales[j], i, a);
+                        if constexpr (W::FOLDED) {
+#pragma unroll
+                            for (int h = 0; h < HALVES; h++) mma<W::BF16>(sum[j][h], a, tokens[h][0], tokens[h][1]);
+                            continue;
+                        }
+#pragma unroll
+                        for (int h = 0; h < HALVES; h++) {
+                            if (i % W::STEPS == 0) part[j][h][0] = part[j][h][1] = part[j][h][2] = part[j][h][3] = 0.0f;
+                            mma<W::BF16>(part[j][h], a, tokens[h][0], tokens[h][1]);
+                        }
+                        if (i % W::STEPS == W::STEPS - 1) {
+                            const float2 f = W::factors(g, chunk[j], row, i / W::STEPS);
+#pragma unroll
+                            for (int h = 0; h < HALVES; h++) {
+                                sum[j][h][0] += part[j][h][0] * f.x;
+                                sum[j][h][1] += part[j][h][1] * f.x;
+                                sum[j][h][2] += part[j][h][2] * f.y;
+                                sum[j][h][3] += part[j][h][3] * f.y;
+                            }
+                        }
+                    }
+                }
+            }
+            __syncwarp();
+            if (lane == 0) barrier_arrive(empty + 8 * stage);
+            if ((stage += teams) >= g.stages) { stage -= g.stages; phase ^= 1; }
+        }
+        late = (late + k_last - k_first) % teams;
+
+        /* ---- the teams' sums, [team][token][row] */
+        const uint32_t mine = sums_at + team * sums_bytes + (lane % 4 * 2 * pitch + row) * 4;
+        named_barrier(1, WARPS * 32);
+#pragma unroll
+        for (int h = 0; h < HALVES; h++) {
+            if (h * 8 + lane % 4 * 2 >= g.m || team == teams) break;
+#pragma unroll
+            for (int j = 0; j < 2; j++) {
+                if (side + j * sides >= tiles) break;
+                const uint32_t to = mine + (h * 8 * pitch + (side + j * sides) * 16) * 4;
+#pragma unroll
+                for (int i = 0; i < 4; i++)
+                    asm volatile("st.shared.f32 [%0], %1;" :: "r"(to + (i % 2 * pitch + i / 2 * 8) * 4), "f"(sum[j][h][i]) : "memory");
+            }
+        }
+        named_barrier(1, WARPS * 32);
+
+        /* A thread takes four rows of one token at a time. */
+        auto teams_sum = [&](uint32_t from, float (&x)[4]) {
+            x[0] = x[1] = x[2] = x[3] = 0.0f;
+#pragma unroll 2
+            for (int q = 0; q < teams; q++) {
+                const uint4 v = load_words4(from + q * sums_bytes);
+                x[0] += __uint_as_float(v.x); x[1] += __uint_as_float(v.y); x[2] += __uint_as_float(v.z); x[3] += __uint_as_float(v.w);
+            }
+        };
+        const int quads = tiles * 4, work = quads * g.m, threads = WARPS * 32;
+        if (size > 1) {
+            for (int e = threadIdx.x; e < work; e += threads) {
+                const uint32_t from = sums_at + (e / quads * pitch + e % quads * 4) * 4;
+                float x[4];
+                teams_sum(from, x);
+                asm volatile("st.shared.v4.f32 [%0], {%1, %2, %3, %4};" :: "r"(from), "f"(x[0]), "f"(x[1]), "f"(x[2]), "f"(x[3]) : "memory");
+            }
+            cluster_sync();
+        }
+        for (int e = threadIdx.x + rank * threads; e < work; e += threads * size) {
+            const int token = e / quads, n = (group * g.rows * 4 + e % quads) * 4;
+            const uint32_t from = sums_at + (token * pitch + e % quads * 4) * 4;
+            float x[4];
+            if (size > 1) cluster_sum(from, size, x); else teams_sum(from, x);
+            store_four(g, token, n, x);
+        }
+        if (size > 1) cluster_sync();
+    }
+}
+
+}  // namespace brc

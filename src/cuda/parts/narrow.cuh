@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Packed narrow weights: from codes in the order of narrow_pack.cu to operands of the tensor cores.
+ *
+ * The unit is a chunk: 16 rows by 128 of K, first the codes, then the scales. Codes lie as a lane needs them: each of eight
+ * steps of 16 K is one word a lane (two for eight-bit codes) with its eight elements, pairs 0..3 of mma.cuh; four words
+ * make a lane's 16-byte load. Within a word the bits of a code lie where few instructions put them into place:
+ *   E2M1 for BF16  a pair wants sign, exponent and fraction at bits 15 and 8..6: value * 2^-126, the placed 0.5 subnormal. Pair 0 is
+ *                  in place, pairs 1 and 2 are 3 and 6 lower; pair 3 has the four bits left over, 14 (fraction), 13 (sign), 11, 10,
+ *                  which after a shift by 8 one multiplication by 1 + 2^5 + 2^10 copies to where they belong, without carries
+ *   E2M1 for F16   bits 15 and 11..9: value * 2^-14. Pair 1 is 3 lower, pair 2 at 0 (sign) and 3..1, pair 3 at 4 (sign), 5, 14, 13
+ *   INT4           code + 8 at bits 4 * pair: the fraction of 128 (BF16) or of 1024 and 64 (F16), from which the bias is taken
+ *   E4M3 for BF16  bits 15 and 10..4: value * 2^-120; the even pairs in the high bytes, the odd ones in the low
+ *   E4M3 for F16   neighbouring bytes, for the conversion in hardware
+ * Scales of E2M1 and MX blocks are folded into the operands by the multiplication that also undoes the power of two, which is exact;
+ * the others multiply F32 sums of their group. Every row has a factor in F32 besides (arguments.h). */
+#pragma once
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+#include "../arguments.h"
+#include "barrier.cuh"
+#include "mma.cuh"
+
+namespace brc {
+
+/* (a & mask) | add in one instruction, which the compiler does not find where both are constants. */
+__device__ __forceinline__ uint32_t masked_or(uint32_t a, uint32_t mask, uint32_t add)
+{
+    uint32_t d;
+    asm("lop3.b32 %0, %1, %2, %3, 0xEA;" : "=r"(d) : "r"(a), "r"(mask), "r"(add));
+    return d;
+}
+
+template <bool BF16> __device__ __forceinline__ uint32_t times(uint32_t a, uint32_t b)
+{
+    if constexpr (BF16) {
+        const __nv_bfloat162 p = __hmul2(reinterpret_cast<__nv_bfloat162 &>(a), reinterpret_cast<__nv_bfloat162 &>(b));
+        return reinterpret_cast<const uint32_t &>(p);
+    } else {
+        const __half2 p = __hmul2(reinterpret_cast<__half2 &>(a), reinterpret_cast<__half2 &>(b));
+        return reinterpret_cast<const uint32_t &>(p);
+    }
+}
+
+/* Both numbers of a times one of b. */
+template <bool BF16, bool HIGH> __device__ __forceinline__ uint32_t times_one(uint32_t a, uint32_t b)
+{
+    if constexpr (BF16) {
+        const auto x = reinterpret_cast<__nv_bfloat162 &>(b);
+        auto y = HIGH ? __high2bfloat162(x) : __low2bfloat162(x);
+        return times<true>(a, reinterpret_cast<uint32_t &>(y));
+    } else {
+        const auto x = reinterpret_cast<__half2 &>(b);
+        auto y = HIGH ? __high2half2(x) : __low2half2(x);
+        return times<false>(a, reinterpret_cast<uint32_t &>(y));
+    }
+}
+
+/* One step of K of a lane: words to four pairs, not yet scaled. */
+template <int CODES, bool BF16> __device__ __forceinline__ void expand(const uint32_t *x, uint32_t (&a)[4])
+{
+    if constexpr (CODES == BRCI_CODES_E2M1 && BF16) {
+        constexpr uint32_t MASK = 0x81C081C0u;
+        a[0] = x[0] & MASK;
+        a[1] = (x[0] << 3) & MASK;
+        a[2] = (x[0] << 6) & MASK;
+        a[3] = (x[0] >> 8 & 0x006C006Cu) * 1057u & MASK;
+    } else if constexpr (CODES == BRCI_CODES_E2M1) {
+        constexpr uint32_t MASK = 0x8E008E00u;
+        a[0] = x[0] & MASK;
+        a[1] = (x[0] << 3) & MASK;
+        a[2] = (x[0] & 0x000F000Fu) * 0x8100u & MASK;
+        a[3] = (x[0] >> 3 & 0x0C000C00u) | ((x[0] & 0x00300030u) * 0x810u & 0x82008200u);
+    } else if constexpr (CODES == BRCI_CODES_INT4 && BF16) {
+        const auto bias = __nv_bfloat162{__ushort_as_bfloat16(0x4308), __ushort_as_bfloat16(0x4308)};          /* 136 */
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            uint32_t u = masked_or(x[0] >> 4 * i, 0x000F000Fu, 0x43004300u);
+            const auto v = __hsub2(reinterpret_cast<__nv_bfloat162 &>(u), bias);
+            a[i] = reinterpret_cast<const uint32_t &>(v);
+        }
+    } else if constexpr (CODES == BRCI_CODES_INT4) {
+        const auto low_bias = __half2{__ushort_as_half(0x6408), __ushort_as_half(0x6408)};                      /* 1032 */
+        const auto high_bias = __half2{__ushort_as_half(0xD480), __ushort_as_half(0xD480)};                     /* -72 */
+        const auto sixteenth = __half2{__ushort_as_half(0x2C00), __ushort_as_half(0x2C00)};
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            const uint32_t y = x[0] >> 8 * (i / 2);
+            uint32_t u = masked_or(y, i % 2 ? 0x00F000F0u : 0x000F000Fu, 0x64006400u);
+            const auto h = reinterpret_cast<__half2 &>(u);
+            const auto v = i % 2 ? __hfma2(h, sixteenth, high_bias) : __hsub2(h, low_bias);
+            a[i] = reinterpret_cast<const uint32_t &>(v);
+        }
+    } else if constexpr (BF16) {
+#pragma unroll
+        for (int i = 0; i < 2; i++) {
+            a[2 * i] = (x[i] >> 4 & 0x07F007F0u) | (x[i] & 0x80008000u);
+            a[2 * i + 1] = ((x[i] << 4) & 0x07F007F0u) | ((x[i] << 8) & 0x80008000u);
+        }
+    } else {
+#pragma unroll
+        for (int i = 0; i < 4; i++)
+            asm("cvt.rn.f16x2.e4m3x2 %0, %1;" : "=r"(a[i]) : "h"(static_cast<uint16_t>(x[i / 2] >> 16 * (i % 2))));
+    }
+}
+
+/* A kind of weights under a kind of activations: SCALES is how the scales of a chunk are stored and applied, one for each GROUP of K.
+ *   MX    a byte, the block's exponent with the row's largest at 254
+ *   NV    a byte, five bits of exponent and three of fraction: scale * 2^7 in F16
+ *   PLAIN F32, F16 or BF16 as they were */
+template <int CODES_, int SCALES_, int GROUP_, bool BF16_> struct NarrowWeights {
+    static constexpr int CODES = CODES_, SCALES = SCALES_, GROUP = GROUP_;
+    static constexpr bool BF16 = BF16_;
+    static constexpr int WORDS = CODES == BRCI_CODES_E4M3 ? 2 : 1;          /* of a lane and step */
+    static constexpr int CODE_BYTES = 1024 * WORDS;
+    /* F16 reaches only 2^-24: MX scales multiply sums there. */
+    static constexpr bool FOLDED = SCALES == BRCI_SCALES_NV || (SCALES == BRCI_SCALES_MX && BF16);
+    static constexpr int GROUPS = 128 / GROUP, STEPS = GROUP / 16;          /* of a chunk; of a group */
+
+    /* Folded: a lane's scales of one chunk, for rows g and g + 8. */
+    struct Scales {
+        uint32_t raw[2][SCALES == BRCI_SCALES_NV ? 2 : 1];
+
+        __device__ __forceinline__ void load(uint32_t chunk, int g)
+        {
+            if constexpr (FOLDED && SCALES == BRCI_SCALES_NV) {
+                const uint4 v = load_words4(chunk + CODE_BYTES + g * 16);
+                raw[0][0] = v.x; raw[0][1] = v.y; raw[1][0] = v.z; raw[1][1] = v.w;
+            } else if constexpr (FOLDED) {
+                const uint2 v = load_words2(chunk + CODE_BYTES + g * 8);
+                raw[0][0] = v.x; raw[1][0] = v.y;
+            }
+        }
+    };
+
+    /* Not folded: what the sums of group i of a chunk are multiplied by, in rows g and g + 8. */
+    static __device__ __forceinline__ float2 factors(const brci_narrow_args &args, uint32_t chunk, int g, int i)
+    {
+        const uint32_t at = chunk + CODE_BYTES;
+        if constexpr (SCALES == BRCI_SCALES_MX) {              /* elements are 2^-14 (E2M1) or 1 (E4M3) times their value */
+            constexpr int SHIFT = CODES == BRCI_CODES_E2M1 ? 112 : 120;
+            const int low = load_byte(at + g * 8 + i), high = load_byte(at + g * 8 + 4 + i);
+            return make_float2(__uint_as_float(static_cast<uint32_t>(max(low - SHIFT, 0)) << 23), __uint_as_float(static_cast<uint32_t>(max(high - SHIFT, 0)) << 23));
+        }
+        if (args.scale_type == BRCI_OUT_F32) return load_shared2(at + i * 64 + g * args.scale_stride);
+        const uint32_t v = load_word(at + i * 32 + g * 4);
+        const float2 f = __half22float2(reinterpret_cast<const __half2 &>(v));
+        const bool half = args.scale_type == BRCI_OUT_F16;
+        return make_float2(half ? f.x : __uint_as_float(v << 16), half ? f.y : __uint_as_float(v & 0xFFFF0000u));
+    }
+
+    /* Step i of a chunk, ready for the tensor cores. */
+    static __device__ __forceinline__ void operand(const uint32_t *x, const Scales &s, int i, uint32_t (&a)[4])
+    {
+        expand<CODES, BF16>(x, a);
+        if constexpr (FOLDED) {
+            const int j = i / STEPS, word = SCALES == BRCI_SCALES_NV ? j / 4 : 0, byte = j % 4;
+#pragma unroll
+            for (int half = 0; half < 2; half++) {
+                const uint32_t w = s.raw[half][word];
+                uint32_t two;                                    /* bytes 0 and 2, or 1 and 3 */
+                if constexpr (SCALES == BRCI_SCALES_NV && BF16) two = masked_or(byte & 1 ? w >> 4 : w << 4, 0x0FF00FF0u, 0x70007000u);
+                else two = (byte & 1 ? w >> 1 : w << 7) & 0x7F807F80u;
+                if (byte < 2) {
+                    a[half] = times_one<BF16, false>(a[half], two);
+                    a[half + 2] = times_one<BF16, false>(a[half + 2], two);
+                } else {
+                    a[half] = times_one<BF16, true>(a[half], two);
+                    a[half + 2] = times_one<BF16, true>(a[half + 2], two);
+                }
+            }
+        } else if constexpr (CODES == BRCI_CODES_E4M3 && BF16) {
+            constexpr uint32_t UP = 0x7B807B80u;                 /* 2^120 */
+#pragma unroll
+            for (int p = 0; p < 4; p++) a[p] = times<true>(a[p], UP);
+        }
+    }
+};
+
+}  // namespace brc
