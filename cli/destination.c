@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A name that ends in .safetensors is one file, any other a folder (brc_writer_new): so another format's ending is a
- * slip, and a folder of that name a surprise. */
+ * A name that ends in .safetensors or .gguf is one file, any other a folder (brc_writer_new): so another format's
+ * ending is a slip, and a folder of that name a surprise. */
 #include "destination.h"
 
 #include "print.h"
@@ -11,8 +11,8 @@
 #include <strings.h>
 #include <sys/stat.h>
 
-static const char one_file[] = ".safetensors";
-static const char *const other_formats[] = {".bin", ".pt",  ".pth", ".ckpt",    ".pkl",  ".gguf",  ".ggml",
+static const char *const one_file[] = {".safetensors", ".gguf"};
+static const char *const other_formats[] = {".bin", ".pt",  ".pth", ".ckpt",    ".pkl",  ".ggml",
                                             ".npz", ".npy", ".h5",  ".msgpack", ".onnx", ".tflite"};
 
 static int ends_in(const char *path, const char *ending) {
@@ -25,7 +25,13 @@ static int is_folder(const char *path) {
     return stat(path, &facts) == 0 && S_ISDIR(facts.st_mode);
 }
 
-int destination_replaceable(const char *path) { return is_folder(path) != ends_in(path, one_file); }
+static int is_one_file(const char *path) {
+    for (size_t i = 0; i < sizeof one_file / sizeof *one_file; i++)
+        if (ends_in(path, one_file[i])) return 1;
+    return 0;
+}
+
+int destination_replaceable(const char *path) { return is_folder(path) != is_one_file(path); }
 
 /* The folder that it stands in: DST itself may be made, but nothing above it. */
 static int check_parent(const char *path) {
@@ -50,8 +56,9 @@ int destination_check(const struct invocation *in) {
     const char *path = option_value(in, OPTION_OUTPUT), *what = NULL;
     if (path[0] == '\0') what = "the name is empty";
     for (size_t i = 0; i < sizeof other_formats / sizeof *other_formats; i++)
-        if (ends_in(path, other_formats[i]) && !is_folder(path)) what = "only safetensors is written";
+        if (ends_in(path, other_formats[i]) && !is_folder(path)) what = "safetensors and GGUF are written";
     if (what == NULL) return check_parent(path);
-    complain("%s: --output: '%s': %s; give a name ending in %s, or a folder", in->command->name, path, what, one_file);
+    complain("%s: --output: '%s': %s; give a name ending in %s or %s, or a folder", in->command->name, path, what,
+             one_file[0], one_file[1]);
     return EXIT_USAGE;
 }

@@ -24,7 +24,7 @@ static int read_options(const struct invocation *in, brc_recipe *recipe, brc_qua
     const char *dialect = option_value(in, OPTION_DIALECT), *nonfinite = option_value(in, OPTION_NONFINITE);
     options->recipe = recipe;
     options->threads = (uint32_t)threads;
-    options->dialect = dialect != NULL ? brc_dialect_find(dialect) : BRC_DIALECT_BRECCIA;
+    options->dialect = dialect != NULL ? brc_dialect_find(dialect) : BRC_DIALECT_PLAIN;
     options->saturate_nonfinite = nonfinite != NULL && strcmp(nonfinite, "saturate") == 0;
     options->overwrite = option_value(in, OPTION_FORCE) != NULL;
     options->progress = progress_step;

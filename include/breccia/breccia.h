@@ -164,7 +164,7 @@ typedef enum brc_recipe_id {
 #undef BRC_RECIPE_ROW
     BRC_RECIPE_COUNT,
     BRC_RECIPE_CUSTOM = 254,         /* composed from existing rows */
-    BRC_RECIPE_UNKNOWN = 255         /* a foreign file does not say */
+    BRC_RECIPE_UNKNOWN = 255         /* stored numbers: how they were made is not known ("stored:..") */
 } brc_recipe_id;
 
 typedef enum brc_rule {
@@ -188,6 +188,7 @@ typedef enum brc_kind {
 #include "rules.def"
     BRC_KIND_COUNT
 } brc_kind;
+struct brc_tensor;
 typedef enum brc_history { BRC_HISTORY_MAX, BRC_HISTORY_MOST_RECENT } brc_history;
 
 /* How numbers become codes and scales: configuration only, a frozen value. Start from a row (brc_recipe_init,
@@ -209,6 +210,12 @@ typedef struct brc_recipe {
     int32_t margin;            /* arith te: the largest element is scaled to max * 2^-margin */
     uint32_t history_length;   /* delayed scaling: amax values kept, 0 for the other recipes */
     float epsilon;             /* te: smallest amax; recip: smallest scale (0 = the scale format's machine epsilon) */
+    /* Of UNKNOWN recipes only; for the others what the tables mean follows from the fields above. */
+    uint8_t zero_kind;         /* brc_kind of the zero points: CODE, FLOAT_CODE, REAL */
+    uint8_t global_kind;       /* brc_kind of the global scale: MULTIPLIER, DIVISOR, AMAX */
+    uint8_t more_reserved[2];
+    float global_constant;     /* of AMAX */
+    brc_block global_block;
 } brc_recipe;
 
 /* One row of recipes.def. */
@@ -224,7 +231,8 @@ BRC_API brc_recipe_id brc_recipe_find(const char *name);
 /* Fills in a row's defaults. */
 BRC_API brc_status brc_recipe_init(brc_recipe_id id, brc_recipe *recipe, brc_error *err);
 /* "nvfp4:levels=1", "int4:group=64,scale=bf16", "fp8:format=e5m2", "fp8-block:block=1x64": a row, then changes.
- * "custom:format=e4m3,scale=bf16,block=4x32,rule=amax,arith=div" composes one. */
+ * "custom:format=e4m3,scale=bf16,block=4x32,rule=amax,arith=div" composes one. "stored:format=uint4,scale=f16,group=128,zero=uint8"
+ * says what tables of numbers mean whose making is not known: it cannot be cast to. */
 BRC_API brc_status brc_recipe_parse(const char *text, brc_recipe *recipe, brc_error *err);
 /* One change: a key of brc_recipe_key_get and its value as text. */
 BRC_API brc_status brc_recipe_set(brc_recipe *recipe, const char *key, const char *value, brc_error *err);
@@ -233,6 +241,12 @@ BRC_API brc_status brc_recipe_set(brc_recipe *recipe, const char *key, const cha
 BRC_API size_t brc_recipe_text(const brc_recipe *recipe, char *text, size_t room);
 /* Whether the fields go together; the error names the field. */
 BRC_API brc_status brc_recipe_check(const brc_recipe *recipe, brc_error *err);
+/* Whether a recipe gives a tensor's geometry, formats and kinds of tables (edge blocks partial or not, whatever the layout is
+ * called): 1 or 0. */
+BRC_API int brc_recipe_describes(const brc_recipe *recipe, const struct brc_tensor *tensor);
+/* What a recipe must say of a tensor for brc_tensor_plan to give its geometry again: its own recipe, or, where that is UNKNOWN,
+ * formats, blocks and kinds of its tables. BRC_UNSUPPORTED where zero points and scales have blocks of different size. */
+BRC_API brc_status brc_recipe_of(const struct brc_tensor *tensor, brc_recipe *recipe, brc_error *err);
 /* The keys of brc_recipe_set: the i-th key and its help line; NULL past the end. */
 BRC_API const char *brc_recipe_key_get(size_t i, const char **help);
 BRC_API const char *brc_rule_name(brc_rule rule);

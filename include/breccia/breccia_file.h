@@ -3,7 +3,7 @@
  * breccia's files: checkpoints with scaled tensors. Link with libbreccia_file.
  *
  * Three steps, each of use alone:
- *   1 containers   file bytes <-> named arrays (safetensors). Knows no scales.
+ *   1 containers   file bytes <-> named arrays (safetensors, GGUF). Knows no scales.
  *   2 checkpoints  named arrays <-> scaled tensors, by the dialect the file is written in. Says what each scale means
  *                  and by which evidence; refuses what is ambiguous.
  *   3 conversion   whole checkpoints: quantize, dequantize, convert, compare, verify, in bounded memory; and tensors in
@@ -37,32 +37,52 @@ typedef struct brc_open_options {
 
 /* An array of a file. The pointers live as long as the file is open; `array.data` may lie at any byte (unaligned).
  * F4 and F6_* count elements and are packed without gaps between rows. Where brc_array cannot say what the file has (more
- * than BRC_MAX_RANK dimensions, or packed rows that do not end on a byte), `array` is flat: one dimension of all elements. */
+ * than BRC_MAX_RANK dimensions, or packed rows that do not end on a byte), `array` is flat: one dimension of all elements.
+ * The blocks of GGUF ("Q4_0") are no numbers of one format: `array` is their bytes, uint8 [bytes]. */
 typedef struct brc_named_array {
     const char *name;
-    const char *dtype;         /* the container's own word: "F8_E4M3", "BF16", "U8" */
+    const char *dtype;         /* the container's own word: "F8_E4M3", "BF16", "U8", "Q4_0" */
     brc_array array;           /* a dense read-only view of the bytes in the file */
     int64_t bytes;
     uint32_t shard;            /* number of the shard that holds it */
     uint32_t rank;             /* the shape as the file has it; the same as array's, but where that is flat */
     const int64_t *shape;
+    uint32_t block_numbers;    /* GGUF's blocks: elements of one block, and its bytes; 0 for other arrays */
+    uint32_t block_bytes;
 } brc_named_array;
 
 /* An opened set of named arrays: one file, or the shards of an index. */
 typedef struct brc_file brc_file;
 
-/* `path`: a .safetensors file, a model.safetensors.index.json (every shard it names is opened), or a folder that holds one
- * of them. Pickle files are refused. What is checked: docs/safetensors.md. */
+/* `path`: a .safetensors file, a model.safetensors.index.json (every shard it names is opened), a GGUF file (with the others
+ * of a split one), or a folder that holds one of them. Pickle files are refused. What is checked: docs/safetensors.md,
+ * docs/gguf.md. */
 BRC_API brc_status brc_file_open(const char *path, const brc_open_options *options, brc_file **file, brc_error *err);
 BRC_API void brc_file_close(brc_file *file);
 /* Arrays, ordered by shard, then by position in the file. */
 BRC_API size_t brc_file_count(const brc_file *file);
 BRC_API const brc_named_array *brc_file_at(const brc_file *file, size_t i);
 BRC_API const brc_named_array *brc_file_find(const brc_file *file, const char *name);
-/* __metadata__ of all shards (a key of several shards: the first wins, a differing value is a finding of verify). */
+/* __metadata__ of all shards (a key of several shards: the first wins, a differing value is a finding of verify), or the
+ * key-value pairs of GGUF as text. */
 BRC_API size_t brc_file_metadata_count(const brc_file *file);
 BRC_API const char *brc_file_metadata_at(const brc_file *file, size_t i, const char **value);
 BRC_API const char *brc_file_metadata(const brc_file *file, const char *key);
+/* A value of the metadata. safetensors has strings alone; the types and their numbers are GGUF's. */
+typedef enum brc_value_type {
+    BRC_VALUE_U8, BRC_VALUE_I8, BRC_VALUE_U16, BRC_VALUE_I16, BRC_VALUE_U32, BRC_VALUE_I32, BRC_VALUE_F32, BRC_VALUE_BOOL,
+    BRC_VALUE_STRING, BRC_VALUE_ARRAY, BRC_VALUE_U64, BRC_VALUE_I64, BRC_VALUE_F64, BRC_VALUE_TYPE_COUNT
+} brc_value_type;
+typedef struct brc_value {
+    uint32_t size;
+    uint8_t type, item;        /* item: type of an array's items */
+    uint64_t count;            /* items of an array; else 1 */
+    const void *bytes;         /* little-endian, at any byte: the number, the string's text (no NUL behind), or the items of an */
+    int64_t length;            /* array one after the other, each string with its length, u64, before it */
+} brc_value;
+
+/* Key and value of the i-th pair of the metadata, lossless; the text that brc_file_metadata gives of arrays is shortened. */
+BRC_API const char *brc_file_value_at(const brc_file *file, size_t i, brc_value *value);
 BRC_API size_t brc_file_shards(const brc_file *file);
 BRC_API const char *brc_file_shard_path(const brc_file *file, size_t shard);
 BRC_API int64_t brc_file_shard_bytes(const brc_file *file, size_t shard);
@@ -92,20 +112,26 @@ typedef struct brc_write_options {
     uint32_t overwrite;        /* 1 = replace an existing destination; its permissions stay */
 } brc_write_options;
 
-/* Writes arrays as one .safetensors file, or as shards with an index. Arrays are declared first, so that the header
+/* Writes arrays as one .safetensors or .gguf file, or as shards with an index. Arrays are declared first, so that the header
  * is known; then their bytes are written in any order, from any thread, and nothing needs to be held in memory.
  * Everything goes to temporary files in the destination's folder, which brc_writer_finish syncs and renames, the index
  * last: a reader never sees half a checkpoint, and a failure or brc_writer_discard leaves what was there before. */
 typedef struct brc_writer brc_writer;
 
-/* `path` ending in ".safetensors" = that file; anything else = a folder with model.safetensors, or with shards and
+/* `path` ending in ".safetensors" or ".gguf" = that file; anything else = a folder with model.safetensors, or with shards and
  * model.safetensors.index.json where arrays of more than one shard are declared. */
 BRC_API brc_status brc_writer_new(const char *path, const brc_write_options *options, brc_writer **writer, brc_error *err);
 /* Declares an array and gives its number. `shard` counts from 0; the shards used must be consecutive. */
 BRC_API brc_status brc_writer_add(brc_writer *writer, const char *name, brc_format format, int rank, const int64_t *shape,
                                   uint32_t shard, size_t *number, brc_error *err);
-/* A __metadata__ pair; goes into every shard. */
+/* The same by the container's own word: "Q4_0" for a GGUF file. */
+BRC_API brc_status brc_writer_add_dtype(brc_writer *writer, const char *name, const char *dtype, int rank, const int64_t *shape,
+                                        uint32_t shard, size_t *number, brc_error *err);
+/* A __metadata__ pair; goes into every shard. GGUF: a string, or the number that the format defines for the key
+ * (general.alignment, general.file_type, general.quantization_version). */
 BRC_API brc_status brc_writer_metadata(brc_writer *writer, const char *key, const char *value, brc_error *err);
+/* A pair whose value has a type, in place of an earlier one of this key; safetensors takes strings alone. GGUF's own `general.alignment` (u32, a power of two) is obeyed. */
+BRC_API brc_status brc_writer_value(brc_writer *writer, const char *key, const brc_value *value, brc_error *err);
 /* Another file of the destination folder, such as config.json. For a single-file destination: BRC_UNSUPPORTED. */
 BRC_API brc_status brc_writer_text(brc_writer *writer, const char *name, const char *text, brc_error *err);
 BRC_API brc_status brc_writer_copy(brc_writer *writer, const char *name, const char *from, brc_error *err);
@@ -232,7 +258,7 @@ typedef struct brc_quantize_options {
     uint32_t size;
     uint32_t threads;                  /* 0 = default */
     const brc_recipe *recipe;
-    brc_dialect dialect;               /* PLAIN = BRECCIA */
+    brc_dialect dialect;               /* PLAIN = GGUF for a .gguf file, else BRECCIA */
     const char *const *include;        /* globs over names; given, only these are quantized: of any rank from 2, and
                                           whatever the default excludes say */
     size_t n_include;

@@ -17,14 +17,15 @@ typedef struct brci_shard {
 } brci_shard;
 
 typedef struct brci_pair {
-    const char *key, *value;
-    uint32_t shard; /* the last one that has it */
+    const char *key, *value; /* value: its text, for people; of a string the string itself */
+    uint32_t shard;          /* the last one that has it */
+    brc_value typed;
 } brci_pair;
 
 struct brc_file {
     brci_arena arena; /* all text and shapes */
     brc_named_array *arrays;
-    size_t n_arrays;
+    size_t n_arrays, array_capacity;
     brci_names by_name;
     brci_pair *metadata;
     size_t n_metadata, metadata_capacity;
@@ -59,6 +60,18 @@ brc_status brci_index_check(const brci_index *index, brc_file *file, brc_error *
 
 /* Reads the header of shard number `shard`, which is mapped already, and adds its arrays. */
 brc_status brci_safetensors_read(brc_file *file, uint32_t shard, brc_error *err);
+
+/* The same of a GGUF file. */
+brc_status brci_gguf_read(brc_file *file, uint32_t shard, brc_error *err);
+int brci_is_gguf(const brci_map *map);
+/* Text of a value for people: long arrays are shortened. NULL when out of memory. */
+const char *brci_value_text(brci_arena *arena, const brc_value *value);
+
+/* Adds an array whose name must be new, with what a view of it is; BRC_MALFORMED where the name is there already. */
+brc_status brci_file_add_array(brc_file *file, const brc_named_array *array, brc_error *err);
+
+/* Adds a pair; BRC_EXISTS, with the pair that has the key, where there is one. */
+brc_status brci_file_add_pair(brc_file *file, const brci_pair *pair, uint32_t *first, brc_error *err);
 
 /* One shard of bytes in memory that outlives the file; for fuzzing and tests. */
 brc_status brci_file_of_bytes(const uint8_t *bytes, size_t size, brc_file **file, brc_error *err);

@@ -3,6 +3,7 @@
  * From a path to an opened file: which files belong to it, and what cannot be read at all.
  * Limits: CONFIG_MAX bytes of config.json; NOTES_MAX notes; FOLDER_MAX names of a folder are looked at. */
 #include "container/file.h"
+#include "container/gguf.h"
 #include "container/safetensors.h"
 
 #include <dirent.h>
@@ -70,10 +71,8 @@ static int is_pickle_name(const char *path) {
 }
 
 brc_status brci_foreign_name(const char *path, brc_error *err) {
-    if (is_pickle_name(path)) return brci_fail(err, BRC_UNSUPPORTED, 0, "%s: " PICKLE_ADVICE, brci_clip(path).text);
-    if (ends_with(path, ".gguf"))
-        return brci_fail(err, BRC_UNSUPPORTED, 0, "%s: not read yet: GGUF", brci_clip(path).text);
-    return BRC_OK;
+    return is_pickle_name(path) ? brci_fail(err, BRC_UNSUPPORTED, 0, "%s: " PICKLE_ADVICE, brci_clip(path).text)
+                                : BRC_OK;
 }
 
 /* The first bytes of a safetensors file are the length of its header, and any length may look like a magic number
@@ -83,7 +82,6 @@ brc_status brci_foreign_bytes(const char *path, const brci_map *map, brc_error *
         uint8_t length, bytes[8];
         const char *text;
     } magics[] = {
-        {4, "GGUF", "not read yet: GGUF"},
         {4, "PK\3\4", PICKLE_ADVICE " (a zip file, as PyTorch writes them)"},
         {2, "\x80\2", PICKLE_ADVICE},
         {2, "\x80\3", PICKLE_ADVICE},
@@ -103,14 +101,20 @@ brc_status brci_foreign_bytes(const char *path, const brci_map *map, brc_error *
 
 /* ------------------------------------------------------------------------------------------- which files belong */
 
+/* Reads a mapped shard by its first bytes. (No header of safetensors is as long as GGUF's magic would say.) */
+static brc_status read_shard(brc_file *file, uint32_t shard, brc_error *err) {
+    const brci_shard *s = &file->shards[shard];
+    TRY(brci_foreign_bytes(s->path, &s->map, err));
+    return brci_is_gguf(&s->map) ? brci_gguf_read(file, shard, err) : brci_safetensors_read(file, shard, err);
+}
+
 static brc_status open_shard(brc_file *file, const char *path, int copy, brc_error *err) {
     brci_shard *shard = &file->shards[file->n_shards];
     TRY(brci_foreign_name(path, err));
     TRY(brci_map_open(path, copy, INT64_MAX, &shard->map, err));
     shard->path = path;
     file->n_shards++;
-    TRY(brci_foreign_bytes(path, &shard->map, err));
-    return brci_safetensors_read(file, (uint32_t)file->n_shards - 1, err);
+    return read_shard(file, (uint32_t)file->n_shards - 1, err);
 }
 
 static brc_status shards_new(brc_file *file, size_t count, const char *path, brc_error *err) {
@@ -124,12 +128,63 @@ static const char *join(brc_file *file, const char *folder, const char *name) {
     return brci_arena_print(&file->arena, "%s%s%s", folder, length > 0 && folder[length - 1] == '/' ? "" : "/", name);
 }
 
-static brc_status open_single(brc_file *file, const char *path, int copy, brc_error *err) {
-    TRY(shards_new(file, 1, path, err));
-    return open_shard(file, path, copy, err);
+/* How many files a split GGUF model has, by the name of one of them: STEM-00001-of-00003.gguf; 0 = the name is no such.
+ */
+static unsigned split_files(const char *path, size_t *stem) {
+    static const char pattern[] = "-#####-of-#####.gguf"; /* # = a digit */
+    const size_t length = strlen(path), tail = sizeof pattern - 1;
+    if (length <= tail) return 0;
+    *stem = length - tail;
+    for (size_t i = 0; i < tail; i++) {
+        const char c = path[*stem + i];
+        if (pattern[i] == '#' ? c < '0' || c > '9' : c != pattern[i]) return 0;
+    }
+    return (unsigned)strtoul(path + *stem + strlen("-#####-of-"), NULL, 10);
 }
 
-/* The names of a folder's .safetensors files and indexes, sorted. */
+/* What the first pair of a split model says; 0 = no such pair. */
+static uint64_t pair_number(const brc_file *file, const char *key) {
+    const int64_t i = brci_names_find(&file->by_key, key);
+    uint64_t number = 0;
+    return i >= 0 && brci_value_unsigned(&file->metadata[i].typed, &number) ? number : 0;
+}
+
+static brc_status open_split(brc_file *file, const char *path, size_t stem, unsigned files, int copy, brc_error *err) {
+    TRY(shards_new(file, files, path, err));
+    for (unsigned i = 1; i <= files; i++) {
+        const char *shard = brci_arena_print(&file->arena, "%.*s-%05u-of-%05u.gguf", (int)stem, path, i, files);
+        const brc_status status = shard == NULL ? no_memory(path, err) : open_shard(file, shard, copy, err);
+        if (status == BRC_NOT_FOUND)
+            return brci_fail(err, status, 0, "%s: one of the %u files of a split model, but it is not there",
+                             brci_clip(shard).text, files);
+        TRY(status);
+        if (!brci_is_gguf(&file->shards[i - 1].map))
+            return brci_fail(err, BRC_MALFORMED, 0, "%s: no GGUF file", brci_clip(shard).text);
+    }
+    if (pair_number(file, BRCI_GGUF_SPLIT_COUNT_KEY) != files)
+        return brci_fail(err, BRC_MALFORMED, 0,
+                         "%s: by its name one of %u files, but " BRCI_GGUF_SPLIT_COUNT_KEY " is %llu",
+                         brci_clip(path).text, files, (unsigned long long)pair_number(file, BRCI_GGUF_SPLIT_COUNT_KEY));
+    return BRC_OK;
+}
+
+static brc_status open_single(brc_file *file, const char *path, int copy, brc_error *err) {
+    size_t stem;
+    const unsigned files = split_files(path, &stem);
+    if (files > 1) return open_split(file, path, stem, files, copy, err);
+    TRY(shards_new(file, 1, path, err));
+    TRY(open_shard(file, path, copy, err));
+    if (brci_is_gguf(&file->shards[0].map) && pair_number(file, BRCI_GGUF_SPLIT_COUNT_KEY) > 1)
+        return brci_fail(
+            err, BRC_UNSUPPORTED, 0,
+            "%s: one of %llu files of a split model, but not named NAME-00001-of-%05llu.gguf, so the others "
+            "are not known",
+            brci_clip(path).text, (unsigned long long)pair_number(file, BRCI_GGUF_SPLIT_COUNT_KEY),
+            (unsigned long long)pair_number(file, BRCI_GGUF_SPLIT_COUNT_KEY));
+    return BRC_OK;
+}
+
+/* The names of a folder's .safetensors files and indexes, and of its GGUF files (of a split one the first), sorted. */
 typedef struct listing {
     const char **names;
     size_t count, capacity, looked_at, pickles;
@@ -139,6 +194,12 @@ static int by_text(const void *left, const void *right) {
     return strcmp(*(const char *const *)left, *(const char *const *)right);
 }
 
+static int is_weights(const char *name) {
+    size_t stem;
+    if (ends_with(name, ".safetensors") || ends_with(name, ".safetensors.index.json")) return 1;
+    return ends_with(name, ".gguf") && (split_files(name, &stem) < 2 || strncmp(name + stem, "-00001-", 7) == 0);
+}
+
 static brc_status list_folder(brc_file *file, const char *path, listing *found, brc_error *err) {
     DIR *folder = opendir(path);
     const struct dirent *item;
@@ -146,9 +207,7 @@ static brc_status list_folder(brc_file *file, const char *path, listing *found, 
     if (folder == NULL) return brci_fail(err, BRC_IO, 0, "%s: %s", brci_clip(path).text, strerror(errno));
     while (status == BRC_OK && found->looked_at++ < FOLDER_MAX && (item = readdir(folder)) != NULL) {
         found->pickles += (size_t)is_pickle_name(item->d_name);
-        if (item->d_name[0] == '.' ||
-            !(ends_with(item->d_name, ".safetensors") || ends_with(item->d_name, ".safetensors.index.json")))
-            continue;
+        if (item->d_name[0] == '.' || !is_weights(item->d_name)) continue;
         status = brci_room(&found->names, &found->capacity, found->count, sizeof *found->names, err);
         if (status != BRC_OK) break;
         found->names[found->count] = brci_arena_text(&file->arena, item->d_name, strlen(item->d_name));
@@ -202,9 +261,11 @@ static brc_status choose(const char *path, const listing *found, const char **na
         return BRC_OK;
     }
     if (found->count == 0 && found->pickles > 0)
-        return brci_fail(err, BRC_UNSUPPORTED, 0, "%s: no .safetensors file; " PICKLE_ADVICE, brci_clip(path).text);
+        return brci_fail(err, BRC_UNSUPPORTED, 0, "%s: no .safetensors or .gguf file; " PICKLE_ADVICE,
+                         brci_clip(path).text);
     if (found->count == 0)
-        return brci_fail(err, BRC_NOT_FOUND, 0, "%s: a folder without .safetensors files", brci_clip(path).text);
+        return brci_fail(err, BRC_NOT_FOUND, 0, "%s: a folder without .safetensors or .gguf files",
+                         brci_clip(path).text);
     for (size_t i = 0; i < found->count && used < sizeof seen; i++)
         used += (size_t)snprintf(seen + used, sizeof seen - used, "%s%s", i > 0 ? ", " : "", found->names[i]);
     return brci_fail(err, BRC_AMBIGUOUS, 0, "%s: which of its %zu files is meant? %s%s", brci_clip(path).text,
@@ -231,13 +292,15 @@ static brc_status open_folder(brc_file *file, const char *path, int copy, brc_er
     return ends_with(name, ".json") ? open_index(file, name, copy, err) : open_single(file, name, copy, err);
 }
 
-/* A config.json that cannot be read does not make the arrays unreadable: it is told as a note. */
+/* A GGUF file says all of itself; a config.json beside it is that of another. A config.json that cannot be read does
+ * not make the arrays unreadable: it is told as a note. */
 static brc_status read_config(brc_file *file, brc_error *err) {
     const char *path = join(file, file->folder, BRCI_CONFIG_NAME);
     brc_error why;
     brci_map map;
     brc_status status;
     if (path == NULL) return no_memory(file->folder, err);
+    if (file->n_shards > 0 && brci_is_gguf(&file->shards[0].map)) return BRC_OK;
     status = brci_map_open(path, 1, CONFIG_MAX, &map, &why);
     if (status == BRC_NOT_FOUND) return BRC_OK;
     if (status != BRC_OK) { /* a note names its file itself */
@@ -303,8 +366,7 @@ brc_status brci_file_of_bytes(const uint8_t *bytes, size_t size, brc_file **file
     status = shards_new(opened, 1, "(memory)", err);
     if (status == BRC_OK) {
         opened->shards[0] = (brci_shard){"(memory)", {bytes, (int64_t)size, 1}};
-        status = brci_foreign_bytes("(memory)", &opened->shards[0].map, err);
-        if (status == BRC_OK) status = brci_safetensors_read(opened, 0, err);
+        status = read_shard(opened, 0, err);
         opened->n_shards = 0; /* the bytes are the caller's: not unmapped on closing */
     }
     if (status == BRC_OK) *file = opened;

@@ -42,7 +42,7 @@ static brc_status fail(const header *h, const entry *e, const char *what, brc_er
 static brc_status add_pair(header *h, brci_json key, const brci_pair *pair, brc_error *err) {
     brc_file *file = h->file;
     uint32_t first;
-    brc_status status = brci_names_add(&file->by_key, pair->key, (uint32_t)file->n_metadata, &first, err);
+    brc_status status = brci_file_add_pair(file, pair, &first, err);
     if (status == BRC_EXISTS) {
         brci_pair *earlier = &file->metadata[first];
         if (earlier->shard == pair->shard) return brci_json_fail(key, "a key is twice in __metadata__", err);
@@ -51,10 +51,7 @@ static brc_status add_pair(header *h, brci_json key, const brci_pair *pair, brc_
         return brci_note(file, err, h->path, "", "__metadata__ key \"%s\" has another value than in an earlier shard",
                          pair->key);
     }
-    TRY(status);
-    TRY(brci_room(&file->metadata, &file->metadata_capacity, file->n_metadata, sizeof *pair, err));
-    file->metadata[file->n_metadata++] = *pair;
-    return BRC_OK;
+    return status;
 }
 
 static brc_status read_metadata(header *h, brci_json text, brc_error *err) {
@@ -68,6 +65,11 @@ static brc_status read_metadata(header *h, brci_json text, brc_error *err) {
         if (!more) return BRC_OK;
         TRY(brci_json_string(member.key, &h->file->arena, &pair.key, err));
         TRY(brci_json_string(member.value, &h->file->arena, &pair.value, err));
+        pair.typed = (brc_value){.size = sizeof pair.typed,
+                                 .type = BRC_VALUE_STRING,
+                                 .count = 1,
+                                 .bytes = pair.value,
+                                 .length = (int64_t)strlen(pair.value)};
         TRY(add_pair(h, member.key, &pair, err));
     }
 }
@@ -183,26 +185,11 @@ static brc_status add_arrays(header *h, int64_t data_offset, brc_error *err) {
     brc_file *file = h->file;
     const brci_map *map = &file->shards[h->shard].map;
     int64_t position = 0, size = map->size - data_offset;
-    brc_named_array *arrays;
     if (h->count > 1) qsort(h->entries, h->count, sizeof *h->entries, by_offset);
-    if (file->n_arrays + h->count > INT32_MAX)
-        return brci_fail(err, BRC_LIMIT, 0, "%s: more than 2^31 arrays", brci_clip(h->path).text);
-    arrays = realloc(file->arrays, (file->n_arrays + h->count + 1) * sizeof *arrays);
-    if (arrays == NULL) return no_memory(h, err);
-    file->arrays = arrays;
     for (size_t i = 0; i < h->count; i++) {
         const entry *e = &h->entries[i];
-        brc_named_array *a = &arrays[file->n_arrays];
         int64_t elements, bytes;
-        uint32_t first;
-        brc_status status;
-        status = brci_names_add(&file->by_name, e->name, (uint32_t)file->n_arrays, &first, err);
-        if (status == BRC_EXISTS)
-            return brci_fail(err, BRC_MALFORMED, 0, "%s: %s: the name is there twice%s%s", brci_clip(h->path).text,
-                             brci_clip(e->name).text, arrays[first].shard == h->shard ? "" : ", also in ",
-                             arrays[first].shard == h->shard ? ""
-                                                             : brci_clip(file->shards[arrays[first].shard].path).text);
-        TRY(status);
+        TRY(brci_file_add_array(file, &(brc_named_array){.name = e->name, .shard = h->shard}, err));
         if (e->begin != position || e->end < e->begin)
             return fail(h, e, "data_offsets leave a hole, overlap or run backwards", err);
         if (!brci_dtype_extent(e->dtype, e->rank, e->shape, &elements, &bytes))
@@ -214,6 +201,7 @@ static brc_status add_arrays(header *h, int64_t data_offset, brc_error *err) {
             return brci_fail(err, BRC_TRUNCATED, (uint64_t)map->size, "%s: %s: the file ends before its data",
                              brci_clip(h->path).text, brci_clip(e->name).text);
         position = e->end;
+        brc_named_array *a = &file->arrays[file->n_arrays - 1];
         *a = (brc_named_array){.name = e->name,
                                .dtype = e->dtype->word,
                                .bytes = bytes,
@@ -221,7 +209,6 @@ static brc_status add_arrays(header *h, int64_t data_offset, brc_error *err) {
                                .rank = e->rank,
                                .shape = e->shape};
         a->array = view_of(e, elements, (uint8_t *)(uintptr_t)map->bytes + data_offset + e->begin);
-        file->n_arrays++;
     }
     if (position != size)
         return brci_fail(err, BRC_MALFORMED, (uint64_t)(data_offset + position), "%s: %lld bytes behind the last array",

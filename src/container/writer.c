@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Writing checkpoints: arrays are declared, the headers written, then bytes placed where they belong.
+ * Writing checkpoints: arrays are declared, the headers written, then bytes placed where they belong. What the kinds of
+ * files differ in is behind brci_kind.
  * Limits: BRCI_SHARDS_MAX shards; 2^31 arrays; a copied file has at most COPY_MAX bytes. */
 #include "container/outputs.h"
 #include "container/safetensors.h"
@@ -19,6 +20,7 @@
 struct brc_writer {
     brci_arena arena;
     const char *path, *folder, *single; /* single: file name where the destination is one file, else NULL */
+    const brci_kind *kind;
     int overwrite;
     enum { DECLARING, WRITING, FAILED } state;
     pthread_mutex_t lock; /* of state and of what is written of each array */
@@ -47,10 +49,16 @@ static const char *path_in(brc_writer *w, const char *name) {
     return brci_arena_print(&w->arena, "%s/%s", w->folder, name);
 }
 
-static int is_safetensors(const char *path) {
-    static const char ending[] = ".safetensors";
-    size_t length = strlen(path), tail = sizeof ending - 1;
+static int ends_with(const char *path, const char *ending) {
+    size_t length = strlen(path), tail = strlen(ending);
     return length >= tail && strcasecmp(path + length - tail, ending) == 0;
+}
+
+const brci_kind *brci_kind_of(const char *path) {
+    static const brci_kind *const kinds[] = {&brci_safetensors_kind, &brci_gguf_kind};
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        if (ends_with(path, kinds[i]->ending)) return kinds[i];
+    return NULL;
 }
 
 static int is_there(const char *path, mode_t *mode) {
@@ -92,7 +100,8 @@ static brc_status check_destination(brc_writer *w, brc_error *err) {
 static brc_status set_destination(brc_writer *w, const char *path, brc_error *err) {
     size_t length = strlen(path);
     const char *slash = strrchr(path, '/');
-    const int single = is_safetensors(path);
+    const int single = brci_kind_of(path) != NULL;
+    w->kind = single ? brci_kind_of(path) : &brci_safetensors_kind;
     while (!single && length > 1 && path[length - 1] == '/') length--;
     if (!single) w->folder = brci_arena_text(&w->arena, path, length);
     else if (slash == NULL) w->folder = ".";
@@ -133,32 +142,23 @@ static brc_status not_begun(const brc_writer *w, brc_error *err) {
                : BRC_OK;
 }
 
-brc_status brc_writer_add(brc_writer *w, const char *name, brc_format format, int rank, const int64_t *shape,
+/* Declares an array whose word is known. */
+static brc_status declare(brc_writer *w, const char *name, const brci_dtype *dtype, int rank, const int64_t *shape,
                           uint32_t shard, size_t *number, brc_error *err) {
-    brci_declared a = {.shard = shard};
+    brci_declared a = {.dtype = dtype, .shard = shard};
     int64_t elements, *dimensions;
-    brc_status status;
-    TRY(not_begun(w, err));
-    TRY(check_text(name, "the name of an array", err));
-    if (strcmp(name, BRCI_METADATA_NAME) == 0)
-        return brci_fail(err, BRC_ARGUMENT, 0, "%s is no name for an array", name);
     if (rank < 0 || (rank > 0 && shape == NULL) || number == NULL || shard >= BRCI_SHARDS_MAX)
         return brci_fail(err, BRC_ARGUMENT, 0, "%s: shape, shard or number", brci_clip(name).text);
-    if ((a.dtype = brci_dtype_of_format(format)) == NULL)
-        return brci_fail(err, BRC_FORMAT, 0, "%s: safetensors has no word for %s; store its bytes as uint8",
-                         brci_clip(name).text,
-                         brc_format_get(format) == NULL ? "this format" : brc_format_get(format)->name);
-    if (!brci_dtype_extent(a.dtype, (size_t)rank, shape, &elements, &a.bytes))
+    if (!w->kind->extent(a.dtype, (size_t)rank, shape, &elements, &a.bytes))
         return brci_fail(err, BRC_OVERFLOW, 0, "%s: the shape exceeds 63 bits", brci_clip(name).text);
-    if (a.bytes < 0)
-        return brci_fail(err, BRC_SHAPE, 0, "%s: the elements do not fill whole bytes", brci_clip(name).text);
     dimensions = brci_arena_take(&w->arena, (size_t)(rank > 0 ? rank : 1) * sizeof *dimensions);
     if (dimensions == NULL || (a.name = keep(w, name)) == NULL || w->n_arrays >= INT32_MAX) return no_memory(err);
     if (rank > 0) memcpy(dimensions, shape, (size_t)rank * sizeof *shape);
     a.shape = dimensions;
     a.rank = (uint32_t)rank;
+    TRY(w->kind->check_array(&a, err));
     TRY(brci_room(&w->arrays, &w->array_capacity, w->n_arrays, sizeof a, err));
-    status = brci_names_add(&w->by_name, a.name, (uint32_t)w->n_arrays, NULL, err);
+    brc_status status = brci_names_add(&w->by_name, a.name, (uint32_t)w->n_arrays, NULL, err);
     if (status == BRC_EXISTS)
         return brci_fail(err, BRC_ARGUMENT, 0, "%s: two arrays would have this name", brci_clip(name).text);
     TRY(status);
@@ -168,20 +168,82 @@ brc_status brc_writer_add(brc_writer *w, const char *name, brc_format format, in
     return BRC_OK;
 }
 
-brc_status brc_writer_metadata(brc_writer *w, const char *key, const char *value, brc_error *err) {
-    brci_pair pair;
-    brc_status status;
+brc_status brc_writer_add(brc_writer *w, const char *name, brc_format format, int rank, const int64_t *shape,
+                          uint32_t shard, size_t *number, brc_error *err) {
     TRY(not_begun(w, err));
-    TRY(check_text(key, "a key of __metadata__", err));
-    TRY(check_text(value, "a value of __metadata__", err));
-    pair = (brci_pair){.key = keep(w, key), .value = keep(w, value)};
-    if (pair.key == NULL || pair.value == NULL) return no_memory(err);
-    TRY(brci_room(&w->metadata, &w->metadata_capacity, w->n_metadata, sizeof pair, err));
-    status = brci_names_add(&w->by_key, pair.key, (uint32_t)w->n_metadata, NULL, err);
+    TRY(check_text(name, "the name of an array", err));
+    const brci_dtype *dtype = w->kind->of_format(format);
+    if (dtype == NULL)
+        return brci_fail(err, BRC_FORMAT, 0, "%s: %s has no word for %s%s", brci_clip(name).text, w->kind->name,
+                         brc_format_get(format) == NULL ? "this format" : brc_format_get(format)->name,
+                         w->kind->of_format(BRC_UINT8) == NULL ? "" : "; store its bytes as uint8");
+    return declare(w, name, dtype, rank, shape, shard, number, err);
+}
+
+brc_status brc_writer_add_dtype(brc_writer *w, const char *name, const char *word, int rank, const int64_t *shape,
+                                uint32_t shard, size_t *number, brc_error *err) {
+    TRY(not_begun(w, err));
+    TRY(check_text(name, "the name of an array", err));
+    const brci_dtype *dtype = word == NULL ? NULL : w->kind->of_word(word);
+    if (dtype == NULL)
+        return brci_fail(err, BRC_FORMAT, 0, "%s: %s has no type %.40s", brci_clip(name).text, w->kind->name,
+                         word == NULL ? "(null)" : word);
+    return declare(w, name, dtype, rank, shape, shard, number, err);
+}
+
+static brc_status finish_pair(brc_writer *w, brci_pair *pair, brc_error *err) {
+    if (w->kind->type_pair != NULL) TRY(w->kind->type_pair(&w->arena, pair, err));
+    return w->kind->check_pair(pair, err);
+}
+
+/* Adds a pair whose texts and bytes are the writer's. */
+static brc_status add_pair(brc_writer *w, brci_pair *pair, brc_error *err) {
+    TRY(finish_pair(w, pair, err));
+    TRY(brci_room(&w->metadata, &w->metadata_capacity, w->n_metadata, sizeof *pair, err));
+    brc_status status = brci_names_add(&w->by_key, pair->key, (uint32_t)w->n_metadata, NULL, err);
     if (status == BRC_EXISTS)
-        return brci_fail(err, BRC_ARGUMENT, 0, "__metadata__: the key %s is there twice", brci_clip(key).text);
+        return brci_fail(err, BRC_ARGUMENT, 0, "metadata: the key %s is there twice", brci_clip(pair->key).text);
     TRY(status);
-    w->metadata[w->n_metadata++] = pair;
+    w->metadata[w->n_metadata++] = *pair;
+    return BRC_OK;
+}
+
+brc_status brc_writer_metadata(brc_writer *w, const char *key, const char *value, brc_error *err) {
+    brci_pair pair = {0};
+    TRY(not_begun(w, err));
+    TRY(check_text(key, "a key of the metadata", err));
+    TRY(check_text(value, "a value of the metadata", err));
+    pair.key = keep(w, key);
+    pair.value = keep(w, value);
+    if (pair.key == NULL || pair.value == NULL) return no_memory(err);
+    pair.typed = (brc_value){.size = sizeof pair.typed,
+                             .type = BRC_VALUE_STRING,
+                             .count = 1,
+                             .bytes = pair.value,
+                             .length = (int64_t)strlen(pair.value)};
+    return add_pair(w, &pair, err);
+}
+
+brc_status brc_writer_value(brc_writer *w, const char *key, const brc_value *value, brc_error *err) {
+    brci_pair pair = {0};
+    char *bytes;
+    TRY(not_begun(w, err));
+    TRY(check_text(key, "a key of the metadata", err));
+    if (value == NULL || value->size < sizeof *value || value->length < 0 ||
+        (value->length > 0 && value->bytes == NULL))
+        return brci_fail(err, BRC_ARGUMENT, 0, "metadata: %s: a value of this version must be given",
+                         brci_clip(key).text);
+    pair.key = keep(w, key);
+    bytes = brci_arena_text(&w->arena, value->length > 0 ? value->bytes : "", (size_t)value->length);
+    if (pair.key == NULL || bytes == NULL) return no_memory(err);
+    pair.typed = *value;
+    pair.typed.bytes = pair.value = bytes;
+    const int64_t earlier = brci_names_find(&w->by_key, pair.key);
+    if (value->type == BRC_VALUE_STRING && w->kind == &brci_safetensors_kind)
+        TRY(check_text(strlen(bytes) == (size_t)value->length ? bytes : NULL, "a value of the metadata", err));
+    if (earlier < 0) return add_pair(w, &pair, err);
+    TRY(finish_pair(w, &pair, err));
+    w->metadata[earlier] = pair;
     return BRC_OK;
 }
 
@@ -216,18 +278,8 @@ brc_status brc_writer_copy(brc_writer *w, const char *name, const char *from, br
 
 /* ------------------------------------------------------------------------------------------- the files */
 
-static int by_data_order(const void *left, const void *right) {
-    const brci_declared *a = *(brci_declared *const *)left, *b = *(brci_declared *const *)right;
-    if (a->shard != b->shard) return a->shard < b->shard ? -1 : 1;
-    return brci_data_order(a, b);
-}
-
 static int by_name(const void *left, const void *right) {
     return strcmp((*(const brci_declared *const *)left)->name, (*(const brci_declared *const *)right)->name);
-}
-
-static int by_key(const void *left, const void *right) {
-    return strcmp(((const brci_pair *)left)->key, ((const brci_pair *)right)->key);
 }
 
 static brc_status add_bytes(brc_writer *w, int64_t bytes, brc_error *err) {
@@ -246,21 +298,35 @@ static void keep_mode(brc_writer *w) {
     }
 }
 
+/* Zeros between the arrays and behind the last one, where the kind of file aligns them. */
+static brc_status write_gaps(const brci_output *output, brci_declared *const *arrays, size_t n, int64_t end,
+                             brc_error *err) {
+    static const char zeros[4096];
+    for (size_t i = 0; i < n; i++) {
+        const int64_t stop = i + 1 < n ? arrays[i + 1]->offset : end;
+        for (int64_t at = arrays[i]->offset + arrays[i]->bytes, length; at < stop; at += length) {
+            length = stop - at < (int64_t)sizeof zeros ? stop - at : (int64_t)sizeof zeros;
+            TRY(brci_output_write(output, zeros, (size_t)length, at, err));
+        }
+    }
+    return BRC_OK;
+}
+
 /* Creates a shard with its header, the data still to come. */
 static brc_status begin_shard(brc_writer *w, uint32_t shard, brci_declared **arrays, size_t n, brc_error *err) {
-    brci_text header = {0};
+    brci_grown header = {0};
     size_t item = 0;
-    int64_t size = 0;
-    brc_status status = brci_header_text(arrays, n, w->metadata, w->n_metadata, &header, err);
+    int64_t end = 0;
+    brc_status status = w->kind->header(arrays, n, w->metadata, w->n_metadata, &header, &end, err);
     if (status == BRC_OK) status = brci_outputs_add(&w->outputs, w->shard_names[shard], &item, err);
     if (status == BRC_OK) {
+        const brci_output *output = &w->outputs.items[item];
         w->outputs_of_shards[shard] = item;
-        status = brci_output_write(&w->outputs.items[item], header.text, header.length, 0, err);
-        size = (int64_t)header.length;
-        for (size_t i = 0; i < n; i++) size += arrays[i]->bytes; /* below 2^63: brci_header_text has seen to it */
-        if (status == BRC_OK) status = add_bytes(w, size, err);
+        status = brci_output_write(output, header.at, header.length, 0, err);
+        if (status == BRC_OK) status = write_gaps(output, arrays, n, end, err);
+        if (status == BRC_OK) status = add_bytes(w, end, err);
     }
-    free(header.text);
+    free(header.at);
     return status;
 }
 
@@ -318,15 +384,15 @@ static brc_status begin_texts(brc_writer *w, brc_error *err) {
 
 /* The index is added last: it appears when all it names is there. */
 static brc_status begin_index(brc_writer *w, brci_declared **sorted, brc_error *err) {
-    brci_text index = {0};
+    brci_grown index = {0};
     int64_t total = 0;
     brc_status status;
     if (w->n_shards < 2) return BRC_OK;
     for (size_t i = 0; i < w->n_arrays; i++) total += sorted[i]->bytes; /* less than w->bytes, which did not overflow */
     if (w->n_arrays > 1) qsort(sorted, w->n_arrays, sizeof *sorted, by_name);
     status = brci_index_text((const brci_declared *const *)sorted, w->n_arrays, w->shard_names, total, &index, err);
-    if (status == BRC_OK) status = add_whole(w, BRCI_INDEX_NAME, index.text, index.length, err);
-    free(index.text);
+    if (status == BRC_OK) status = add_whole(w, BRCI_INDEX_NAME, index.at, index.length, err);
+    free(index.at);
     return status;
 }
 
@@ -338,8 +404,9 @@ brc_status brc_writer_begin(brc_writer *w, brc_error *err) {
     if (sorted == NULL) return no_memory(err);
     w->state = FAILED; /* until all is there */
     for (size_t i = 0; i < w->n_arrays; i++) sorted[i] = &w->arrays[i];
-    if (w->n_arrays > 1) qsort(sorted, w->n_arrays, sizeof *sorted, by_data_order);
-    if (w->n_metadata > 1) qsort(w->metadata, w->n_metadata, sizeof *w->metadata, by_key);
+    if (w->n_arrays > 1) qsort(sorted, w->n_arrays, sizeof *sorted, w->kind->order);
+    if (w->n_metadata > 1 && w->kind->pair_order != NULL)
+        qsort(w->metadata, w->n_metadata, sizeof *w->metadata, w->kind->pair_order);
     status = name_shards(w, err);
     if (status == BRC_OK) status = brci_outputs_begin(&w->outputs, &w->arena, w->folder, w->overwrite, err);
     if (status == BRC_OK && w->single == NULL && w->overwrite) keep_mode(w);
@@ -402,7 +469,7 @@ typedef struct obsolete {
 static brc_status add_obsolete(brc_writer *w, obsolete *o, const char *name, brc_error *err) {
     const char *path = path_in(w, name);
     if (path == NULL) return no_memory(err);
-    if (!is_safetensors(name) || strchr(name, '/') != NULL) return BRC_OK;
+    if (!ends_with(name, brci_safetensors_kind.ending) || strchr(name, '/') != NULL) return BRC_OK;
     for (uint32_t i = 0; i < w->n_shards; i++)
         if (strcmp(w->shard_names[i], name) == 0) return BRC_OK;
     for (size_t i = 0; i < w->n_texts; i++)

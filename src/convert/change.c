@@ -94,9 +94,9 @@ static brc_status settle_another(const brci_conversion *c, const brc_entry *entr
 static int describes_any(const brc_recipe *recipes, size_t n, const brc_tensor *tensor) {
     for (size_t i = 0; i < n; i++) {
         brc_tensor turned = *tensor;
-        if (brci_recipe_describes(&recipes[i], &turned)) return 1;
+        if (brc_recipe_describes(&recipes[i], &turned)) return 1;
         turned.global.kind = recipes[i].arith == BRC_ARITH_DIV ? BRC_KIND_DIVISOR : BRC_KIND_MULTIPLIER;
-        if (brci_recipe_describes(&recipes[i], &turned)) return 1;
+        if (brc_recipe_describes(&recipes[i], &turned)) return 1;
     }
     return 0;
 }

@@ -97,13 +97,23 @@ static const char *edited_config(brci_transfer *t, const brci_texts *texts) {
     return text;
 }
 
+/* In place of one that came along with the source's. */
+static brc_status write_pair(brci_transfer *t, const brci_text *text, brc_error *err) {
+    const brc_value value = {.size = sizeof value,
+                             .type = BRC_VALUE_STRING,
+                             .count = 1,
+                             .bytes = text->text,
+                             .length = (int64_t)strlen(text->text)};
+    return brc_writer_value(t->writer, text->member, &value, err);
+}
+
 /* The texts that are files of their own, or pairs of the metadata. */
 static brc_status write_texts(brci_transfer *t, const brci_texts *texts, brc_error *err) {
     for (size_t i = 0; texts->plain_text != NULL && i < texts->summary->n_plain; i++)
         TRY(brc_writer_metadata(t->writer, texts->summary->plain[i], texts->plain_text, err));
     for (int i = 0; i < texts->n; i++) {
         const brci_text *text = &texts->texts[i];
-        if (text->file == NULL) TRY(brc_writer_metadata(t->writer, text->member, text->text, err));
+        if (text->file == NULL) TRY(write_pair(t, text, err));
         else if (!t->folder && t->left != NULL)
             t->left(t->user, text->member == NULL ? text->file : text->member, "belongs into a folder");
         else if (t->folder && !is_config_member(text)) TRY(brc_writer_text(t->writer, text->file, text->text, err));

@@ -124,7 +124,7 @@ static brc_status declare(converting *c, size_t i, brc_error *err) {
     if (change->way == BRCI_CARRY) return brci_transfer_declare_plain(&c->transfer, entry, err);
     if (change->origin != NULL) TRY(check_companions(c, entry, change, err));
     if (change->way == BRCI_DENSE)
-        return brci_transfer_declare(&c->transfer, entry, entry->name, change->format, entry->tensor.rank,
+        return brci_transfer_declare(&c->transfer, entry, entry->name, NULL, change->format, entry->tensor.rank,
                                      entry->tensor.shape, err);
     return brci_transfer_declare_stored(&c->transfer, c->conversion.target, entry, &change->tensor, change->origin,
                                         err);
@@ -241,6 +241,7 @@ brc_status brc_convert_checkpoint(const brc_checkpoint *source, const char *dest
                                   const brc_convert_options *options, brc_error *err) {
     converting c = {.options = options};
     TRY(check_options(options, err));
+    TRY(brci_check_ending(options->dialect, destination, err));
     brc_status status = brci_transfer_begin(&c.transfer, source, destination, options->overwrite, options->progress,
                                             options->user, err);
     c.transfer.left = options->left;

@@ -19,8 +19,8 @@ static brc_status declare_all(brci_transfer *t, brc_format format, brc_error *er
     for (size_t i = 0; i < brc_checkpoint_count(t->source); i++) {
         const brc_entry *entry = brc_checkpoint_at(t->source, i);
         n_scaled += (size_t)is_scaled(entry);
-        brc_status status = is_scaled(entry) ? brci_transfer_declare(t, entry, entry->name, format, entry->tensor.rank,
-                                                                     entry->tensor.shape, err)
+        brc_status status = is_scaled(entry) ? brci_transfer_declare(t, entry, entry->name, NULL, format,
+                                                                     entry->tensor.rank, entry->tensor.shape, err)
                                              : brci_transfer_declare_plain(t, entry, err);
         TRY(brci_about(err, status, t->source, entry));
     }

@@ -118,12 +118,15 @@ brc_status brc_quantize_checkpoint(const brc_checkpoint *source, const char *des
     if (options->size < sizeof *options) return brci_fail(err, BRC_ARGUMENT, 0, "the options are of another version");
     if ((options->n_include > 0 && options->include == NULL) || (options->n_exclude > 0 && options->exclude == NULL))
         return brci_fail(err, BRC_ARGUMENT, 0, "include and exclude must be given as many globs as they count");
-    brc_dialect dialect = options->dialect == BRC_DIALECT_PLAIN ? BRC_DIALECT_BRECCIA : options->dialect;
+    brc_dialect dialect = options->dialect == BRC_DIALECT_PLAIN ? brci_default_dialect(destination) : options->dialect;
     q.dialect = brci_dialect_of(dialect);
     if (q.dialect == NULL || q.dialect->store == NULL)
         return brci_fail(err, BRC_UNSUPPORTED, 0, "the dialect %s is not written yet",
                          brc_dialect_get(dialect) == NULL ? "asked for" : brc_dialect_get(dialect)->name);
     TRY(brc_recipe_check(options->recipe, err));
+    if (options->recipe->id == BRC_RECIPE_UNKNOWN)
+        return brci_fail(err, BRC_RECIPE, 0, "recipe: it says what stored numbers mean: nothing can be cast to it");
+    TRY(brci_check_ending(dialect, destination, err));
     brc_status status = brci_transfer_begin(&q.transfer, source, destination, options->overwrite, options->progress,
                                             options->user, err);
     q.transfer.left = options->left;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Tensors in memory -> the arrays of a dialect, and a checkpoint of them. */
-#include "container/file.h"
-#include "container/safetensors.h"
+#include "container/declared.h"
 #include "convert/bytes.h"
+#include "convert/transfer.h"
 #include "convert/turn.h"
 #include "dialect/config_text.h"
 
@@ -44,6 +44,15 @@ static brc_named_array named(const char *name, unsigned format, int rank, const 
                              .shape = shape};
 }
 
+/* Blocks of GGUF: the array is their bytes. */
+static void set_blocks(brc_named_array *array, const char *dtype) {
+    const brci_dtype *type = brci_gguf_of_word(dtype);
+    array->dtype = dtype;
+    array->array = brc_array_of(BRC_UINT8, 1, &array->bytes, array->array.data);
+    array->block_numbers = type->numbers;
+    array->block_bytes = type->bytes;
+}
+
 static brc_status yield_scaled(const brci_dialect *dialect, const brc_item *item, size_t i, const brc_sink *sink,
                                int geometry, brci_pool *pool, brc_error *err) {
     brci_store store = {.pool = pool};
@@ -59,7 +68,8 @@ static brc_status yield_scaled(const brci_dialect *dialect, const brc_item *item
         const brci_stored *s = &store.arrays[a];
         brci_bytes bytes = {.n = brci_stored_bytes(s)};
         if (!geometry) status = brci_bytes_of(s, &tensor, &bytes, err);
-        const brc_named_array array = named(s->name, s->format, s->rank, s->shape, bytes.at, bytes.n);
+        brc_named_array array = named(s->name, s->format, s->rank, s->shape, bytes.at, bytes.n);
+        if (s->dtype != NULL) set_blocks(&array, s->dtype);
         if (status == BRC_OK && (status = sink->array(sink->user, i, &array)) != BRC_OK)
             brci_fail(err, status, 0, "%s", brc_status_text(status));
         brci_bytes_free(&bytes);
@@ -159,8 +169,12 @@ static brc_status declare_array(void *user, size_t item, const brc_named_array *
         s->numbers = grown;
         s->room = room;
     }
-    return brc_writer_add(s->writer, array->name, (brc_format)array->array.format, (int)array->rank, array->shape,
-                          s->items[item].shard, &s->numbers[s->n_numbers++], &s->err);
+    const uint32_t shard = s->items[item].shard;
+    size_t *number = &s->numbers[s->n_numbers++];
+    return array->block_numbers > 0 ? brc_writer_add_dtype(s->writer, array->name, array->dtype, (int)array->rank,
+                                                           array->shape, shard, number, &s->err)
+                                    : brc_writer_add(s->writer, array->name, (brc_format)array->array.format,
+                                                     (int)array->rank, array->shape, shard, number, &s->err);
 }
 
 static brc_status declare_text(void *user, const char *file, const char *member, const char *text) {
@@ -210,8 +224,9 @@ brc_status brc_checkpoint_save(const char *path, brc_dialect dialect, const brc_
     if (path == NULL || o->size < sizeof *o || (o->n_metadata > 0 && o->metadata == NULL))
         return brci_fail(err, BRC_ARGUMENT, 0, "a path and options of this version are needed");
     const brc_write_options write = {.size = sizeof write, .overwrite = o->overwrite};
-    saving s = {.items = items, .config = o->config, .folder = brci_stem(path, ".safetensors") < 0};
+    saving s = {.items = items, .config = o->config, .folder = brci_kind_of(path) == NULL};
     TRY(check_items(dialect, items, n, err));
+    TRY(brci_check_ending(dialect, path, err));
     TRY(brc_writer_new(path, &write, &s.writer, err));
     brc_status status = declare_all(&s, dialect, n, o, err);
     if (status == BRC_OK) status = write_all(&s, dialect, n, err);

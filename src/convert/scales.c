@@ -63,7 +63,8 @@ static brc_status check(const brci_dialect *dialect, const brc_tensor *t, const 
         const char *are;
     } faults[] = {{c.nonfinite, "are NaN or infinite"},
                   {dialect->signed_scales ? 0 : c.negative, "are negative"},
-                  {c.lost > 0 || table->kind == BRC_KIND_DIVISOR ? c.zero : 0, "are zero, their elements are not"}};
+                  {(c.lost > 0 && !dialect->zero_scales) || table->kind == BRC_KIND_DIVISOR ? c.zero : 0,
+                   "are zero, their elements are not"}};
     for (size_t i = 0; i < sizeof faults / sizeof *faults; i++)
         if (faults[i].n > 0)
             return brci_fail(err, BRC_NONFINITE, 0, "%lld of %lld %s %s: its values are lost", (long long)faults[i].n,

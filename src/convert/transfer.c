@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "convert/transfer.h"
 
+#include "container/declared.h"
+#include "container/gguf.h"
 #include "convert/bytes.h"
 #include "dialect/order.h"
 
@@ -64,13 +66,28 @@ brc_status brci_transfer_begin(brci_transfer *t, const brc_checkpoint *source, c
     if (source == NULL || destination == NULL)
         return brci_fail(err, BRC_ARGUMENT, 0, "source and destination must be given");
     t->file = brc_checkpoint_file(source);
-    t->folder = brci_stem(destination, ".safetensors") < 0;
+    t->folder = brci_kind_of(destination) == NULL;
     for (size_t i = 0; i < brc_checkpoint_count(source); i++)
         t->total += brci_entry_bytes(brc_checkpoint_at(source, i));
     TRY(brc_checkpoint_usable(source, err));
     TRY(assign_shards(t, err));
     TRY(brci_transfer_guard(t, err));
     return brc_writer_new(destination, &options, &t->writer, err);
+}
+
+brc_dialect brci_default_dialect(const char *destination) {
+    return destination != NULL && brci_kind_of(destination) == &brci_gguf_kind ? BRC_DIALECT_GGUF : BRC_DIALECT_BRECCIA;
+}
+
+brc_status brci_check_ending(brc_dialect dialect, const char *destination, brc_error *err) {
+    const brci_kind *kind = destination == NULL ? NULL : brci_kind_of(destination);
+    const char *has = kind == NULL ? brci_safetensors_kind.ending : kind->ending,
+               *wants = brci_dialect_of(dialect)->ending;
+    if (wants == NULL) wants = brci_safetensors_kind.ending;
+    if (dialect == BRC_DIALECT_PLAIN || strcmp(wants, has) == 0) return BRC_OK;
+    return brci_fail(err, BRC_ARGUMENT, 0, "%s: %s tensors are stored in a %s file%s", brci_clip(destination).text,
+                     brc_dialect_get(dialect)->name, wants,
+                     strcmp(wants, brci_safetensors_kind.ending) == 0 ? ", or a folder of them" : "");
 }
 
 void brci_transfer_end(brci_transfer *t) {
@@ -80,8 +97,8 @@ void brci_transfer_end(brci_transfer *t) {
     free(t->numbers);
 }
 
-static brc_status declare(brci_transfer *t, const brc_named_array *beside, const char *name, unsigned format, int rank,
-                          const int64_t *shape, brc_error *err) {
+static brc_status declare(brci_transfer *t, const brc_named_array *beside, const char *name, const char *dtype,
+                          unsigned format, int rank, const int64_t *shape, brc_error *err) {
     if (t->n_numbers == t->numbers_room) {
         size_t room = t->numbers_room * 2 + 64;
         size_t *grown = realloc(t->numbers, room * sizeof *grown);
@@ -89,13 +106,15 @@ static brc_status declare(brci_transfer *t, const brc_named_array *beside, const
         t->numbers = grown;
         t->numbers_room = room;
     }
-    return brc_writer_add(t->writer, name, (brc_format)format, rank, shape, t->shards[beside->shard],
-                          &t->numbers[t->n_numbers++], err);
+    const uint32_t shard = t->shards[beside->shard];
+    size_t *number = &t->numbers[t->n_numbers++];
+    return dtype != NULL ? brc_writer_add_dtype(t->writer, name, dtype, rank, shape, shard, number, err)
+                         : brc_writer_add(t->writer, name, (brc_format)format, rank, shape, shard, number, err);
 }
 
-brc_status brci_transfer_declare(brci_transfer *t, const brc_entry *entry, const char *name, unsigned format, int rank,
-                                 const int64_t *shape, brc_error *err) {
-    return declare(t, entry->parts[0].array, name, format, rank, shape, err);
+brc_status brci_transfer_declare(brci_transfer *t, const brc_entry *entry, const char *name, const char *dtype,
+                                 unsigned format, int rank, const int64_t *shape, brc_error *err) {
+    return declare(t, entry->parts[0].array, name, dtype, format, rank, shape, err);
 }
 
 /* A pair of the source came along with its metadata. */
@@ -109,7 +128,8 @@ static brc_status mark_plain(brci_transfer *t, const brc_named_array *array, brc
 brc_status brci_transfer_declare_plain(brci_transfer *t, const brc_entry *entry, brc_error *err) {
     for (size_t i = 0; i < entry->n_parts; i++) {
         const brc_named_array *a = entry->parts[i].array;
-        TRY(declare(t, a, a->name, a->array.format, (int)a->rank, a->shape, err));
+        TRY(declare(t, a, a->name, a->block_numbers > 0 ? a->dtype : NULL, a->array.format, (int)a->rank, a->shape,
+                    err));
         if (entry->dialect == BRC_DIALECT_PLAIN && brci_is_bare(a)) TRY(mark_plain(t, a, err));
     }
     return BRC_OK;
@@ -121,7 +141,7 @@ brc_status brci_transfer_declare_stored(brci_transfer *t, const brci_dialect *di
     TRY(dialect->store(entry->name, tensor, origin, &store, err));
     for (size_t i = 0; i < store.n; i++) {
         const brci_stored *s = &store.arrays[i];
-        TRY(brci_transfer_declare(t, entry, s->name, s->format, s->rank, s->shape, err));
+        TRY(brci_transfer_declare(t, entry, s->name, s->dtype, s->format, s->rank, s->shape, err));
     }
     return store.key == NULL ? BRC_OK : brc_writer_metadata(t->writer, store.key, store.value, err);
 }
@@ -178,11 +198,37 @@ static int describes_any(brci_transfer *t, const char *key, const char *value, c
     return 0;
 }
 
+/* Whether a pair speaks of the weights' types as a whole. */
+static int is_about_types(const char *key) {
+    for (unsigned i = 0; i < BRC_DIALECT_COUNT; i++) {
+        const brci_dialect *dialect = brci_dialect_of((brc_dialect)i);
+        for (size_t j = 0; dialect != NULL && dialect->pairs != NULL && dialect->pairs[j] != NULL; j++)
+            if (strcmp(dialect->pairs[j], key) == 0) return 1;
+    }
+    return 0;
+}
+
+/* GGUF's types stay in GGUF; elsewhere a value is its text, and an array has none that is whole. Which of several files
+ * one was is not true of the new one. */
+static brc_status carry_pair(brci_transfer *t, size_t i, brc_error *err) {
+    const brci_kind *kind = brci_kind_of(t->destination);
+    const char *value = NULL, *key = brc_file_metadata_at(t->file, i, &value);
+    brc_value typed;
+    (void)brc_file_value_at(t->file, i, &typed);
+    if (strncmp(key, BRCI_GGUF_SPLIT_PREFIX, strlen(BRCI_GGUF_SPLIT_PREFIX)) == 0 && typed.type != BRC_VALUE_STRING)
+        return BRC_OK;
+    if (kind == &brci_gguf_kind) return brc_writer_value(t->writer, key, &typed, err);
+    if (typed.type != BRC_VALUE_ARRAY) return brc_writer_metadata(t->writer, key, value, err);
+    if (t->left != NULL) t->left(t->user, key, "an array of metadata, which GGUF alone holds");
+    return BRC_OK;
+}
+
 brc_status brci_transfer_metadata(brci_transfer *t, const uint8_t *changed, brc_error *err) {
     const int anew = changed == NULL || memchr(changed, 1, brc_checkpoint_count(t->source)) != NULL;
     for (size_t i = 0; i < brc_file_metadata_count(t->file); i++) {
         const char *value = NULL, *key = brc_file_metadata_at(t->file, i, &value);
-        if (!anew || !describes_any(t, key, value, changed)) TRY(brc_writer_metadata(t->writer, key, value, err));
+        if (!anew || !(describes_any(t, key, value, changed) || (changed != NULL && is_about_types(key))))
+            TRY(carry_pair(t, i, err));
     }
     return BRC_OK;
 }

@@ -30,11 +30,16 @@ brc_status brci_transfer_begin(brci_transfer *t, const brc_checkpoint *source, c
 /* Frees everything; the writer is discarded if it is still there. */
 void brci_transfer_end(brci_transfer *t);
 
+/* The dialect that is meant where none was named: gguf for a .gguf file, else breccia. */
+brc_dialect brci_default_dialect(const char *destination);
+/* Whether a dialect's tensors go into such a destination: BRC_UNSUPPORTED where they have no place in that kind of
+ * file. */
+brc_status brci_check_ending(brc_dialect dialect, const char *destination, brc_error *err);
 /* Refuses a destination that would replace or remove a file of the source. */
 brc_status brci_transfer_guard(brci_transfer *t, brc_error *err);
-/* Declares an array in the shard of an entry. */
-brc_status brci_transfer_declare(brci_transfer *t, const brc_entry *entry, const char *name, unsigned format, int rank,
-                                 const int64_t *shape, brc_error *err);
+/* Declares an array in the shard of an entry; `dtype` as in brci_stored. */
+brc_status brci_transfer_declare(brci_transfer *t, const brc_entry *entry, const char *name, const char *dtype,
+                                 unsigned format, int rank, const int64_t *shape, brc_error *err);
 /* Declares or writes a tensor that does not change: each of its arrays, byte for byte. `next` = the number to come. */
 brc_status brci_transfer_declare_plain(brci_transfer *t, const brc_entry *entry, brc_error *err);
 brc_status brci_transfer_write_plain(brci_transfer *t, const brc_entry *entry, size_t *next, brc_error *err);
@@ -45,8 +50,9 @@ brc_status brci_transfer_declare_stored(brci_transfer *t, const brci_dialect *di
 brc_status brci_transfer_write(brci_transfer *t, const brci_dialect *dialect, const char *name,
                                const brc_tensor *tensor, const brc_entry *origin, size_t *next, int64_t *written,
                                brc_error *err);
-/* The source's __metadata__, less what describes one of the tensors that change (changed[i] is 1 for those; NULL =
- * plain ones do) and, if any does, less what describes the checkpoint as one of a dialect. */
+/* The source's metadata, less what describes one of the tensors that change (changed[i] is 1 for those; NULL = plain
+ * ones do) and, if any does, less what describes the checkpoint as one of a dialect; and less the arrays of GGUF where
+ * the destination holds strings alone. */
 brc_status brci_transfer_metadata(brci_transfer *t, const uint8_t *changed, brc_error *err);
 /* What a written checkpoint says of itself: the texts of its dialect. */
 typedef struct brci_texts {

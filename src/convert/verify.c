@@ -37,7 +37,8 @@ static brc_status check_scales(const verifying *v, const brc_entry *entry, const
     if (c.negative > 0 && !dialect->signed_scales)
         report(v, entry, BRC_ERROR, "%lld of %lld %s are negative", (long long)c.negative, (long long)c.n, what);
     if (c.zero > 0)
-        report(v, entry, c.lost > 0 || table->kind == BRC_KIND_DIVISOR ? BRC_ERROR : BRC_WARNING,
+        report(v, entry,
+               (c.lost > 0 && !dialect->zero_scales) || table->kind == BRC_KIND_DIVISOR ? BRC_ERROR : BRC_WARNING,
                "%lld of %lld %s are zero%s", (long long)c.zero, (long long)c.n, what,
                c.lost > 0 ? ", their elements are not" : "");
     if (c.uneven > 0 && table == &t->scale && t->recipe.pow2)

@@ -66,13 +66,18 @@ brc_status brc_recipe_init(brc_recipe_id id, brc_recipe *recipe, brc_error *err)
     return BRC_OK;
 }
 
+static int same_block(brc_block a, brc_block b) { return a.batch == b.batch && a.rows == b.rows && a.cols == b.cols; }
+
 int brci_recipe_equal(const brc_recipe *a, const brc_recipe *b) {
     return a->id == b->id && a->element == b->element && a->scale == b->scale && a->zero == b->zero &&
            a->levels == b->levels && a->layout == b->layout && a->rule == b->rule && a->arith == b->arith &&
            a->pow2 == b->pow2 && a->partial == b->partial && a->history == b->history &&
            a->block.batch == b->block.batch && a->block.rows == b->block.rows && a->block.cols == b->block.cols &&
            a->margin == b->margin && a->history_length == b->history_length &&
-           !(a->epsilon < b->epsilon || a->epsilon > b->epsilon);
+           !(a->epsilon < b->epsilon || a->epsilon > b->epsilon) && a->zero_kind == b->zero_kind &&
+           a->global_kind == b->global_kind &&
+           !(a->global_constant < b->global_constant || a->global_constant > b->global_constant) &&
+           same_block(a->global_block, b->global_block);
 }
 
 /* One condition of a valid recipe: WANT(field, condition, "what is wrong"). */
@@ -150,22 +155,102 @@ static brc_status check_arithmetic(const brc_recipe *r, brc_error *err) {
     return BRC_OK;
 }
 
-brc_status brc_recipe_check(const brc_recipe *r, brc_error *err) {
-    if (r == NULL || r->size < sizeof *r)
-        return brci_fail(err, BRC_RECIPE, 0, "recipe: size: missing or of another version");
-    WANT("id", r->id < BRC_RECIPE_COUNT || r->id == BRC_RECIPE_CUSTOM, "the recipe is unknown: it cannot be cast to");
-    TRY(check_formats(r, err));
-    TRY(check_arithmetic(r, err));
+static brc_status check_block(const brc_recipe *r, brc_error *err) {
     WANT("block", r->block.batch <= 1, "the batch side must be 0 or 1");
     WANT("block", r->block.rows <= INT32_MAX && r->block.cols <= INT32_MAX, "a side is too large");
     if (brc_layout_check((brc_layout)r->layout, r->block, err) != BRC_OK) {
         if (err != NULL) err->status = BRC_RECIPE;
         return BRC_RECIPE;
     }
+    return BRC_OK;
+}
+
+static int holds_numbers(unsigned format) {
+    const brc_format_info *f = brc_format_get((brc_format)format);
+    return f != NULL && f->bits >= 8 && f->bits <= 32 && f->family != BRC_OPAQUE && f->family != BRC_CODEBOOK;
+}
+
+/* What is stored may have any tables that a tensor may have. */
+static brc_status check_stored(const brc_recipe *r, brc_error *err) {
+    const brc_format_info *element = brc_format_get((brc_format)r->element);
+    const int zero_kind = r->zero_kind >= BRC_KIND_CODE && r->zero_kind < BRC_KIND_COUNT;
+    WANT("format", element != NULL && element->role == BRC_ELEMENT, "not an element format");
+    WANT("scale", holds_numbers(r->scale), "not a format of scales");
+    WANT("zero", r->zero == BRC_NONE || (holds_numbers(r->zero) && zero_kind), "not a format and kind of zero points");
+    WANT("levels", r->levels == 1 || r->levels == 2, "must be 1 or 2");
+    WANT("global", r->levels == 1 || r->global_kind < BRC_KIND_CODE, "not a kind of global scale");
+    WANT("global", r->levels == 1 || r->global_kind != BRC_KIND_AMAX || r->global_constant > 0,
+         "an amax needs its constant");
+    WANT("global", r->global_block.batch <= 1 && r->global_block.rows <= INT32_MAX && r->global_block.cols <= INT32_MAX,
+         "a side is too large");
+    WANT("pow2", r->pow2 <= 1, "must be 0 or 1");
+    WANT("partial", r->partial <= 1, "must be 0 or 1");
+    return check_block(r, err);
+}
+
+brc_status brc_recipe_check(const brc_recipe *r, brc_error *err) {
+    if (r == NULL || r->size < sizeof *r)
+        return brci_fail(err, BRC_RECIPE, 0, "recipe: size: missing or of another version");
+    if (r->id == BRC_RECIPE_UNKNOWN) return check_stored(r, err);
+    WANT("id", r->id < BRC_RECIPE_COUNT || r->id == BRC_RECIPE_CUSTOM, "the recipe %u is unknown", r->id);
+    TRY(check_formats(r, err));
+    TRY(check_arithmetic(r, err));
+    TRY(check_block(r, err));
     WANT("history", r->history <= BRC_HISTORY_MOST_RECENT, "must be max or most_recent");
     WANT("length", r->history_length == 0 || (r->layout == BRC_PER_TENSOR && r->arith == BRC_ARITH_TE),
          "an amax history needs one scale a tensor and arith=te");
     WANT("length", r->history_length <= BRCI_MAX_HISTORY, "must be at most %d", BRCI_MAX_HISTORY);
     WANT("length", r->id != BRC_RECIPE_DELAYED || r->history_length >= 1, "must be at least 1");
     return BRC_OK;
+}
+
+brc_status brci_recipe_castable(const brc_recipe *r, brc_error *err) {
+    TRY(brc_recipe_check(r, err));
+    WANT("id", r->id != BRC_RECIPE_UNKNOWN,
+         "it says what stored numbers mean, not how they are made: nothing can be cast to it");
+    return BRC_OK;
+}
+
+static int same_table(const brc_table *a, const brc_table *b) {
+    if (a->format == BRC_NONE || b->format == BRC_NONE) return a->format == b->format;
+    return a->format == b->format && a->kind == b->kind && same_block(a->block, b->block) &&
+           (a->kind != BRC_KIND_AMAX || !(a->constant < b->constant || a->constant > b->constant));
+}
+
+int brc_recipe_describes(const brc_recipe *recipe, const brc_tensor *t) {
+    brc_tensor plan;
+    if (recipe == NULL || t == NULL) return 0;
+    brc_recipe loose = *recipe;
+    loose.partial = 1;
+    return brc_tensor_plan(&loose, t->rank, t->shape, &plan, NULL, NULL) == BRC_OK && plan.format == t->format &&
+           same_table(&plan.scale, &t->scale) && same_table(&plan.global, &t->global) &&
+           same_table(&plan.zero, &t->zero);
+}
+
+brc_status brc_recipe_of(const brc_tensor *t, brc_recipe *recipe, brc_error *err) {
+    if (t == NULL || recipe == NULL) return brci_fail(err, BRC_ARGUMENT, 0, "tensor and recipe must be given");
+    *recipe = t->recipe;
+    if (recipe->id != BRC_RECIPE_UNKNOWN && brc_recipe_describes(recipe, t)) return BRC_OK;
+    const int two_levels = t->global.format != BRC_NONE;
+    if (t->zero.format != BRC_NONE && !same_block(t->zero.block, t->scale.block))
+        return brci_fail(err, BRC_UNSUPPORTED, 0, "zero points and scales have blocks of different size");
+    if (two_levels && t->global.format != BRC_F32)
+        return brci_fail(err, BRC_UNSUPPORTED, 0, "a global scale that is no f32");
+    *recipe = (brc_recipe){.size = sizeof *recipe,
+                           .id = BRC_RECIPE_UNKNOWN,
+                           .element = t->format,
+                           .scale = t->scale.format,
+                           .zero = t->zero.format,
+                           .levels = two_levels ? 2 : 1,
+                           .layout = t->layout,
+                           .pow2 = t->recipe.pow2,
+                           .partial = 1,
+                           .block = t->scale.block,
+                           .zero_kind = t->zero.format != BRC_NONE ? t->zero.kind : 0};
+    if (two_levels) {
+        recipe->global_kind = t->global.kind;
+        recipe->global_constant = t->global.kind == BRC_KIND_AMAX ? t->global.constant : 0;
+        recipe->global_block = t->global.block;
+    }
+    return brc_recipe_check(recipe, err);
 }

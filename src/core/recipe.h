@@ -30,6 +30,8 @@ static inline float brci_element_reach(const brc_format_info *element) {
     return (float)(element->family == BRC_INT ? (element->max - element->min) / 2 : element->max);
 }
 
+/* Whether it is valid and says how numbers are made. */
+brc_status brci_recipe_castable(const brc_recipe *recipe, brc_error *err);
 int brci_recipe_equal(const brc_recipe *a, const brc_recipe *b);
 
 #endif

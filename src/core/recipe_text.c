@@ -65,7 +65,8 @@ static void set_block(brc_recipe *r, brc_block block) {
     else if (!one_row || r->layout != BRC_PER_BLOCK_K) r->layout = BRC_PER_BLOCK_MN;
 }
 
-static const char *read_block(brc_recipe *r, const char *text) {
+/* A block by its words; 0 = they are none. */
+static int block_of(const char *text, brc_block *block) {
     static const char *const names[] = {"tensor", "expert", "row", "column"};
     static const brc_block blocks[] = {{0, 0, 0}, {1, 0, 0}, {1, 1, 0}, {1, 0, 1}};
     int named = choice(text, names, 4);
@@ -73,23 +74,32 @@ static const char *read_block(brc_recipe *r, const char *text) {
     char first[16];
     long long rows, cols;
     if (named >= 0) {
-        set_block(r, blocks[named]);
-        return NULL;
+        *block = blocks[named];
+        return 1;
     }
-    if (cross == NULL || (size_t)(cross - text) >= sizeof first) return "tensor, expert, row, column, or ROWSxCOLS";
+    if (cross == NULL || (size_t)(cross - text) >= sizeof first) return 0;
     memcpy(first, text, (size_t)(cross - text));
     first[cross - text] = '\0';
-    if (!number(first, 1, INT32_MAX, &rows) || !number(cross + 1, 1, INT32_MAX, &cols))
-        return "tensor, expert, row, column, or ROWSxCOLS";
-    set_block(r, (brc_block){1, (uint32_t)rows, (uint32_t)cols});
+    if (!number(first, 1, INT32_MAX, &rows) || !number(cross + 1, 1, INT32_MAX, &cols)) return 0;
+    *block = (brc_block){1, (uint32_t)rows, (uint32_t)cols};
+    return 1;
+}
+static void block_text(brc_block b, char *text, size_t room) {
+    if (b.rows == 0 && b.cols == 0) snprintf(text, room, "%s", b.batch ? "expert" : "tensor");
+    else if (b.rows == 1 && b.cols == 0) snprintf(text, room, "row");
+    else if (b.rows == 0 && b.cols == 1) snprintf(text, room, "column");
+    else snprintf(text, room, "%" PRIu32 "x%" PRIu32, b.rows, b.cols);
+}
+
+static const char *read_block(brc_recipe *r, const char *text) {
+    brc_block block;
+    if (!block_of(text, &block)) return "tensor, expert, row, column, or ROWSxCOLS";
+    set_block(r, block);
     return NULL;
 }
 static int write_block(const brc_recipe *r, const brc_recipe *base, char *text) {
     brc_block b = r->block, c = base->block;
-    if (b.rows == 0 && b.cols == 0) strcpy(text, b.batch ? "expert" : "tensor");
-    else if (b.rows == 1 && b.cols == 0) strcpy(text, "row");
-    else if (b.rows == 0 && b.cols == 1) strcpy(text, "column");
-    else snprintf(text, VALUE_ROOM, "%" PRIu32 "x%" PRIu32, b.rows, b.cols);
+    block_text(b, text, VALUE_ROOM);
     return b.batch != c.batch || b.rows != c.rows || b.cols != c.cols;
 }
 
@@ -145,6 +155,77 @@ static int write_history(const brc_recipe *r, const brc_recipe *base, char *text
     return r->history != base->history;
 }
 
+/* Of stored numbers: FORMAT, or FORMAT/KIND where the kind is not code. */
+static const char *read_zero(brc_recipe *r, const char *text) {
+    static const char allowed[] = "FORMAT or FORMAT/KIND, kinds code, float_code and real, in stored:..";
+    char format[16];
+    const size_t length = strcspn(text, "/");
+    unsigned kind = BRC_KIND_CODE;
+    if (r->id != BRC_RECIPE_UNKNOWN || length >= sizeof format) return allowed;
+    memcpy(format, text, length);
+    format[length] = '\0';
+    if (text[length] == '/')
+        while (kind < BRC_KIND_COUNT && strcmp(text + length + 1, brc_kind_name((brc_kind)kind)) != 0) kind++;
+    r->zero = (uint8_t)brc_format_find(format);
+    r->zero_kind = (uint8_t)kind;
+    return r->zero == BRC_NONE || kind == BRC_KIND_COUNT ? allowed : NULL;
+}
+static int write_zero(const brc_recipe *r, const brc_recipe *base, char *text) {
+    (void)base;
+    if (r->id != BRC_RECIPE_UNKNOWN || r->zero == BRC_NONE) return 0;
+    snprintf(text, VALUE_ROOM, "%s%s%s", brci_format(r->zero)->name, r->zero_kind == BRC_KIND_CODE ? "" : "/",
+             r->zero_kind == BRC_KIND_CODE ? "" : brc_kind_name((brc_kind)r->zero_kind));
+    return 1;
+}
+
+/* C's number functions follow the process's locale; recipes do not: the point is '.', whatever the host has set. */
+static void change_point(char *text, char from, char to) {
+    for (; *text != '\0'; text++)
+        if (*text == from) *text = to;
+}
+
+/* A finite float, not negative; 0 = it is none. */
+static int real(const char *given, float *value) {
+    char text[VALUE_ROOM], *end;
+    snprintf(text, sizeof text, "%s", strchr(given, ',') != NULL ? "" : given);
+    change_point(text, '.', *localeconv()->decimal_point);
+    *value = strtof(text, &end);
+    return end != text && *end == '\0' && *value >= 0 && *value <= 3.4028234663852886e38f;
+}
+static void write_real(float value, char *text, size_t room) {
+    snprintf(text, room, "%.9g", (double)value);
+    change_point(text, *localeconv()->decimal_point, '.');
+}
+
+/* Of stored numbers: KIND[/CONSTANT][@BLOCK]. */
+static const char *read_global(brc_recipe *r, const char *text) {
+    static const char allowed[] = "multiplier, divisor or amax/CONSTANT, perhaps with @expert or @row, in stored:..";
+    char kind[VALUE_ROOM], *block, *constant;
+    unsigned i = 0;
+    if (r->id != BRC_RECIPE_UNKNOWN || strlen(text) >= sizeof kind) return allowed;
+    strcpy(kind, text);
+    if ((block = strchr(kind, '@')) != NULL) *block++ = '\0';
+    if ((constant = strchr(kind, '/')) != NULL) *constant++ = '\0';
+    while (i < BRC_KIND_CODE && strcmp(kind, brc_kind_name((brc_kind)i)) != 0) i++;
+    if (i == BRC_KIND_CODE || (constant != NULL) != (i == BRC_KIND_AMAX)) return allowed;
+    if (constant != NULL && !real(constant, &r->global_constant)) return allowed;
+    if (block != NULL && !block_of(block, &r->global_block)) return allowed;
+    r->global_kind = (uint8_t)i;
+    r->levels = 2;
+    return NULL;
+}
+static int write_global(const brc_recipe *r, const brc_recipe *base, char *text) {
+    static const brc_block whole = {0, 0, 0};
+    char constant[24] = "", block[24] = "";
+    (void)base;
+    if (r->id != BRC_RECIPE_UNKNOWN || r->levels != 2) return 0;
+    if (r->global_kind == BRC_KIND_AMAX) write_real(r->global_constant, constant, sizeof constant);
+    if (memcmp(&r->global_block, &whole, sizeof whole) != 0) block_text(r->global_block, block, sizeof block);
+    snprintf(text, VALUE_ROOM, "%s%s%s%s%s", brc_kind_name((brc_kind)r->global_kind), constant[0] == '\0' ? "" : "/",
+             constant, block[0] == '\0' ? "" : "@", block);
+    return 1;
+}
+
 /* Keys that are one small number. */
 #define NUMBER(key, field, type, low, high, allowed)                                                                   \
     static const char *read_##key(brc_recipe *r, const char *text) {                                                   \
@@ -163,26 +244,11 @@ NUMBER(partial, partial, uint8_t, 0, 1, "0 or 1")
 NUMBER(margin, margin, int32_t, -64, 64, "a number from -64 to 64")
 NUMBER(length, history_length, uint32_t, 0, BRCI_MAX_HISTORY, "a number of casts")
 
-/* C's number functions follow the process's locale; recipes do not: the point is '.', whatever the host has set. */
-static void change_point(char *text, char from, char to) {
-    for (; *text != '\0'; text++)
-        if (*text == from) *text = to;
-}
-
-static const char *read_epsilon(brc_recipe *r, const char *given) {
-    char text[VALUE_ROOM], *end;
-    float value;
-    snprintf(text, sizeof text, "%s", strchr(given, ',') != NULL ? "" : given);
-    change_point(text, '.', *localeconv()->decimal_point);
-    value = strtof(text, &end);
-    if (end == text || *end != '\0' || !(value >= 0) || value > 3.4028234663852886e38f)
-        return "a finite number, not negative";
-    r->epsilon = value;
-    return NULL;
+static const char *read_epsilon(brc_recipe *r, const char *text) {
+    return real(text, &r->epsilon) ? NULL : "a finite number, not negative";
 }
 static int write_epsilon(const brc_recipe *r, const brc_recipe *base, char *text) {
-    snprintf(text, VALUE_ROOM, "%.9g", (double)r->epsilon);
-    change_point(text, *localeconv()->decimal_point, '.');
+    write_real(r->epsilon, text, VALUE_ROOM);
     return r->epsilon < base->epsilon || r->epsilon > base->epsilon;
 }
 
@@ -200,6 +266,8 @@ static const key keys[] = {
     {"history", "delayed scaling: max or most_recent of the past", read_history, write_history},
     {"length", "delayed scaling: casts remembered", read_length, write_length},
     {"epsilon", "smallest amax (te) or smallest scale (recip)", read_epsilon, write_epsilon},
+    {"zero", "stored numbers: format and kind of the zero points, as in uint8 or f16/real", read_zero, write_zero},
+    {"global", "stored numbers: what the global scale is: multiplier, divisor, amax/2688", read_global, write_global},
 };
 #define KEYS (sizeof keys / sizeof *keys)
 
@@ -211,6 +279,7 @@ const char *brc_recipe_key_get(size_t i, const char **help) {
 
 /* The zero point follows from rule and element, so that one change leaves a valid recipe valid. */
 static void derive(brc_recipe *r) {
+    if (r->id == BRC_RECIPE_UNKNOWN) return;
     r->zero = r->rule != BRC_RULE_MINMAX ? BRC_NONE : brci_format(r->element)->family == BRC_INT ? BRC_INT8 : BRC_UINT8;
 }
 
@@ -245,6 +314,13 @@ static const brc_recipe custom = {.size = sizeof(brc_recipe),
                                   .layout = BRC_PER_TENSOR,
                                   .arith = BRC_ARITH_DIV};
 
+static const brc_recipe stored = {.size = sizeof(brc_recipe),
+                                  .id = BRC_RECIPE_UNKNOWN,
+                                  .scale = BRC_F32,
+                                  .levels = 1,
+                                  .layout = BRC_PER_TENSOR,
+                                  .partial = 1};
+
 #define NAME_ROOM 64 /* longest recipe name, key or value */
 
 brc_status brc_recipe_parse(const char *text, brc_recipe *recipe, brc_error *err) {
@@ -257,6 +333,7 @@ brc_status brc_recipe_parse(const char *text, brc_recipe *recipe, brc_error *err
     memcpy(name, text, length);
     name[length] = '\0';
     if (strcmp(name, "custom") == 0) r = custom;
+    else if (strcmp(name, "stored") == 0) r = stored;
     else if (brc_recipe_find(name) == BRC_RECIPE_UNKNOWN)
         return brci_fail(err, BRC_RECIPE, 0, "there is no recipe '%s'; `breccia recipes` lists them", name);
     else TRY(brc_recipe_init(brc_recipe_find(name), &r, err));
@@ -285,12 +362,15 @@ brc_status brc_recipe_parse(const char *text, brc_recipe *recipe, brc_error *err
 size_t brc_recipe_text(const brc_recipe *recipe, char *text, size_t room) {
     char whole[KEYS * (VALUE_ROOM + 12) + NAME_ROOM], value[VALUE_ROOM];
     const brc_recipe_info *row = recipe == NULL ? NULL : brc_recipe_get((brc_recipe_id)recipe->id);
-    const brc_recipe *base = row != NULL ? &row->recipe : &custom;
+    const brc_recipe *base = row != NULL                                          ? &row->recipe
+                             : recipe != NULL && recipe->id == BRC_RECIPE_UNKNOWN ? &stored
+                                                                                  : &custom;
     int unknown = brc_recipe_check(recipe, NULL) != BRC_OK; /* also keeps the names below within their tables */
     size_t length = (size_t)snprintf(whole, sizeof whole, "%s",
-                                     unknown       ? "unknown"
-                                     : row != NULL ? row->name
-                                                   : "custom");
+                                     unknown           ? "unknown"
+                                     : row != NULL     ? row->name
+                                     : base == &stored ? "stored"
+                                                       : "custom");
     char separator = ':';
     for (size_t i = 0; i < KEYS && !unknown; i++) {
         if (!keys[i].write(recipe, base, value)) continue;

@@ -64,6 +64,12 @@ brc_status brc_tensor_plan(const brc_recipe *recipe, int rank, const int64_t *sh
                                .kind = brci_stores_divisor(recipe) ? BRC_KIND_DIVISOR : BRC_KIND_MULTIPLIER};
     if (recipe->zero != BRC_NONE)
         t.zero = (brc_table){.format = recipe->zero, .kind = BRC_KIND_CODE, .block = recipe->block};
+    if (recipe->id == BRC_RECIPE_UNKNOWN) {
+        t.zero.kind = recipe->zero_kind;
+        t.global.kind = recipe->global_kind;
+        t.global.constant = recipe->global_constant;
+        t.global.block = recipe->global_block;
+    }
     t.recipe = *recipe;
     TRY(sizes_of(&t, (int[3]){1, recipe->levels == 2, recipe->zero != BRC_NONE}, sizes != NULL ? sizes : &unused, err));
     *tensor = t;

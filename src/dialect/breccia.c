@@ -103,7 +103,8 @@ static int bind_group_index(brci_reader *reader, brci_reading *reading) {
     brc_tensor *t = &reading->entry.tensor;
     const brc_named_array *array = brci_part(&reading->entry, "group_index");
     if (array == NULL) return 1;
-    if (brc_format_get((brc_format)t->recipe.element)->family != BRC_INT || t->scale.block.cols == 0) {
+    const brc_family family = (brc_family)brc_format_get((brc_format)t->recipe.element)->family;
+    if ((family != BRC_INT && family != BRC_UINT) || t->scale.block.cols == 0) {
         malformed(reader, reading,
                   brci_pool_print(reader->pool,
                                   "%s has no place in its recipe: only integers in groups of columns have "
@@ -286,9 +287,7 @@ static brc_status store(const char *name, const brc_tensor *t, const brc_entry *
                         brc_error *err) {
     brci_stored *data = add_stored(store, name, ".data", t->format);
     brc_recipe recipe = t->recipe;
-    if (recipe.id == BRC_RECIPE_UNKNOWN && !brci_name_recipe(t, origin == NULL ? NULL : origin->recipe, &recipe))
-        return brci_fail(err, BRC_UNSUPPORTED, 0,
-                         "breccia stores what a recipe can say: block scales that multiply, and whole zero points");
+    if (recipe.id == BRC_RECIPE_UNKNOWN) TRY(brci_name_recipe(t, origin == NULL ? NULL : origin->recipe, &recipe, err));
     TRY(brc_recipe_check(&recipe, err));
     data->buffer = BRCI_DATA;
     data->rank = t->rank;

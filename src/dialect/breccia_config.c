@@ -32,7 +32,7 @@ typedef struct draft {
 static brc_status add(draft *d, const char *key, const char *value, brc_error *err) {
     int separator = strchr(d->text, ':') == NULL ? ':' : ',';
     for (const char *c = value; *c != '\0'; c++)
-        if (!isalnum((unsigned char)*c) && strchr("_.+-", *c) == NULL)
+        if (!isalnum((unsigned char)*c) && strchr("_.+-/@", *c) == NULL)
             return brci_fail(err, BRC_MALFORMED, 0, "its config has a strange value for %s", key);
     int wrote = snprintf(d->text + d->length, sizeof d->text - d->length, "%c%s=%s", separator, key, value);
     if (wrote < 0 || (size_t)wrote >= sizeof d->text - d->length)
@@ -140,6 +140,12 @@ static const brc_recipe_info *row_of(const char *file_name, brc_layout layout) {
     return first;
 }
 
+/* What a recipe is called in files. */
+static const char *file_name(const brc_recipe *recipe) {
+    const brc_recipe_info *row = brc_recipe_get((brc_recipe_id)recipe->id);
+    return row != NULL ? row->file_name : recipe->id == BRC_RECIPE_UNKNOWN ? "stored" : "custom";
+}
+
 static brc_status read_recipe(const json_t *root, brci_breccia_config *config, brc_error *err) {
     const json_t *object = json_object_get(root, "recipe"), *fields = json_object_get(object, "fields");
     const char *name = json_string_value(json_object_get(object, "name"));
@@ -159,8 +165,7 @@ static brc_status read_recipe(const json_t *root, brci_breccia_config *config, b
     TRY(config->version == 1 ? add_old_fields(&d, name, fields, err) : add_fields(&d, fields, err));
     if (layout.layout == BRC_PER_TENSOR) TRY(add(&d, "block", layout.block.batch == 1 ? "expert" : "tensor", err));
     TRY(brc_recipe_parse(d.text, &config->recipe, err));
-    const brc_recipe_info *row = brc_recipe_get((brc_recipe_id)config->recipe.id);
-    if (strcmp(name, row == NULL ? "custom" : row->file_name) != 0)
+    if (strcmp(name, file_name(&config->recipe)) != 0)
         return brci_fail(err, BRC_MALFORMED, 0, "its config contradicts itself: the recipe %.40s has no row %.40s",
                          name, row_name);
     config->recipe.layout = layout.layout;
@@ -215,7 +220,30 @@ brc_status brci_breccia_config_read(const char *text, brci_breccia_config *confi
 
 /* ------------------------------------------------------------------------------------------------- writing */
 
-static json_t *fields_of(const brc_recipe *r, const char *row) {
+/* Of stored numbers only what their tables mean is known: the pairs of the recipe's text, less those of the layout. */
+static json_t *stored_fields(const brc_recipe *r) {
+    json_t *fields = json_pack("{s:s}", "row", "stored");
+    char text[RECIPE_ROOM], *pair = text;
+    brc_recipe_text(r, text, sizeof text);
+    pair += strcspn(pair, ":");
+    while (*pair != '\0') {
+        char *key = ++pair, *value;
+        pair += strcspn(pair, ",");
+        const int last = *pair == '\0';
+        *pair = '\0';
+        value = strchr(key, '=');
+        *value++ = '\0';
+        if (strcmp(key, "block") != 0 && strcmp(key, "group") != 0)
+            json_object_set_new(fields, key, json_string(value));
+        if (last) break;
+    }
+    return fields;
+}
+
+static json_t *fields_of(const brc_recipe *r) {
+    const brc_recipe_info *info = brc_recipe_get((brc_recipe_id)r->id);
+    const char *row = info == NULL ? "custom" : info->name;
+    if (r->id == BRC_RECIPE_UNKNOWN) return stored_fields(r);
     return json_pack("{s:s, s:s, s:s, s:s, s:s, s:i, s:i, s:i, s:i, s:s, s:I, s:f}", "row", row, "format",
                      brc_format_get((brc_format)r->element)->name, "scale", brc_format_get((brc_format)r->scale)->name,
                      "rule", brc_rule_name((brc_rule)r->rule), "arith", brc_arith_name((brc_arith)r->arith), "levels",
@@ -234,15 +262,13 @@ static json_t *sides_of(const brc_recipe *r) {
 }
 
 const char *brci_breccia_config_write(brci_pool *pool, const brc_recipe *r, int rank, const int64_t *shape) {
-    const brc_recipe_info *row = brc_recipe_get((brc_recipe_id)r->id);
     json_t *dimensions = json_array(), *root;
     const char *made;
     char *text;
     for (int i = 0; i < rank; i++) json_array_append_new(dimensions, json_integer(shape[i]));
-    root = json_pack("{s:i, s:{s:s, s:o}, s:{s:s, s:o}, s:o}", "version", 2, "recipe", "name",
-                     row == NULL ? "custom" : row->file_name, "fields",
-                     fields_of(r, row == NULL ? "custom" : row->name), "layout", "name",
-                     brc_layout_get((brc_layout)r->layout)->name, "fields", sides_of(r), "shape", dimensions);
+    root = json_pack("{s:i, s:{s:s, s:o}, s:{s:s, s:o}, s:o}", "version", 2, "recipe", "name", file_name(r), "fields",
+                     fields_of(r), "layout", "name", brc_layout_get((brc_layout)r->layout)->name, "fields", sides_of(r),
+                     "shape", dimensions);
     text = root == NULL ? NULL : json_dumps(root, JSON_COMPACT);
     made = text == NULL ? NULL : brci_pool_copy(pool, text, strlen(text));
     free(text);

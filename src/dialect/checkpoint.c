@@ -71,7 +71,8 @@ static brc_status run_dialects(brci_reader *reader, brc_error *err) {
     for (unsigned i = 0; i < BRC_DIALECT_COUNT; i++) {
         const brci_dialect *dialect = brci_dialect_of((brc_dialect)i);
         if (dialect == NULL || dialect->read == NULL) continue;
-        if (reader->forced == BRC_DIALECT_COUNT || reader->forced == (brc_dialect)i) TRY(dialect->read(reader, err));
+        if (reader->forced == BRC_DIALECT_COUNT || reader->forced == (brc_dialect)i || dialect->exclusive)
+            TRY(dialect->read(reader, err));
     }
     settle(reader);
     TRY(brci_recognise(reader, err));

@@ -111,7 +111,8 @@ typedef enum brci_buffer { BRCI_DATA, BRCI_SCALE, BRCI_GLOBAL, BRCI_ZERO, BRCI_G
  * set, else one buffer of the tensor as it is. */
 typedef struct brci_stored {
     const char *name;
-    uint8_t format; /* brc_format */
+    uint8_t format;    /* brc_format */
+    const char *dtype; /* GGUF's word for its blocks ("Q4_0"), which are no numbers of one format; NULL = format's */
     int rank;
     int64_t shape[BRC_MAX_RANK];
     brci_buffer buffer;
@@ -139,7 +140,8 @@ int brci_carry(brci_store *store, const brc_entry *origin, const char *role, con
 
 /* A text that goes with a checkpoint. */
 typedef struct brci_text {
-    const char *file;   /* "config.json", "hf_quant_config.json"; NULL = a pair of __metadata__ */
+    const char *file;   /* "config.json", "hf_quant_config.json"; NULL = a pair of the metadata, in place
+                           of the source's */
     const char *member; /* the member of that JSON file, or the pair's key; NULL = the whole file */
     const char *text;   /* in the pool */
 } brci_text;
@@ -171,6 +173,11 @@ void brci_set_kept_modules(json_t *object, const char *key, const brci_summary *
 typedef struct brci_dialect {
     const char *scale_suffix; /* codes without an array of this suffix are a fault; NULL = no such rule */
     uint8_t signed_scales;    /* 1 = negative scales are normal */
+    uint8_t zero_scales;      /* 1 = so are scales of zero over codes that are not: a block too small for its scale */
+    uint8_t exclusive;        /* 1 = its arrays have no other reading: it reads them whatever dialect is asked for */
+    const char *ending;       /* of the one file that it is written to; NULL = safetensors */
+    const char *const *pairs; /* keys of metadata pairs that speak of the weights' types, NULL at the end; they go when
+                                 these are dequantized. NULL = it has none */
     uint8_t global_kind;      /* brc_kind of the global scale it stores, BRCI_ANY_KIND = as it is; MULTIPLIER where it
                                  has none */
     /* Texts of the recipes that it stores (brc_recipe_parse), the default first, NULL at the end: what a tensor of
@@ -197,13 +204,11 @@ typedef struct brci_dialect {
     const char *plain_text;
 } brci_dialect;
 
-/* Whether a recipe gives this geometry, these formats and kinds, its edge blocks partial or not. */
-int brci_recipe_describes(const brc_recipe *recipe, const brc_tensor *tensor);
-/* Name of the row of recipes.def that does; "" = none. */
+/* Name of the row of recipes.def that describes a tensor; "" = none. */
 const char *brci_row_name(const brc_tensor *tensor);
-/* A recipe for a tensor whose file does not say one: of `text` (brc_entry.recipe, may be NULL), else a row, else
- * composed. 0 = there is none. */
-int brci_name_recipe(const brc_tensor *tensor, const char *text, brc_recipe *recipe);
+/* A recipe for a tensor whose file does not say one: of `text` (brc_entry.recipe, may be NULL), else a row, else what
+ * brc_recipe_of says of its tables. */
+brc_status brci_name_recipe(const brc_tensor *tensor, const char *text, brc_recipe *recipe, brc_error *err);
 
 /* The implementation of a dialect; NULL if it is not read yet. */
 const brci_dialect *brci_dialect_of(brc_dialect dialect);

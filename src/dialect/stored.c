@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * What every dialect does while it says how a tensor is stored. */
+#include "container/dtypes.h"
 #include "dialect/dialect.h"
 
 #include <string.h>
@@ -13,7 +14,12 @@ brci_stored *brci_stored_new(brci_store *store, const char *name, size_t length,
 }
 
 int64_t brci_stored_bytes(const brci_stored *stored) {
-    int64_t bytes = brc_format_get((brc_format)stored->format)->bits / 8;
+    int64_t elements, bytes = brc_format_get((brc_format)stored->format)->bits / 8;
+    if (stored->dtype != NULL)
+        return brci_gguf_extent(brci_gguf_of_word(stored->dtype), (size_t)stored->rank, stored->shape, &elements,
+                                &bytes)
+                   ? bytes
+                   : -1;
     for (int i = 0; i < stored->rank; i++) bytes *= stored->shape[i];
     return bytes;
 }
@@ -23,6 +29,7 @@ int brci_carry(brci_store *store, const brc_entry *origin, const char *role, con
     const brc_named_array *array = origin == NULL ? NULL : brci_part(origin, role);
     if (array == NULL || array->rank > BRC_MAX_RANK || store->n == BRCI_MAX_PARTS) return 0;
     brci_stored *made = brci_stored_new(store, name, length, suffix, (brc_format)array->array.format);
+    if (array->block_numbers > 0) made->dtype = array->dtype;
     made->rank = (int)array->rank;
     memcpy(made->shape, array->shape, array->rank * sizeof *made->shape);
     made->bytes = array->array.data;

@@ -150,6 +150,7 @@ brc_status brc_cast(const brc_array *src, const brc_recipe *recipe, const brc_op
     brci_source source;
     double input_max;
     TRY(brci_array_check(src, "the source", err));
+    TRY(brci_recipe_castable(recipe, err));
     TRY(brci_destination_check(recipe, src->rank, src->shape, dst, err));
     TRY(check_state(recipe, state, err));
     TRY(brci_options_check(options, err));

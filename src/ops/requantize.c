@@ -45,6 +45,7 @@ brc_status brc_requantize(const brc_tensor *src, const brc_recipe *recipe, const
                           brc_path *path, brc_error *err) {
     TRY(check(src, recipe, options, dst, err));
     const brc_path taken = translate(src, recipe, dst);
+    if (taken != BRC_PATH_SAME) TRY(brci_recipe_castable(recipe, err));
     if (taken == BRC_PATH_FLOAT32) {
         brci_source source = brci_source_tensor(src);
         brci_cast(&source, recipe, options, 3.4028234663852886e38f, NULL, dst, NULL);

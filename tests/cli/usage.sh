@@ -35,6 +35,7 @@ try formats --jsn
 [ ! -e new.safetensors ] || echo written
 try quantize plain.safetensors -o '' -r mxfp8
 try quantize plain.safetensors -o new.gguf -r mxfp8
+try quantize plain.safetensors -o new.gguf -r mxfp4 --dialect deepseek
 try dequantize plain.safetensors -o new.bin
 try quantize plain.safetensors -o new.safetensors -o other.safetensors -r mxfp8
 try quantize plain.safetensors -o new.safetensors -r mxfp8 --recipe int4

@@ -4,6 +4,7 @@ import itertools
 import re
 
 import breccia_c as brc_c
+import numpy as np
 import pytest
 from core.codes import BITS, ELEMENTS, FLOATS, SMALL_INTEGERS
 from hypothesis import given, settings
@@ -160,6 +161,32 @@ def test_set(brc):
             brc.call("brc_recipe_set", *arguments)
 
 
+STORED = ["stored:format=uint4,scale=f16,block=1x128,group=128,zero=uint8", "stored:format=int8", "stored:format=e2m1,scale=e4m3,block=1x16,levels=2,global=divisor",
+          "stored:format=e2m1,scale=e4m3,block=1x16,levels=2,global=amax/2688", "stored:format=e2m1,scale=e4m3,block=1x16,levels=2,global=multiplier@expert",
+          "stored:format=uint3,scale=bf16,block=1x64,zero=bf16/real", "stored:format=nf4,block=1x64", "stored:format=e4m3,block=row,pow2=1"]
+
+
+@pytest.mark.parametrize("text", STORED)
+def test_what_is_stored_has_a_recipe_that_nothing_is_cast_to(brc, text):
+    recipe = brc.recipe(text)
+    assert recipe.id == brc.lib.BRC_RECIPE_UNKNOWN and brc.recipe_text(recipe) == text
+    x = np.ones((2, 128), np.float32)
+    with pytest.raises(brc.Error, match="nothing can be cast to it") as stopped:
+        brc.cast(x, text)
+    assert stopped.value.name == "RECIPE"
+
+
+@pytest.mark.parametrize("text, words", [
+    ("stored:format=uint4,zero=f64", "zero"), ("stored:format=uint4,zero=uint8/divisor", "zero"), ("stored:format=uint4,zero=int3", "zero"),
+    ("stored:format=e2m1,global=amax", "global"), ("stored:format=e2m1,global=divisor/3", "global"), ("stored:format=e2m1,global=amax/0", "constant"),
+    ("stored:format=e2m1,global=real", "global"), ("stored:format=e2m1,global=divisor@x", "global"), ("int4:zero=uint8", "stored"),
+    ("nvfp4:global=divisor", "stored"), ("stored:scale=f32", "format")])
+def test_what_cannot_be_stored(brc, text, words):
+    with pytest.raises(brc.Error, match=words) as stopped:
+        brc.recipe(text)
+    assert stopped.value.name == "RECIPE"
+
+
 def test_text_in_little_room(brc):
     r, whole = brc.recipe("int4:group=64,scale=bf16"), b"int4:scale=bf16,block=1x64"
     assert brc.lib.brc_recipe_text(r, brc.ffi.NULL, 0) == brc.lib.brc_recipe_text(r, brc.ffi.NULL, 100) == len(whole)
@@ -175,7 +202,7 @@ def test_keys(brc):
     while (key := brc.lib.brc_recipe_key_get(len(keys), help)) != brc.ffi.NULL:
         keys.append(brc.ffi.string(key).decode())
         assert brc.ffi.string(help[0])
-    assert keys == ["format", "scale", "block", "group", "rule", "arith", "levels", "pow2", "partial", "margin", "history", "length", "epsilon"]
+    assert keys == ["format", "scale", "block", "group", "rule", "arith", "levels", "pow2", "partial", "margin", "history", "length", "epsilon", "zero", "global"]
 
 
 CHANGES = st.lists(st.one_of(
@@ -242,7 +269,7 @@ def test_check_of_every_combination(brc):
 
 
 @pytest.mark.parametrize("field, values, word", [
-    ("size", (0, 4, 39), "size"), ("id", (13, 100, 253, 255), "unknown"), ("element", (0, 1, 4, 12, 30, 255), "format"),
+    ("size", (0, 4, 39), "size"), ("id", (13, 100, 253), "unknown"), ("element", (0, 1, 4, 12, 30, 255), "format"),
     ("scale", (0, 1, 6, 8, 11, 200), "scale"), ("zero", (5, 19, 200), "zero"), ("levels", (0, 2, 3), "levels"), ("layout", (0, 1, 4, 255), "block|layout"),
     ("rule", (1, 3, 7, 255), "rule"), ("arith", (5, 6, 255), "arith"), ("pow2", (2, 255), "pow2"), ("partial", (2,), "partial"),
     ("history", (2, 255), "history"), ("margin", (1, -65, 65), "margin"), ("history_length", (1, 1 << 31), "length"),

@@ -240,3 +240,38 @@ def test_names_are_ordered_as_people_count(tmp_path):
     with files.Checkpoint(path) as c:
         assert c.names() == ["a", "b9", "b10", "layers.1.w", "layers.2", "layers.02.w", "layers.2.w", "layers.10.w"]
         assert c["layers.2.w"].name == "layers.2.w" and c["layers.02.w"].name == "layers.02.w"
+
+
+# ------------------------------------------------------------------------------------ stored: numbers of other systems
+
+def test_numbers_of_another_system_are_described(tmp_path):
+    """What a table of zero points, a divisor or an amax means is said, so that the values come back."""
+    rng = np.random.default_rng(4)
+    codes, scale = rng.integers(0, 256, (4, 16), dtype=np.uint8), rng.uniform(0.5, 2, (4, 1)).astype(np.float16)
+    zero, real = rng.integers(0, 16, (4, 1), dtype=np.uint8), rng.standard_normal((4, 1)).astype(np.float32)
+    nibbles = np.stack([codes & 15, codes >> 4], axis=-1).reshape(4, 32).astype(np.float32)
+    s32 = scale.astype(np.float32)
+    fields = {"row": "stored", "format": "uint4", "scale": "f16"}
+    expected = {"code": (nibbles - zero) * s32, "real": nibbles * s32 + real}
+    for kind, (word, table) in {"code": ("uint8", zero), "real": ("f32/real", real)}.items():
+        config = {"version": 2, "recipe": {"name": "stored", "fields": fields | {"zero": word}},
+                  "layout": {"name": "per_block_k", "fields": {"block_size": 32}}, "shape": [4, 32]}
+        path = files.write(tmp_path / f"{kind}.safetensors", {"w.data": codes, "w.scale": scale, "w.zero_point": table}, {"w.config": json.dumps(config)})
+        with files.Checkpoint(path) as c:
+            c.usable()
+            assert not c.findings
+            np.testing.assert_array_equal(c["w"].values(), expected[kind])
+
+
+@pytest.mark.parametrize("word, number", [("divisor", 0.37), ("amax/2688", 123.4), ("multiplier", 0.1)])
+def test_a_global_scale_of_any_direction(tmp_path, word, number):
+    codes, scale = np.full((2, 8), 0x72, np.uint8), np.full((2, 1), 0x3A, np.uint8)
+    config = {"version": 2, "recipe": {"name": "stored", "fields": {"row": "stored", "format": "e2m1", "scale": "e4m3", "levels": 2, "global": word}},
+              "layout": {"name": "per_block_mn", "fields": {"block_m": 1, "block_n": 16}}, "shape": [2, 16]}
+    path = files.write(tmp_path / "m.safetensors", {"w.data": codes, "w.scale": ("F8_E4M3", scale), "w.global_scale": np.float32(number)},
+                       {"w.config": json.dumps(config)})
+    s, g = np.float32(1.25), np.float32(number)
+    m = {"divisor": lambda: s / g, "amax/2688": lambda: s * g * (np.float32(1) / np.float32(2688)), "multiplier": lambda: s * g}[word]()
+    with files.Checkpoint(path) as c:
+        c.usable()
+        np.testing.assert_array_equal(c["w"].values(), np.tile(np.array([1, 6], np.float32) * m, (2, 8)))
