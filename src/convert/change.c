@@ -91,13 +91,15 @@ static brc_status settle_another(const brci_conversion *c, const brc_entry *entr
     return settle_recipe(c, entry->name, &recipes[0], entry->tensor.rank, entry->tensor.shape, change, err);
 }
 
+/* Whether a tensor is of one of the recipes already, whatever the direction of its global scale. */
 static int describes_any(const brc_recipe *recipes, size_t n, const brc_tensor *tensor) {
-    for (size_t i = 0; i < n; i++) {
-        brc_tensor turned = *tensor;
-        if (brc_recipe_describes(&recipes[i], &turned)) return 1;
-        turned.global.kind = recipes[i].arith == BRC_ARITH_DIV ? BRC_KIND_DIVISOR : BRC_KIND_MULTIPLIER;
-        if (brc_recipe_describes(&recipes[i], &turned)) return 1;
-    }
+    static const uint8_t kinds[] = {BRC_KIND_MULTIPLIER, BRC_KIND_DIVISOR};
+    for (size_t i = 0; i < n; i++)
+        for (size_t k = 0; k < sizeof kinds; k++) {
+            brc_tensor turned = *tensor;
+            turned.global.kind = kinds[k];
+            if (brc_recipe_describes(&recipes[i], &turned)) return 1;
+        }
     return 0;
 }
 
@@ -201,6 +203,20 @@ static brc_status make_dense(const brci_conversion *c, const brc_entry *entry, b
     return brc_dequantize(t, &c->threads, &made->dense, err);
 }
 
+/* As brc_requantize through F32, but in two calls that run on vectors. */
+static brc_status make_cast(const brci_conversion *c, const brci_change *change, brci_made *made, brc_error *err) {
+    const brc_tensor *t = &made->before.tensor;
+    int64_t n = 1;
+    for (int i = 0; i < t->rank; i++) n *= t->shape[i];
+    float *numbers = malloc((size_t)n * sizeof *numbers + 1);
+    if (numbers == NULL) return brci_fail(err, BRC_MEMORY, 0, "out of memory: %lld numbers", (long long)n);
+    brc_array array = brc_array_of(BRC_F32, t->rank, t->shape, numbers);
+    brc_status status = brc_dequantize(t, &c->threads, &array, err);
+    if (status == BRC_OK) status = brc_cast_new(&array, &change->recipe, &c->threads, NULL, &made->after, NULL, err);
+    free(numbers);
+    return status;
+}
+
 /* The tensor to be stored, before its global scale is turned. */
 static brc_status make_scaled(const brci_conversion *c, const brc_entry *entry, const brci_change *change,
                               brci_made *made, brc_error *err) {
@@ -208,8 +224,7 @@ static brc_status make_scaled(const brci_conversion *c, const brc_entry *entry, 
     made->stored = *before;
     if (change->way == BRCI_EXACT)
         TRY(brc_requantize_exact_new(before, &change->recipe, &c->threads, &made->after, NULL, err));
-    if (change->way == BRCI_CAST)
-        TRY(brc_requantize_new(before, &change->recipe, &c->threads, &made->after, NULL, err));
+    if (change->way == BRCI_CAST) TRY(make_cast(c, change, made, err));
     if (change->way == BRCI_QUANTIZE)
         TRY(brci_quantize(entry->parts[0].array, &change->recipe, &c->threads, (int)c->options->keep_nonfinite,
                           &made->after, err));

@@ -18,10 +18,6 @@ void brci_reference_cast(const brci_casting *casting, const brci_source *source,
 /* Rows [first, last) of a source into a high-precision array of the same shape. */
 void brci_reference_store(const brci_source *source, brc_array *dst, int64_t first, int64_t last);
 
-/* Tries to translate codes and scales so that every value is kept exactly. Returns 0, dst unspecified, where that is
- * impossible. */
-int brci_reference_translate(const brc_tensor *src, const brc_recipe *recipe, brc_tensor *dst);
-
 /* A product, its operands resolved: a[batch, m, k] * b[batch, k, n], `transposed` applied on reading. */
 typedef struct brci_multiplication {
     brci_source a, b;
