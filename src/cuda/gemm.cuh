@@ -82,84 +82,34 @@ template <int END, int STEP, int AT = 0, class F> __device__ __forceinline__ voi
     else with_constant<END, STEP, AT + STEP>(x, f);
 }
 
-/* FP32 sums of N accumulators, promoted into. */
-template <int N, bool PAIRED> struct Sums {
-    float v[N];
-
-    __device__ __forceinline__ void clear()
-    {
-#pragma unroll
-        for (int i = 0; i < N; i++) v[i] = 0.0f;
-    }
-    __device__ __forceinline__ void add(const float (&acc)[N])
-    {
-#pragma unroll
-        for (int i = 0; i < N; i++) v[i] += acc[i];
-    }
-    template <class F> __device__ __forceinline__ void add(const float (&acc)[N], F scale)
-    {
-#pragma unroll
-        for (int i = 0; i < N; i++) v[i] += acc[i] * scale(i);
-    }
-    __device__ __forceinline__ void read(float (&d)[N]) const
-    {
-#pragma unroll
-        for (int i = 0; i < N; i++) d[i] = v[i];
-    }
-};
-
-/* The same without register bank conflicts. The accumulators lie in consecutive registers from an even one on; these sums
- * are pairs that begin at an odd index, and a pair lies in an even and an odd register, so that sums[i] and acc[i] are
- * always in different banks, and no FFMA has its three operands in one. Left to itself nvcc 13.0 gives half of them a
- * conflict, each a cycle: 63 of 128 in the 256x128 kernel, against 4. Where registers are short the pairs cost moves
- * instead (APART: 115), and additions have no such conflicts; there the plain sums are better. */
-template <int N> struct Sums<N, true> {
-    uint64_t pair[N / 2 - 1];                 /* (1, 2), (3, 4), .. */
-    float first, last;
-
-    __device__ __forceinline__ void clear()
-    {
-        first = last = 0.0f;
-#pragma unroll
-        for (int i = 0; i < N / 2 - 1; i++) pair[i] = 0;
-    }
-    template <class F> __device__ __forceinline__ void add(const float (&acc)[N], F scale)
-    {
-        first += acc[0] * scale(0);
-        last += acc[N - 1] * scale(N - 1);
-#pragma unroll
-        for (int i = 1; i < N - 1; i += 2)
-            asm("{ .reg .f32 x, y; mov.b64 {x, y}, %0; fma.rn.f32 x, %1, %2, x; fma.rn.f32 y, %3, %4, y; mov.b64 %0, {x, y}; }"
-                : "+l"(pair[i / 2]) : "f"(acc[i]), "f"(scale(i)), "f"(acc[i + 1]), "f"(scale(i + 1)));
-    }
-    __device__ __forceinline__ void read(float (&d)[N]) const
-    {
-        d[0] = first;
-        d[N - 1] = last;
-#pragma unroll
-        for (int i = 1; i < N - 1; i += 2) asm("mov.b64 {%0, %1}, %2;" : "=f"(d[i]), "=f"(d[i + 1]) : "l"(pair[i / 2]));
-    }
-};
-
 /* sums += acc * scales. s: of A, for the thread's two rows, with those of B's 128-wide blocks multiplied in; INSIDE: where in
- * its first block the tile starts. */
-template <int MODE, int BN, int INSIDE, int SPAN, class S>
-__device__ __forceinline__ void promote(S &sums, const float (&acc)[BN / 2], const float (&s)[2][SPAN], [[maybe_unused]] uint32_t c_scale)
+ * its first block the tile starts. All columns of the first row come before those of the second, so that neighbouring FFMAs
+ * have their scale in common and read it from the operand cache: beside the other warpgroup's products, which read and write
+ * their accumulators all the time, register reads are what these additions cost. */
+template <int MODE, int BN, int INSIDE, int SPAN>
+__device__ __forceinline__ void promote(float (&sums)[BN / 2], const float (&acc)[BN / 2], const float (&s)[2][SPAN], [[maybe_unused]] uint32_t c_scale)
 {
     if constexpr (MODE == BRCI_PROMOTED) {
-        sums.add(acc);
+#pragma unroll
+        for (int i = 0; i < BN / 2; i++) sums[i] += acc[i];
     } else if constexpr (MODE == BRCI_BLOCK) {
-        /* eight columns, four accumulators, never cross a block */
-        sums.add(acc, [&](int i) { return s[i / 2 % 2][(INSIDE + i / 4 * 8) / 128]; });
+#pragma unroll
+        for (int h = 0; h < 2; h++)
+#pragma unroll
+            for (int i = 2 * h; i < BN / 2; i += 4) {
+                const float scale = s[h][(INSIDE + i / 4 * 8) / 128];   /* eight columns, four accumulators, never cross a block */
+                sums[i] += acc[i] * scale;
+                sums[i + 1] += acc[i + 1] * scale;
+            }
     } else {
-        float c[BN / 4];                      /* of B, for the thread's columns */
 #pragma unroll
         for (int i = 0; i < BN / 8; i++) {
-            const float2 both = load_shared2(c_scale + 32 * i);
-            c[2 * i] = both.x;
-            c[2 * i + 1] = both.y;
+            const float2 c = load_shared2(c_scale + 32 * i);            /* of B, for the thread's columns */
+            sums[4 * i] += acc[4 * i] * (s[0][0] * c.x);
+            sums[4 * i + 1] += acc[4 * i + 1] * (s[0][0] * c.y);
+            sums[4 * i + 2] += acc[4 * i + 2] * (s[1][0] * c.x);
+            sums[4 * i + 3] += acc[4 * i + 3] * (s[1][0] * c.y);
         }
-        sums.add(acc, [&](int i) { return s[i / 2 % 2][0] * c[i / 4 * 2 + i % 2]; });
     }
 }
 
@@ -244,7 +194,7 @@ __device__ __forceinline__ void gemm(const brci_gemm_args &g)
         const int own_row = (TEAM == BRCI_TOGETHER ? group * MW * 64 : 0);       /* first row of this warpgroup in the tile */
         const int thread_row = (warp % 4) * 16 + lane / 4;                  /* of a 64-row product; and + 8 */
         float acc[CHAINED ? MW : 1][ACC];
-        [[maybe_unused]] Sums<ACC, MODE == BRCI_BLOCK && TEAM == BRCI_TOGETHER> sums[MW];
+        [[maybe_unused]] float sums[CHAINED ? 1 : MW][ACC];
 
         auto release = [&](uint32_t stage) {
             if constexpr (S::CLUSTER > 1) { if (lane < S::CLUSTER) barrier_arrive_at(empty(ring, stage), lane); }
@@ -259,8 +209,11 @@ __device__ __forceinline__ void gemm(const brci_gemm_args &g)
 
         /* B's 128x128 scales: the block columns under a tile. The next step's are fetched while this one multiplies, the
          * next tile's before this one is stored; so are its row scales. */
-        int64_t b_block[S::SPAN];
-        float b_next[S::SPAN], row_next[MW][2];
+        const float *b_scale_at[S::SPAN];
+        float b_scale[S::SPAN], row_next[MW][2];
+        /* Zero, but not to ptxas: a scale that it knows to be equal in all lanes it moves to a uniform register as soon as it is
+         * loaded, and waits for it there. */
+        [[maybe_unused]] const int zero = __shfl_sync(~0u, lane, lane) / 32;
         auto approach = [&](int unit) {
             if (unit >= units) return;
             place(unit, tm, tn);
@@ -268,8 +221,8 @@ __device__ __forceinline__ void gemm(const brci_gemm_args &g)
                 const int last = (g.n - 1) / 128;
 #pragma unroll
                 for (int j = 0; j < S::SPAN; j++) {
-                    b_block[j] = min(tn * BN / 128 + j, last) * g.col_pitch;
-                    b_next[j] = __ldg(g.col_scale + b_block[j]);
+                    b_scale_at[j] = g.col_scale + min(tn * BN / 128 + j, last) * g.col_pitch + zero;
+                    b_scale[j] = __ldg(b_scale_at[j]);
                 }
             }
             if constexpr (!S::SCALED) {
@@ -318,36 +271,39 @@ __device__ __forceinline__ void gemm(const brci_gemm_args &g)
                 release(previous);
             } else {
 #pragma unroll
-                for (int h = 0; h < MW; h++) sums[h].clear();
+                for (int h = 0; h < MW; h++)
+#pragma unroll
+                    for (int i = 0; i < ACC; i++) sums[h][i] = 0.0f;
 
                 auto walk = [&](auto inside) {
                     /* What step k needs from shared memory is fetched while step k - 1 is on the tensor cores. */
                     float s[MW][2][S::SPAN];                              /* of rows thread_row and + 8 */
+                    uint64_t a_tile, b_tile;
                     auto prepare = [&](int k) {
+                        a_tile = tile_descriptor(tile(ring, at.stage) + own_row * 128);
+                        b_tile = tile_descriptor(tile(ring, at.stage) + S::A_BYTES);
                         barrier_wait(full(ring, at.stage), at.phase);
                         seen(k);
                         if constexpr (S::SCALED) {
                             const uint32_t from = scales(ring, at.stage) + (own_row + thread_row) * 4;
-                            const int ahead = min(k + 1, g.k_steps - 1);
 #pragma unroll
                             for (int h = 0; h < MW; h++)
 #pragma unroll
                                 for (int i = 0; i < 2; i++) {
                                     const float a = load_shared(from + h * 256 + i * 32);
 #pragma unroll
-                                    for (int j = 0; j < S::SPAN; j++) s[h][i][j] = MODE == BRCI_BLOCK ? a * b_next[j] : a;
+                                    for (int j = 0; j < S::SPAN; j++) s[h][i][j] = MODE == BRCI_BLOCK ? a * b_scale[j] : a;
                                 }
                             if constexpr (MODE == BRCI_BLOCK) {
 #pragma unroll
-                                for (int j = 0; j < S::SPAN; j++) b_next[j] = __ldg(g.col_scale + b_block[j] + ahead);
+                                for (int j = 0; j < S::SPAN; j++) b_scale[j] = __ldg(b_scale_at[j] += k + 1 < g.k_steps);
                             }
                         }
                     };
                     prepare(0);
                     for (int k = 0; k < g.k_steps; k++) {
                         const uint32_t stage = at.stage;
-                        const uint64_t a = tile_descriptor(tile(ring, stage) + own_row * 128);
-                        const uint64_t b = tile_descriptor(tile(ring, stage) + S::A_BYTES);
+                        const uint64_t a = a_tile, b = b_tile;
                         [[maybe_unused]] const uint32_t c_scale = scales(ring, stage) + S::A_SCALE_BYTES + lane % 4 * 8;
                         at.next();
                         float now[MW][2][S::SPAN];
@@ -388,10 +344,13 @@ __device__ __forceinline__ void gemm(const brci_gemm_args &g)
             const uint32_t staging = tiles_at + S::STAGING_AT + (group * 4 + warp % 4) * S::BUFFERS * BRCI_STORE_BYTES;
 #pragma unroll
             for (int h = 0; h < MW; h++) {
-                /* Fast accumulators are scaled where they are: the next tile's products name them as inputs too, so that a copy
-                 * would need registers of its own. */
+                /* Fast accumulators are scaled where they are, as the next tile's products name them as inputs too and a copy
+                 * would need registers of its own; sums through a copy, or ptxas moves them at the end of every loop above. */
                 float copy[CHAINED ? 1 : ACC];
-                if constexpr (!CHAINED) sums[h].read(copy);
+                if constexpr (!CHAINED) {
+#pragma unroll
+                    for (int i = 0; i < ACC; i++) copy[i] = sums[h][i];
+                }
                 float (&d)[ACC] = pick<CHAINED>(acc[CHAINED ? h : 0], copy);
                 if constexpr (!S::SCALED) scale_fragment<BN>(g, d, row_now[h][0], row_now[h][1], column, lane);
                 store_fragment<BN, S::BUFFERS>(g, d, row + h * 64, column, lane, staging, turn);

@@ -73,11 +73,11 @@ static void plan_gemm(const brc_cuda_product *p, const brci_row *r, int sms, brc
     /* Two tiles in flight share a multiprocessor's tensor cores when the warpgroups have one each. A last round that
      * leaves multiprocessors idle costs less than a full one: the others then run at a higher clock. */
     static const double last_of[] = {
-        [BRCI_TOGETHER] = 900, [BRCI_TURNS] = 200, [BRCI_APART] = 300}; /* clocks of a tile's end that nothing hides */
+        [BRCI_TOGETHER] = 2200, [BRCI_TURNS] = 1200, [BRCI_APART] = 1400}; /* clocks that a tile's end adds */
     const double tile = (double)plan->tile_m * plan->tile_n * 128 / 4096 * (double)steps * 1000 / r->rate,
                  last = last_of[r->team];
     const int64_t both = r->team == BRCI_APART ? 2 : 1, slots = workers * both;
-    const double rounds = (0.7 * (double)ceil_div(units, slots) + 0.3 * (double)units / (double)slots) * (double)both;
+    const double rounds = (0.5 * (double)ceil_div(units, slots) + 0.5 * (double)units / (double)slots) * (double)both;
     double seconds = rounds * (tile + last) / CLOCK;
     const double bytes = (double)(p->m + p->n) * (double)p->k / MEMORY;
     /* What one multiprocessor takes in; a shared operand arrives once but is written twice. */

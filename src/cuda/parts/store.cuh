@@ -127,12 +127,14 @@ __device__ __forceinline__ void store_fragment(const brci_gemm_args &g, float (&
 #pragma unroll
     for (int at = 0; at < BN; at += 32) {
         const int width = BN - at < 32 ? BN - at : 32;
-        const uint32_t to = staging_at + lane / 4 * 128 + lane % 4 * 8;
+        /* Even columns in a row's first half, odd ones in the second: side by side, the compiler would store them as a pair, give
+         * the sums pairs of registers for it, and make half of the additions that feed them conflict over register banks. */
+        const uint32_t to = staging_at + lane / 4 * 128 + lane % 4 * 4;
 #pragma unroll
         for (int i = 0; i < width / 8; i++) {
             const float *f = d + (at + 8 * i) / 2;
-            asm volatile("st.shared.v2.f32 [%0], {%1, %2};" :: "r"(to + i * 32), "f"(f[0]), "f"(f[1]) : "memory");
-            asm volatile("st.shared.v2.f32 [%0], {%1, %2};" :: "r"(to + i * 32 + 1024), "f"(f[2]), "f"(f[3]) : "memory");
+#pragma unroll
+            for (int j = 0; j < 4; j++) asm volatile("st.shared.f32 [%0], %1;" :: "r"(to + i * 16 + j / 2 * 1024 + j % 2 * 64), "f"(f[j]) : "memory");
         }
         __syncwarp();
         const int c = column + at + lane;
@@ -141,7 +143,7 @@ __device__ __forceinline__ void store_fragment(const brci_gemm_args &g, float (&
 #pragma unroll 1
             for (int r = 0; r < 16 && row + r < g.m; r++) {
                 float x;
-                asm volatile("ld.shared.f32 %0, [%1];" : "=f"(x) : "r"(staging_at + r * 128 + lane * 4) : "memory");
+                asm volatile("ld.shared.f32 %0, [%1];" : "=f"(x) : "r"(staging_at + r * 128 + lane % 2 * 64 + lane / 2 * 4) : "memory");
                 if (g.bias) x += bias;
                 const int64_t e = (row + r) * g.ldd + c;
                 if (g.accumulate) x += read_any(g.d, e, g.out);
