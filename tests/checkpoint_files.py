@@ -185,3 +185,59 @@ def compare(a, b, threads=0):
     with Checkpoint(a) as x, Checkpoint(b) as y:
         brc.call("brc_compare_checkpoints", x.c, y.c, threads, each, gone, ffi.NULL, total)
     return differences, missing, copy(total)
+
+
+def convert(source, target, dialect, recipes=(), include=(), require=None, read_as=None, warned=None):
+    """{name: (class, SQNR)} of brc_convert_checkpoint; `warned` collects (tensor, what)."""
+    found = {}
+
+    @ffi.callback("void(void *, const brc_outcome *)")
+    def outcome(_, o):
+        found[_text(o.name)] = (_text(lib.brc_exactness_name(o.exactness)), o.sqnr)
+
+    warn = ffi.callback("void(void *, const char *, const char *, const char *)", lambda _, n, w, t: None if warned is None else warned.append((_text(n), _text(w))))
+    chosen = ffi.new("brc_recipe[]", max(len(recipes), 1))
+    for i, text in enumerate(recipes):
+        chosen[i] = brc.recipe(text)[0]
+    included, keep = _globs(include)
+    options = brc.new("brc_convert_options", dialect=lib.brc_dialect_find(dialect.encode()), recipes=chosen if recipes else ffi.NULL, n_recipes=len(recipes),
+                      include=included, n_include=len(include), outcome=outcome, warn=warn,
+                      require=0 if require is None else 1 + getattr(lib, f"BRC_{require}"))
+    with Checkpoint(source, read_as) as c:
+        brc.call("brc_convert_checkpoint", c.c, os.fsencode(target), options)
+    return found
+
+
+def save(path, dialect, tensors):
+    """brc_checkpoint_save of {name: breccia_c.Tensor or NumPy array}: values alone, without where they came from."""
+    items, keep = ffi.new("brc_item[]", len(tensors)), []
+    for item, (name, tensor) in zip(items, tensors.items()):
+        keep.append(ffi.new("char[]", name.encode()))
+        item.name = keep[-1]
+        if isinstance(tensor, brc.Tensor):
+            item.scaled = tensor.c
+        else:
+            keep.append(brc.array(tensor))
+            item.plain = keep[-1]
+    brc.call("brc_checkpoint_save", os.fsencode(path), lib.brc_dialect_find(dialect.encode()), items, len(tensors), ffi.NULL)
+    return path
+
+
+def stored_again(source, target, read_as=None):
+    """The arrays of a checkpoint, and those that its scaled tensors give in the same dialect when only their values are known."""
+    with Checkpoint(source, read_as) as c:
+        c.usable()
+        scaled = {n: c[n].tensor() for n in c.names() if c[n].scaled}
+        own = {array for n in scaled for array in c[n].parts.values()}
+        dialect, = {c[n].dialect for n in scaled}
+        save(target, dialect, scaled)
+    before, after = read(source)[0], read(target)[0]
+    return {n: before[n] for n in own}, after
+
+
+def same_arrays(before, after):
+    """The same names, types, shapes and bytes."""
+    assert set(before) == set(after)
+    for name, (word, array) in before.items():
+        assert (word, array.shape) == (after[name][0], after[name][1].shape), name
+        assert array.tobytes() == after[name][1].tobytes(), name

@@ -31,7 +31,6 @@ FOREIGN = {      # arrays, quant_method -> dialects that the finding names, and 
                        {"data", "scale", "global_scale"}),
     "fbgemm": ({"q.weight": z(F8, 8, 4), "q.weight_scale": z(np.float32, 8, 1)}, "fbgemm_fp8", "fbgemm-fp8", {"data", "scale"}),
     "comfyui": ({"q.weight": z(F8, 8, 4), "q.scale_weight": z(np.float32, 1)}, None, "comfyui", {"data", "scale"}),
-    "gpt-oss": ({"q.weight_blocks": z(np.uint8, 2, 4, 1, 16), "q.weight_scales": z(np.uint8, 2, 4, 1)}, None, "gpt-oss", {"data", "scale"}),
     "bitsandbytes": ({"q.weight": z(np.uint8, 64, 1), "q.weight.absmax": z(np.float32, 2), "q.weight.quant_map": z(np.float32, 16),
                       "q.weight.quant_state.bitsandbytes__nf4": z(np.uint8, 80)}, None, "bitsandbytes", {"data", "scale", "codebook", "description"}),
     "mlx": ({"q.weight": z(np.uint32, 8, 4), "q.scales": z(BF16, 8, 1), "q.biases": z(BF16, 8, 1)}, None, "mlx", {"data", "scale", "zero_point"}),

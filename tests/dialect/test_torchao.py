@@ -231,6 +231,56 @@ def test_dequantizing_takes_the_descriptions_away(tmp_path):
     assert set(arrays) == {NAME, "a.bias"} and NAME not in metadata and "tensor_names" not in metadata
 
 
+@pytest.mark.parametrize("case", LIVE)
+def test_read_and_written_is_the_same(tmp_path, case):
+    path = save(tmp_path / "m.safetensors", {NAME: LIVE[case](), "layers.0.up.bias": torch.arange(4.0)})
+    assert files.convert(path, tmp_path / "t.safetensors", "torchao")[NAME][0] == "bit-exact"
+    before, after = files.read(path), files.read(tmp_path / "t.safetensors")
+    files.same_arrays(before[0], after[0])
+    assert before[1] == after[1]
+
+
+@pytest.mark.parametrize("case", LIVE)
+def test_the_value_alone_gives_the_same_arrays(tmp_path, case):
+    """But for what it does not say: tiles, a scale of BF16 beside FP8, scales of activations."""
+    t = LIVE[case]()
+    path = save(tmp_path / "m.safetensors", {NAME: t})
+    before, after = files.stored_again(path, tmp_path / "again.safetensors")
+    if "tiles" in case:
+        before = files.read(save(tmp_path / "plain.safetensors", {NAME: untiled(t)}))[0]
+    if "bf16 scale" in case:
+        before[SCALE] = ("F32", before[SCALE][1].astype(np.float32))
+    if "without block_size" not in case and "one axis" not in case:
+        assert json.loads(files.read(tmp_path / "again.safetensors")[1][NAME])["_data"]["block_size"] == (list(t.block_size) if isinstance(t.block_size, tuple) else t.block_size)
+    before.pop("layers.0.up._weight_act_per_tensor_scale", None)
+    files.same_arrays(before, after)
+    again = load(tmp_path / "again.safetensors")[NAME]
+    if not ("float zero points" in case and again.dtype != t.dtype):    # torchao subtracts those in the nominal type
+        golden_files.same(dequantized(again), dequantized(t))
+
+
+def untiled(t):
+    from torchao.prototype.mx_formats.utils import from_blocked
+    scale = from_blocked(t.scale, t.shape[0], t.shape[1] // t.block_size).contiguous()
+    if isinstance(t, NVFP4Tensor):
+        return NVFP4Tensor(t.qdata, scale, t.block_size, t.orig_dtype, t.per_tensor_scale)
+    return MXTensor(t.qdata, scale, t.elem_dtype, t.block_size, t.orig_dtype, t.kernel_preference, None, False)
+
+
+def test_a_class_that_stays_keeps_what_its_value_does_not_say(tmp_path):
+    """Other numbers under the same class: tiles, activations and the nominal type are those of the source."""
+    t = nvfp4(X, torch.tensor(0.125), act_per_tensor_scale=torch.tensor(0.5), is_swizzled_scales=True)
+    t.orig_dtype = torch.bfloat16
+    path = save(tmp_path / "m.safetensors", {NAME: t, "layers.0.up.bias": torch.arange(4.0)})
+    files.convert(path, tmp_path / "t.safetensors", "torchao", ["nvfp4:levels=1"])
+    own = load(tmp_path / "t.safetensors")
+    assert set(own) == {NAME, "layers.0.up.bias"} and json.loads(files.read(tmp_path / "t.safetensors")[1]["tensor_names"]) == [NAME, "layers.0.up.bias"]
+    assert own[NAME].is_swizzled_scales and own[NAME].per_tensor_scale is None and own[NAME].act_per_tensor_scale == 0.5
+    assert own[NAME].dtype == torch.bfloat16
+    with files.Checkpoint(tmp_path / "t.safetensors") as c:
+        golden_files.same(c[NAME].values(), dequantized(own[NAME]))
+
+
 # -------------------------------------------------------------------------------------------------- misreadings
 
 def pieces(case):
