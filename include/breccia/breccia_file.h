@@ -343,6 +343,8 @@ typedef struct brc_item {
     const brc_tensor *scaled;
     const brc_array *plain;            /* dense, row-major */
     uint32_t shard, reserved;
+    const brc_entry *origin;           /* of `scaled`: the entry it was read from, of an open checkpoint, for what a value does
+                                          not say (companions, a packing, a version); NULL = the value alone */
 } brc_item;
 
 /* Takes the arrays and texts by which a dialect stores tensors; each may be NULL. A status other than BRC_OK ends the call

@@ -15,6 +15,7 @@ True
 from breccia import _c, _formats, _frameworks, bridges, kernels, layouts, recipes
 from breccia._core import ScaledTensor, from_buffer
 from breccia._ops import cast, dequantize, matmul, requantize
+from breccia.bridges import open
 from breccia.autograd import cast_ste, cast_ste_clipped
 from breccia.layouts import Layout, PerBlockK, PerBlockMN, PerChannel, PerColumn, PerTensor
 from breccia.recipes import (CustomScaling, DelayedScaling, DelayedState, Float8BlockScaling, Float8CurrentScaling,
@@ -27,6 +28,6 @@ __all__ = ["ScaledTensor", "from_buffer", "cast", "dequantize", "requantize", "m
            "ScalingRecipe", "DelayedScaling", "Float8CurrentScaling", "Float8BlockScaling", "MXFP8BlockScaling",
            "NVFP4BlockScaling", "INT4Scaling", "Layout", "PerTensor", "PerBlockK", "PerChannel", "PerBlockMN", "PerColumn", "__version__",
            "DelayedState", "Float8RowScaling", "MXFP6BlockScaling", "MXFP4BlockScaling", "MXINT8BlockScaling", "INT8Scaling",
-           "CustomScaling"]
+           "CustomScaling", "open"]
 
 _frameworks.register()

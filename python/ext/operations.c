@@ -204,7 +204,8 @@ static int source(ext_tensor *t, const ext_state *state, PyObject *tuple) {
         t->tensor.zero.block = block;
         if (table(&t->zero, item[7], "zero_point", recipe->zero, &t->tensor, &t->tensor.zero) != 0) return -1;
         const brc_format_info *f = brc_format_get((brc_format)t->tensor.zero.format);
-        t->tensor.zero.kind = f->family == BRC_FLOAT ? BRC_KIND_FLOAT_CODE : BRC_KIND_CODE;
+        if (recipe->id != BRC_RECIPE_UNKNOWN) /* else the recipe says */
+            t->tensor.zero.kind = f->family == BRC_FLOAT ? BRC_KIND_FLOAT_CODE : BRC_KIND_CODE;
     }
     if (item[8] != Py_None) {
         int64_t columns = t->tensor.shape[t->tensor.rank - 1];
@@ -218,6 +219,25 @@ static int source(ext_tensor *t, const ext_state *state, PyObject *tuple) {
         t->tensor.group_index = t->group_index.array.data;
     }
     return 0;
+}
+
+static void free_capsule(PyObject *capsule) {
+    ext_tensor *t = PyCapsule_GetPointer(capsule, "brc_tensor");
+    if (t != NULL) release(t);
+    free(t);
+}
+
+/* tensor(scaled) -> a capsule "brc_tensor" over the arrays of the tuple, for breccia._file */
+static PyObject *operation_tensor(PyObject *module, PyObject *tuple) {
+    ext_tensor *t = calloc(1, sizeof *t);
+    if (t == NULL) return PyErr_NoMemory();
+    t->tensor.size = sizeof t->tensor;
+    PyObject *capsule =
+        source(t, ext_state_of(module), tuple) == 0 ? PyCapsule_New(t, "brc_tensor", free_capsule) : NULL;
+    if (capsule != NULL) return capsule;
+    release(t);
+    free(t);
+    return NULL;
 }
 
 /* ----------------------------------------------------------------------------------------------- delayed state */
@@ -407,5 +427,6 @@ PyMethodDef ext_operations[] = {
      "path."},
     {"matmul", FAST(matmul),
      "matmul(a, b, transpose_a, transpose_b, bias, out, threads, /)\n--\n\nbrc_matmul into the caller's array."},
+    {"tensor", operation_tensor, METH_O, "tensor(scaled, /)\n--\n\nA capsule over its arrays, for breccia._file."},
     {NULL, NULL, 0, NULL},
 };

@@ -59,11 +59,11 @@ static brc_status yield_scaled(const brci_dialect *dialect, const brc_item *item
     brc_tensor tensor = *item->scaled, settled = tensor;
     void *memory = NULL;
     TRY(brc_tensor_check(&tensor, err));
-    TRY(brci_settle(dialect, item->name, &settled, NULL, err));
+    TRY(brci_settle(dialect, item->name, &settled, item->origin, err));
     brc_status status = settled.global.format != BRC_NONE && settled.global.kind != tensor.global.kind
                             ? brci_turn(&tensor, settled.global.kind, &memory, err)
                             : BRC_OK;
-    if (status == BRC_OK) status = dialect->store(item->name, &tensor, NULL, &store, err);
+    if (status == BRC_OK) status = dialect->store(item->name, &tensor, item->origin, &store, err);
     for (size_t a = 0; status == BRC_OK && sink->array != NULL && a < store.n; a++) {
         const brci_stored *s = &store.arrays[a];
         brci_bytes bytes = {.n = brci_stored_bytes(s)};

@@ -223,19 +223,18 @@ brc_status brci_breccia_config_read(const char *text, brci_breccia_config *confi
 /* Of stored numbers only what their tables mean is known: the pairs of the recipe's text, less those of the layout. */
 static json_t *stored_fields(const brc_recipe *r) {
     json_t *fields = json_pack("{s:s}", "row", "stored");
-    char text[RECIPE_ROOM], *pair = text;
+    char text[RECIPE_ROOM];
     brc_recipe_text(r, text, sizeof text);
-    pair += strcspn(pair, ":");
-    while (*pair != '\0') {
-        char *key = ++pair, *value;
-        pair += strcspn(pair, ",");
-        const int last = *pair == '\0';
-        *pair = '\0';
+    for (char *end = text + strcspn(text, ":"); *end != '\0';) {
+        char *key = end + 1, *value;
+        end = key + strcspn(key, ",");
+        const char separator = *end;
+        *end = '\0';
         value = strchr(key, '=');
         *value++ = '\0';
         if (strcmp(key, "block") != 0 && strcmp(key, "group") != 0)
             json_object_set_new(fields, key, json_string(value));
-        if (last) break;
+        *end = separator;
     }
     return fields;
 }
