@@ -9,7 +9,7 @@ FAST, ACCUMULATE, B_UNCHANGED, NO_OVERLAP = 1, 2, 4, 8
 
 
 class Error(ctypes.Structure):
-    _fields_ = [("status", ctypes.c_int), ("where", ctypes.c_uint64), ("text", ctypes.c_char * 240)]
+    _fields_ = [("status", ctypes.c_int), ("where", ctypes.c_uint64), ("text", ctypes.c_char * 480)]
 
 
 class Plan(ctypes.Structure):

@@ -49,7 +49,7 @@ class Cast:
         self.x, self.r = x, r
         self.tensor, self.sizes = plan(r, x.shape)
         fmt = brc.FORMATS[x.dtype]
-        self.src = array(fmt, x.shape, x.data_ptr(), x.stride(0) if x.dim() > 1 else 0)
+        self.src = array(fmt, x.shape, x.data_ptr(), x.stride(-2) if x.dim() > 1 else 0)
         self.data = torch.full((max(1, self.sizes.data),), 0xAA, dtype=torch.uint8, device=x.device)
         self.scale = torch.full((max(1, self.sizes.scale),), 0xAA, dtype=torch.uint8, device=x.device)
         self.glob = torch.zeros(max(1, self.sizes.global_), dtype=torch.uint8, device=x.device)

@@ -33,13 +33,19 @@ def graph_time(calls, seconds=0.02):
     return statistics.median(times)
 
 
+# Recipe, code bits, bytes of scales an element, reads of the source.
+CASTS = (("fp8-delayed", 8, 0, 1), ("fp8", 8, 0, 2), ("fp8-row", 8, 0, 1), ("fp8-block", 8, 4 / 128, 1), ("fp8-block:arith=te,pow2=1", 8, 4 / 128, 1),
+         ("fp8-block by column", 8, 4 / 128, 1), ("fp8-block128", 8, 0, 1), ("mxfp8", 8, 1 / 32, 1), ("mxfp6-e3m2", 6, 1 / 32, 1), ("mxfp6-e2m3", 6, 1 / 32, 1),
+         ("mxfp4", 4, 1 / 32, 1), ("nvfp4 given", 4, 1 / 16, 1), ("nvfp4", 4, 1 / 16, 2), ("int8", 8, 0, 1), ("int4", 4, 2 / 128, 1))
+
+
 def main():
     rows, cols = (int(v) for v in (sys.argv[1] if len(sys.argv) > 1 else "16384x8192").split("x"))
-    brc.prepare()
+    dtype = {"bf16": torch.bfloat16, "f16": torch.float16, "f32": torch.float32}[sys.argv[2] if len(sys.argv) > 2 else "bf16"]
     tools = referee.Tools(256)
-    sets = max(2, -(-200 * 2**20 // (rows * cols * 2)))
-    xs = [torch.randn(rows, cols, device="cuda").bfloat16() for _ in range(sets)]
-    n = rows * cols
+    n, size = rows * cols, dtype.itemsize
+    sets = max(2, -(-200 * 2**20 // (n * size)))
+    xs = [torch.randn(rows, cols, device="cuda").to(dtype) for _ in range(sets)]
     ys = [torch.empty_like(x) for x in xs]
 
     def measure(name, calls, nbytes, base=None):
@@ -48,21 +54,19 @@ def main():
         print(f"| {name} | {cold*1e6:.1f} | {nbytes/cold/1e9:.0f} | {rep*1e6:.1f} | {nbytes/rep/1e9:.0f} | {f'{nbytes/rep/base[1]:.3f}' if base else ''} | {f'{nbytes/cold/base[0]:.3f}' if base else ''} |", flush=True)
         return nbytes / cold, nbytes / rep
 
-    print(f"{rows}x{cols} BF16\n| what | cold us | GB/s | repeated us | GB/s | of copy | of copy, cold |\n|---|---|---|---|---|---|---|")
-    base = measure("copy", [lambda x=x, y=y: y.copy_(x) for x, y in zip(xs, ys)], 4 * n)
-    measure("copy again", [lambda x=x, y=y: y.copy_(x) for x, y in zip(xs, ys)], 4 * n, base)
+    print(f"{rows}x{cols} {dtype}\n| what | cold us | GB/s | repeated us | GB/s | of copy | of copy, cold |\n|---|---|---|---|---|---|---|")
+    base = measure("copy", [lambda x=x, y=y: y.copy_(x) for x, y in zip(xs, ys)], 2 * size * n)
+    measure("copy again", [lambda x=x, y=y: y.copy_(x) for x, y in zip(xs, ys)], 2 * size * n, base)
     k = torch.tensor(3.7, device="cuda")
-    for text, nbytes in (("fp8-delayed", 3), ("fp8", 5), ("fp8-row", 3), ("fp8-block", 3 + 4 / 128), ("fp8-block:arith=te,pow2=1", 3 + 4 / 128), ("fp8-block by column", 3 + 4 / 128),
-                         ("fp8-block128", 3), ("mxfp8", 3 + 1 / 32), ("mxfp6-e3m2", 2.75 + 1 / 32), ("mxfp4", 2.5 + 1 / 32), ("nvfp4 given", 2.5 + 1 / 16), ("nvfp4", 4.5 + 1 / 16), ("int8", 3), ("int4", 2.5 + 2 / 128)):
+    for text, bits, scales, reads in CASTS:
         r = bt.recipe(text.split()[0])
         cs = [bt.Cast(x, r, k if text == "fp8-delayed" else None, "column" in text, "given" not in text) for x in xs]
         if "given" in text:
             for c in cs:
                 c.glob.view(torch.float32).fill_(0.002)
-        measure(text, [c.run for c in cs], nbytes * n, base)
-        if text in ("fp8-delayed", "fp8-row", "fp8-block", "fp8-block128", "mxfp8", "mxfp6-e3m2", "mxfp4", "nvfp4", "int8", "int4"):
-            back = nbytes if text not in ("nvfp4",) else 2.5 + 1 / 16
-            measure("dequantize " + text, [lambda c=c, y=y: c.dequantize(y) for c, y in zip(cs, ys)], back * n, base)
+        measure(text, [c.run for c in cs], (size * reads + bits / 8 + scales) * n, base)
+        if not set(text) & set(": "):
+            measure("dequantize " + text, [lambda c=c, y=y: c.dequantize(y) for c, y in zip(cs, ys)], (size + bits / 8 + scales) * n, base)
         del cs
 
 

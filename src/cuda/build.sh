@@ -14,9 +14,11 @@ compile() {
     if [ -e "$fatbin" ] && [ -z "$(find "$here" -newer "$fatbin" \( -name '*.cuh' -o -name '*.def' -o -name arguments.h -o -name shape.h -o -name "$1.cu" \))" ]; then
         return 0
     fi
-    rounding=                      # casts equal the reference bit for bit
-    [ "$1" = casts ] && rounding='-ftz=false -prec-div=true -fmad=false'
-    ${NVCC:-nvcc} -std=c++17 -O3 $rounding -gencode=arch=compute_90a,code=sm_90a -fatbin -Xptxas -v "$here/$1.cu" -o "$fatbin" \
+    options=
+    if grep -q "^IMAGE($1, ANY_DEVICE)" "$here/images.def"; then   # casts: equal to the reference bit for bit
+        options="-ftz=false -prec-div=true -fmad=false -gencode=arch=compute_80,code=compute_80"
+    fi
+    ${NVCC:-nvcc} -std=c++17 -O3 $options -gencode=arch=compute_90a,code=sm_90a -fatbin -Xptxas -v "$here/$1.cu" -o "$fatbin" \
         > "$out/$1.log" 2>&1 || { cat "$out/$1.log"; rm -f "$fatbin"; return 1; }
     if grep -E 'C75(08|1[0-4])|[1-9][0-9]* bytes (spill|stack)' "$out/$1.log"; then
         echo "$1.cu: the lines above are errors here" >&2
@@ -29,6 +31,6 @@ if [ "$name" ]; then
     compile "$name"
     exit
 fi
-for name in $(sed -n 's/^IMAGE(\(.*\)).*/\1/p' "$here/images.def"); do compile "$name"; done
+for name in $(sed -n 's/^IMAGE(\([^,]*\),.*/\1/p' "$here/images.def"); do compile "$name"; done
 ${CC:-cc} -std=c11 -O2 -Wall -Wextra -Wpedantic -Wconversion -Wshadow -fPIC -fvisibility=hidden -shared -I"$here/.." -I"$here/../../include" \
     -DBRCI_IMAGES="\"$out\"" "$here"/*.c "$here"/../core/*.c -o "$out/libbreccia_cuda.so" -ldl -lpthread

@@ -11,8 +11,8 @@
         if (s_ != BRC_OK) return s_;                                                                                   \
     } while (0)
 
+enum { THREADS = BRCI_CAST_THREADS };
 enum { FP8_BLOCKS, MX_BLOCKS, NV_BLOCKS, INT_BLOCKS, GIVEN, CURRENT, SQUARES, ROW, NARROW_ROW, GLOBAL_SCALE, BACK };
-enum { THREADS = 256, BLOCKS_AN_SM = 8 };
 
 /* Every row of casts.def: what it does, from what, to what. */
 static const struct row {
@@ -69,15 +69,32 @@ static int code_bits(int format) {
     return f ? f->bits : 0;
 }
 
-/* Blocks of a persistent grid: enough groups for each thread, but no more blocks than can be resident. */
-static uint32_t grid_for(int64_t work, int sms, int an_sm) {
-    const int64_t most = (int64_t)sms * an_sm;
-    return (uint32_t)(work < 1 ? 1 : work < most ? work : most);
+static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+
+static brc_status launch(int kernel, int64_t grid, uint32_t threads, int cooperative, brci_cast_args *g, void *stream,
+                         brc_error *err) {
+    brci_launch l = {kernel, {(uint32_t)grid, 1, 1}, threads, 0, 1, cooperative, !cooperative, g};
+    if (grid > INT32_MAX) return brci_cuda_fail(err, BRC_OVERFLOW, "too many blocks of threads");
+    return brci_cuda_launch(&l, stream, err);
 }
 
-static brc_status launch(int kernel, uint32_t grid, int cooperative, brci_cast_args *g, void *stream, brc_error *err) {
-    brci_launch l = {kernel, {grid, 1, 1}, THREADS, 0, 1, cooperative, !cooperative, g};
-    return brci_cuda_launch(&l, stream, err);
+/* Rows of `row` pieces, and how a kernel divides by it: floor(piece * ceil(2^(31 + s) / row) / 2^(31 + s)) with 2^s >= row is exact
+ * below 2^31 (Granlund and Montgomery 1994, theorem 4.2). */
+static void divide_rows(brci_cast_args *g, int64_t row) {
+    uint32_t shift = 1;
+    g->piece_row = (uint32_t)row;
+    g->pieces = g->rows * row;
+    while (shift < 31 && (int64_t)1 << shift < row) shift++;
+    g->row_magic = row < 2 ? 0 : (uint32_t)((((uint64_t)1 << (31 + shift)) + (uint64_t)row - 1) / (uint64_t)row);
+    g->row_shift = shift - 1;
+}
+
+/* Whether every piece of `wide` is whole and on 16 bytes, and its codes on their own size. */
+static int aligned(const void *wide, int64_t wide_pitch, int format, const void *codes, int64_t codes_pitch, int bits,
+                   int64_t cols) {
+    const int64_t piece = 16 / wide_bytes(format), size = bits == 6 ? (piece == 8 ? 2 : 1) : piece * bits / 8;
+    return !(((uint64_t)(uintptr_t)wide | (uint64_t)wide_pitch * (uint64_t)wide_bytes(format)) & 15) &&
+           !(((uint64_t)(uintptr_t)codes | (uint64_t)codes_pitch) & (uint64_t)(size - 1)) && cols % piece == 0;
 }
 
 brc_status brc_cuda_cast(const brc_array *src, const brc_recipe *r, const brc_cuda_cast_options *options,
@@ -88,7 +105,7 @@ brc_status brc_cuda_cast(const brc_array *src, const brc_recipe *r, const brc_cu
     brci_cast_args g;
     int64_t batch = 1;
     int sms = 0, shape, bits = code_bits(r->element);
-    TRY(brci_cuda_ready(&sms, err));
+    TRY(brci_cuda_ready(BRCI_ANY_DEVICE, &sms, err));
     if (src->format != BRC_F32 && src->format != BRC_F16 && src->format != BRC_BF16)
         return brci_cuda_fail(err, BRC_FORMAT, "the GPU casts from F32, F16 and BF16");
     memset(&g, 0, sizeof g);
@@ -135,7 +152,7 @@ brc_status brc_cuda_cast(const brc_array *src, const brc_recipe *r, const brc_cu
         return brci_cuda_fail(err, BRC_UNSUPPORTED, "the GPU has no cast to %s in blocks of %u x %u",
                               element ? element->name : "?", block.rows, block.cols);
 
-    if (shape == ROW && g.cols <= 2048) shape = NARROW_ROW;
+    if (shape == ROW && g.cols * wide_bytes(src->format) <= 32 * 16 * BRCI_CAST_AHEAD) shape = NARROW_ROW;
     const int kernel = kernel_of(shape, src->format, r->element);
     if (kernel < 0)
         return brci_cuda_fail(err, BRC_UNSUPPORTED, "the GPU has no cast to %s in blocks of %u x %u", element->name,
@@ -146,15 +163,12 @@ brc_status brc_cuda_cast(const brc_array *src, const brc_recipe *r, const brc_cu
     if (shape == CURRENT && !g.scratch)
         return brci_cuda_fail(err, BRC_ARGUMENT, "current scaling needs %d bytes of scratch", BRC_CUDA_SCRATCH);
 
-    const int64_t lanes = block.cols >= 8 && shape != SQUARES ? block.cols / 8 : 1,
-                  blocks_row = block.cols ? ceil_div(g.cols, block.cols) : 1;
+    const int64_t piece = 16 / wide_bytes(src->format), blocks_row = block.cols ? ceil_div(g.cols, block.cols) : 1;
     const int64_t blocks_rows = block.rows ? ceil_div(g.rows, block.rows) : 1;
-    const uint64_t low = (uint64_t)(uintptr_t)g.in | (uint64_t)g.in_pitch * (uint64_t)wide_bytes(src->format);
-    const uint64_t out_low = (uint64_t)(uintptr_t)g.out | (uint64_t)g.out_pitch;
-    g.wide = !(low & 15) && !(g.cols & 7) && !(out_low & (uint64_t)(bits == 8 ? 7 : bits == 4 ? 3 : 1));
-    g.flat = g.wide && g.in_pitch == g.cols && g.out_pitch * 8 == g.cols * bits && !(block.cols && g.cols % block.cols);
-    g.unit_row = (uint32_t)(block.cols && shape != SQUARES ? blocks_row * lanes : ceil_div(g.cols, 8));
-    g.units = g.rows * g.unit_row;
+    divide_rows(&g, block.cols && shape != SQUARES ? blocks_row * (block.cols / piece) : ceil_div(g.cols, piece));
+    g.wide = aligned(g.in, g.in_pitch, src->format, g.out, g.out_pitch, bits, g.cols);
+    g.flat = g.wide && g.in_pitch == g.cols && g.out_pitch * 8 == g.cols * bits &&
+             !(block.cols && g.cols % block.cols) && !(bits == 6 && (uintptr_t)g.out & 7);
     g.scale_row = blocks_row;
     g.scale_col = 1;
     if (o->scales_by_column) {
@@ -167,26 +181,33 @@ brc_status brc_cuda_cast(const brc_array *src, const brc_recipe *r, const brc_cu
         if (o->scratch) {
             brci_cast_args find = g;
             find.out = dst->global.data;
-            TRY(launch(kernel_of(GLOBAL_SCALE, src->format, 0),
-                       grid_for(ceil_div(g.units, THREADS * 8), sms, BLOCKS_AN_SM), 0, &find, stream, err));
+            TRY(launch(kernel_of(GLOBAL_SCALE, src->format, 0), least(ceil_div(g.pieces, THREADS * 8), sms * 8), THREADS,
+                       0, &find, stream, err));
         }
         g.global = dst->global.data;
     }
 
-    uint32_t grid;
-    if (shape == ROW) grid = grid_for(g.rows, sms, 64);
-    else if (shape == NARROW_ROW) grid = grid_for(ceil_div(g.rows, THREADS / 32), sms, 64);
-    else if (shape == SQUARES) grid = grid_for(ceil_div(g.rows, 128) * blocks_row, sms, 64);
-    else if (shape == CURRENT) grid = grid_for(ceil_div(g.units, THREADS * 4), sms, 3);
-    else grid = grid_for(ceil_div(g.units, THREADS * 4), sms, BLOCKS_AN_SM);
-    return launch(kernel, grid, shape == CURRENT, &g, stream, err);
+    const int64_t share = THREADS * (g.flat ? BRCI_CAST_AHEAD : 1); /* pieces of a block of threads */
+    int64_t grid = ceil_div(g.pieces, share);
+    uint32_t threads = THREADS;
+    if (shape == CURRENT) grid = least(grid, sms * 4);
+    if (shape == NARROW_ROW) grid = ceil_div(g.rows, THREADS / 32);
+    if (shape == SQUARES) {
+        grid = ceil_div(g.rows, 128) * blocks_row;
+        threads = 2048 / (uint32_t)piece;
+    }
+    if (shape == ROW) {
+        grid = g.rows;
+        threads = (uint32_t)least(ceil_div(g.piece_row, BRCI_CAST_AHEAD * 32) * 32, BRCI_CAST_ROW_THREADS);
+    }
+    return launch(kernel, grid, threads, shape == CURRENT, &g, stream, err);
 }
 
 brc_status brc_cuda_dequantize(const brc_tensor *src, brc_array *dst, void *stream, brc_error *err) {
     brci_cast_args g;
     int64_t batch = 1;
     int sms = 0;
-    TRY(brci_cuda_ready(&sms, err));
+    TRY(brci_cuda_ready(BRCI_ANY_DEVICE, &sms, err));
     if (dst->format != BRC_F32 && dst->format != BRC_F16 && dst->format != BRC_BF16)
         return brci_cuda_fail(err, BRC_FORMAT, "the GPU dequantizes to F32, F16 and BF16");
     if (src->rank != dst->rank || memcmp(src->shape, dst->shape, sizeof *src->shape * src->rank))
@@ -203,6 +224,7 @@ brc_status brc_cuda_dequantize(const brc_tensor *src, brc_array *dst, void *stre
         (src->global.block.batch || src->global.block.rows || src->global.block.cols || src->global.format != BRC_F32))
         return brci_cuda_fail(err, BRC_UNSUPPORTED, "the GPU takes one global scale in F32");
     brc_block block = src->scale.block;
+    if (block.batch == 1 && batch > 1 && !block.rows && g.rows / batch <= UINT32_MAX) block.rows = (uint32_t)(g.rows / batch);
     if (block.batch == 1 && batch > 1 && (!block.rows || g.rows / batch % block.rows))
         return brci_cuda_fail(err, BRC_UNSUPPORTED, "the GPU takes blocks that divide a batch's rows");
     if (!block.batch && batch > 1 && block.rows)
@@ -221,15 +243,22 @@ brc_status brc_cuda_dequantize(const brc_tensor *src, brc_array *dst, void *stre
     g.global_constant = src->global.constant;
     g.block_rows = block.rows;
     g.block_cols = block.cols;
-    g.scale_row = block.cols ? ceil_div(g.cols, block.cols) : 1;
-    g.scale_col = 1;
-    g.unit_row = (uint32_t)ceil_div(g.cols, 8);
-    g.units = g.rows * g.unit_row;
-    const uint64_t out_low = (uint64_t)(uintptr_t)g.out | (uint64_t)g.out_pitch * (uint64_t)wide_bytes(dst->format);
-    const uint64_t in_low = (uint64_t)(uintptr_t)g.in | (uint64_t)g.in_pitch;
-    g.wide = !(out_low & 15) && !(g.cols & 7) && !(block.cols & 7) &&
-             !(in_low & (uint64_t)(bits == 8   ? 7
-                                   : bits == 4 ? 3
-                                               : 1));
-    return launch(kernel, grid_for(ceil_div(g.units, THREADS * 4), sms, BLOCKS_AN_SM), 0, &g, stream, err);
+    const int64_t piece = 16 / wide_bytes(dst->format), pieces_of_block = block.cols / piece;
+    g.scale_row = block.rows ? block.cols ? ceil_div(g.cols, block.cols) : 1 : 0;
+    g.scale_col = block.cols ? 1 : 0;
+    divide_rows(&g, ceil_div(g.cols, piece));
+    for (g.rows_shift = 0; g.rows_shift < 31 && 1u << g.rows_shift != block.rows; g.rows_shift++) {}
+    for (g.cols_shift = 0; g.cols_shift < 31 && 1u << g.cols_shift != pieces_of_block; g.cols_shift++) {}
+    g.wide = aligned(g.out, g.out_pitch, dst->format, g.in, g.in_pitch, bits, g.cols) &&
+             (!block.rows || g.rows_shift < 31) && (!block.cols || (block.cols % piece == 0 && g.cols_shift < 31));
+    /* Neighbouring pieces have neighbouring scales: blocks along rows that divide them, whole rows, or one scale. */
+    const int64_t run = block.rows == 0 ? block.cols == 0 ? INT32_MAX : 0 : block.rows > 1 ? 0 : block.cols ? pieces_of_block : g.piece_row;
+    for (g.flat_shift = 0; g.flat_shift < 31 && (int64_t)1 << g.flat_shift != run; g.flat_shift++) {}
+    g.flat = g.wide && g.out_pitch == g.cols && g.in_pitch * 8 == g.cols * bits &&
+             (g.flat_shift < 31 || (run == INT32_MAX && g.pieces < INT32_MAX)) &&
+             !(block.cols && g.cols % block.cols) && !(bits == 6 && (g.cols & 31 || (uintptr_t)g.in & 7));
+    if (g.in_pitch > UINT32_MAX || g.out_pitch > UINT32_MAX || g.scale_row > UINT32_MAX) g.wide = g.flat;
+    const int64_t share = THREADS * BRCI_DEQUANTIZE_AHEAD(bits),
+                  grid = g.wide ? ceil_div(g.pieces, share) : ceil_div(g.rows * g.cols, THREADS);
+    return launch(kernel, grid, THREADS, 0, &g, stream, err);
 }

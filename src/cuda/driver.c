@@ -8,6 +8,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "images.h"
@@ -56,6 +57,7 @@ _Static_assert(sizeof(launch_attribute) == 72 && sizeof(launch_config) == 56, "t
     DRIVER(cuDevicePrimaryCtxRetain, (void **, int))                                                                   \
     DRIVER(cuLibraryLoadData, (void **, const void *, void *, void *, unsigned, void *, void *, unsigned))             \
     DRIVER(cuLibraryGetKernel, (void **, void *, const char *))                                                        \
+    DRIVER(cuKernelGetFunction, (void **, void *))                                                                     \
     DRIVER(cuKernelSetAttribute, (int, int, void *, int))                                                              \
     DRIVER(cuTensorMapEncodeTiled, (void *, int, uint32_t, const void *, const uint64_t *, const uint64_t *,           \
                                     const uint32_t *, const uint32_t *, int, int, int, int))                           \
@@ -67,35 +69,38 @@ static struct {
 #undef DRIVER
 } cu;
 
-/* Symbols and dynamic shared memory of every kernel, in the order of the numbers in driver.h. */
+/* Symbol of every kernel, in the order of the numbers in driver.h, whether it takes dynamic shared memory, and where it runs. */
 static const struct {
     const char *symbol;
-    int shared_bytes;
+    int shared, needs;
 } kernels[BRCI_KERNELS] = {
 #define GEMM(a, b, mode, team, mw, bn, share, rate)                                                                    \
-    {"gemm_" #a "_" #b "_" #mode "_" #team "_" #mw "_" #bn "_" #share, 1},
-#define SMALL(a, b, units, nb) {"small_" #a "_" #b "_" #units "_" #nb, 1},
+    {"gemm_" #a "_" #b "_" #mode "_" #team "_" #mw "_" #bn "_" #share, 1, BRCI_HOPPER},
+#define SMALL(a, b, units, nb) {"small_" #a "_" #b "_" #units "_" #nb, 1, BRCI_HOPPER},
 #include "kernels.def"
-    {"gemm_plain", 0},
-#define CAST(name) {#name, 0},
+    {"gemm_plain", 0, BRCI_HOPPER},
+#define CAST(name) {#name, 0, BRCI_ANY_DEVICE},
 #include "casts.def"
-#define NARROW_FEW(codes, scales, group, a, nb) {"narrow_few_" #codes "_" #scales "_" #group "_" #a "_" #nb, 1},
+#define NARROW_FEW(codes, scales, group, a, nb) {"narrow_few_" #codes "_" #scales "_" #group "_" #a "_" #nb, 1, BRCI_HOPPER},
 #define NARROW_MANY(codes, scales, group, a, nb, mw)                                                                   \
-    {"narrow_many_" #codes "_" #scales "_" #group "_" #a "_" #nb "_" #mw, 1},
+    {"narrow_many_" #codes "_" #scales "_" #group "_" #a "_" #nb "_" #mw, 1, BRCI_HOPPER},
 #include "narrow.def"
-    {"narrow_factors", 0},
-    {"narrow_pack", 0},
+    {"narrow_factors", 0, BRCI_HOPPER},
+    {"narrow_pack", 0, BRCI_HOPPER},
 };
 
+/* Images and kernels are loaded when first wanted: on other devices than the images' own the driver compiles them then. */
 static struct {
     pthread_mutex_t lock;
     _Atomic int state; /* 0 = not looked for, 1 = found, -1 = failed */
     brc_error why;     /* of the failure; written before state */
     int devices;
-    _Atomic int device[MAX_DEVICES]; /* 0 = not looked at, multiprocessors when ready */
-    void *kernel[BRCI_KERNELS];
-    int loaded;
+    int overlap; /* launches may overlap: kernels compiled for older devices do not wait for the previous one by themselves */
+    _Atomic int device[MAX_DEVICES];    /* 0 = not looked at, else multiprocessors and, in bit 16, whether it is a Hopper */
+    void *_Atomic kernel[BRCI_KERNELS]; /* the driver's handle, for all contexts of the process */
+    void *image[BRCI_IMAGE_COUNT];      /* the same, under the lock */
 } port = {.lock = PTHREAD_MUTEX_INITIALIZER};
+enum { HOPPER = 1 << 16 };
 
 brc_status brci_cuda_fail(brc_error *err, brc_status status, const char *format, ...) {
     if (err) {
@@ -145,8 +150,16 @@ static brc_status find_driver(brc_error *err) {
     CU(cuDeviceGetCount, &port.devices);
     if (port.devices < 1) return brci_cuda_fail(err, BRC_NO_DEVICE, "the GPU driver sees no device");
     if (port.devices > MAX_DEVICES) port.devices = MAX_DEVICES;
-    if (!brci_image_count)
-        return brci_cuda_fail(err, BRC_UNSUPPORTED, "this library was built without CUDA kernels (no nvcc)");
+    const char *compiled = getenv("CUDA_FORCE_PTX_JIT"); /* the driver's own switch */
+    port.overlap = !compiled || !strcmp(compiled, "0");
+    for (int i = 0; i < port.devices; i++) {
+        int major = 0, minor = 0;
+        CU(cuDeviceGetAttribute, &major, ATTRIBUTE_MAJOR, i);
+        CU(cuDeviceGetAttribute, &minor, ATTRIBUTE_MINOR, i);
+        if (major != 9 || minor != 0) port.overlap = 0;
+    }
+    if (!brci_images[0].data)
+        return brci_cuda_fail(err, BRC_UNSUPPORTED, "this library was built without CUDA kernels (no nvcc, or BRECCIA_CUDA=OFF)");
     return BRC_OK;
 }
 
@@ -168,48 +181,21 @@ static brc_status driver(brc_error *err) {
     return BRC_OK;
 }
 
-static brc_status check_device(int device, brc_error *err) {
+static brc_status check_device(int device, int *flags, brc_error *err) {
     int major = 0, minor = 0;
+    CU(cuDeviceGetAttribute, flags, ATTRIBUTE_MULTIPROCESSORS, device);
     CU(cuDeviceGetAttribute, &major, ATTRIBUTE_MAJOR, device);
     CU(cuDeviceGetAttribute, &minor, ATTRIBUTE_MINOR, device);
-    if (major != 9 || minor != 0)
+    if (major < 8)
         return brci_cuda_fail(err, BRC_UNSUPPORTED,
-                              "device %d has no sm_90a kernels: its compute capability is %d.%d, 9.0 is needed", device,
-                              major, minor);
+                              "device %d has no kernels here: its compute capability is %d.%d, casts need 8.0 and "
+                              "products 9.0",
+                              device, major, minor);
+    if (major == 9 && minor == 0) *flags |= HOPPER;
     return BRC_OK;
 }
 
-/* Under the lock. Libraries hold for all contexts of the process. */
-static brc_status load_kernels(brc_error *err) {
-    if (port.loaded) return BRC_OK;
-    for (int i = 0; i < brci_image_count; i++) {
-        void *library = NULL;
-        CU(cuLibraryLoadData, &library, brci_images[i], NULL, NULL, 0, NULL, NULL, 0);
-        for (int k = 0; k < BRCI_KERNELS; k++)
-            if (!port.kernel[k] && cu.cuLibraryGetKernel(&port.kernel[k], library, kernels[k].symbol))
-                port.kernel[k] = NULL;
-    }
-    for (int k = 0; k < BRCI_KERNELS; k++)
-        if (!port.kernel[k])
-            return brci_cuda_fail(err, BRC_DEVICE, "the kernel %s is not in the library", kernels[k].symbol);
-    port.loaded = 1;
-    return BRC_OK;
-}
-
-static brc_status ready_device(int device, brc_error *err) {
-    int count = 0;
-    brc_status status = check_device(device, err);
-    if (status == BRC_OK) status = load_kernels(err);
-    if (status != BRC_OK) return status;
-    for (int k = 0; k < BRCI_KERNELS; k++)
-        if (kernels[k].shared_bytes)
-            CU(cuKernelSetAttribute, FUNCTION_MAX_SHARED, BRCI_SHARED_BYTES, port.kernel[k], device);
-    CU(cuDeviceGetAttribute, &count, ATTRIBUTE_MULTIPROCESSORS, device);
-    atomic_store_explicit(&port.device[device], count, memory_order_release);
-    return BRC_OK;
-}
-
-brc_status brci_cuda_ready(int *multiprocessors, brc_error *err) {
+brc_status brci_cuda_ready(int needs, int *multiprocessors, brc_error *err) {
     int device = 0;
     brc_status status = driver(err);
     if (status != BRC_OK) return status;
@@ -217,24 +203,55 @@ brc_status brci_cuda_ready(int *multiprocessors, brc_error *err) {
     if (result) return brci_cuda_fail(err, BRC_DEVICE, "no CUDA context is current on this thread: call brc_cuda_use");
     if (device < 0 || device >= MAX_DEVICES)
         return brci_cuda_fail(err, BRC_UNSUPPORTED, "device %d is beyond the limit of %d", device, MAX_DEVICES);
-    int count = atomic_load_explicit(&port.device[device], memory_order_acquire);
-    if (!count) {
-        pthread_mutex_lock(&port.lock);
-        status = ready_device(device, err);
-        pthread_mutex_unlock(&port.lock);
-        if (status != BRC_OK) return status;
-        count = atomic_load_explicit(&port.device[device], memory_order_acquire);
+    int flags = atomic_load_explicit(&port.device[device], memory_order_relaxed);
+    if (!flags) {
+        if ((status = check_device(device, &flags, err)) != BRC_OK) return status;
+        atomic_store_explicit(&port.device[device], flags, memory_order_relaxed);
     }
-    if (multiprocessors) *multiprocessors = count;
+    if (needs == BRCI_HOPPER && !(flags & HOPPER))
+        return brci_cuda_fail(err, BRC_UNSUPPORTED,
+                              "this device has no sm_90a kernels: products need compute capability 9.0 (device %d)",
+                              device);
+    if (multiprocessors) *multiprocessors = flags & (HOPPER - 1);
     return BRC_OK;
+}
+
+/* Under the lock: the kernel from the first image of its kind that holds it. */
+static brc_status find_kernel(int k, brc_error *err) {
+    for (int i = 0; i < BRCI_IMAGE_COUNT; i++) {
+        void *kernel = NULL;
+        if (brci_images[i].needs != kernels[k].needs) continue;
+        if (!port.image[i])
+            CU(cuLibraryLoadData, &port.image[i], brci_images[i].data, NULL, NULL, 0, NULL, NULL, 0);
+        if (cu.cuLibraryGetKernel(&kernel, port.image[i], kernels[k].symbol) || !kernel) continue;
+        for (int d = 0; kernels[k].shared && d < port.devices; d++) {
+            int flags = 0;
+            if (check_device(d, &flags, NULL) == BRC_OK && flags & HOPPER)
+                CU(cuKernelSetAttribute, FUNCTION_MAX_SHARED, BRCI_SHARED_BYTES, kernel, d);
+        }
+        atomic_store_explicit(&port.kernel[k], kernel, memory_order_release);
+        return BRC_OK;
+    }
+    return brci_cuda_fail(err, BRC_DEVICE, "the kernel %s is not in the library", kernels[k].symbol);
+}
+
+static brc_status kernel_of(int k, void **kernel, brc_error *err) {
+    brc_status status = BRC_OK;
+    *kernel = atomic_load_explicit(&port.kernel[k], memory_order_acquire);
+    if (*kernel) return BRC_OK;
+    pthread_mutex_lock(&port.lock);
+    if (!atomic_load_explicit(&port.kernel[k], memory_order_relaxed)) status = find_kernel(k, err);
+    pthread_mutex_unlock(&port.lock);
+    *kernel = atomic_load_explicit(&port.kernel[k], memory_order_acquire);
+    return status;
 }
 
 brc_status brc_cuda_devices(int *count, brc_error *err) {
     brc_status status = driver(err);
     *count = 0;
     if (status != BRC_OK) return status;
-    for (int i = 0; i < port.devices; i++)
-        if (check_device(i, err) == BRC_OK) ++*count;
+    for (int i = 0, flags; i < port.devices; i++)
+        if (check_device(i, &flags, err) == BRC_OK) ++*count;
     return *count ? BRC_OK : BRC_UNSUPPORTED;
 }
 
@@ -249,7 +266,16 @@ brc_status brc_cuda_use(int device, brc_error *err) {
     return BRC_OK;
 }
 
-brc_status brc_cuda_prepare(brc_error *err) { return brci_cuda_ready(NULL, err); }
+brc_status brc_cuda_prepare(brc_error *err) {
+    brc_status status = brci_cuda_ready(BRCI_ANY_DEVICE, NULL, err);
+    const int hopper = status == BRC_OK && brci_cuda_ready(BRCI_HOPPER, NULL, NULL) == BRC_OK;
+    for (int k = 0; k < BRCI_KERNELS && status == BRC_OK; k++) {
+        void *kernel, *function;
+        if (kernels[k].needs == BRCI_HOPPER && !hopper) continue;
+        if ((status = kernel_of(k, &kernel, err)) == BRC_OK) CU(cuKernelGetFunction, &function, kernel);
+    }
+    return status;
+}
 
 /* --------------------------------------------------------------------------------------------- using it */
 
@@ -286,7 +312,9 @@ brc_status brci_cuda_launch(const brci_launch *l, void *stream, brc_error *err) 
     launch_attribute attributes[3];
     launch_config config = {
         {l->grid[0], l->grid[1], l->grid[2]}, {l->threads, 1, 1}, l->shared_bytes, stream, attributes, 0};
-    void *parameters[1] = {l->arguments};
+    void *parameters[1] = {l->arguments}, *kernel;
+    brc_status status = kernel_of(l->kernel, &kernel, err);
+    if (status != BRC_OK) return status;
     if (l->cluster > 1) {
         attributes[config.count].id = LAUNCH_CLUSTER;
         attributes[config.count].value.cluster[0] = l->cluster;
@@ -297,10 +325,10 @@ brc_status brci_cuda_launch(const brci_launch *l, void *stream, brc_error *err) 
         attributes[config.count].id = LAUNCH_COOPERATIVE;
         attributes[config.count++].value.flag = 1;
     }
-    if (l->overlap) {
+    if (l->overlap && port.overlap) {
         attributes[config.count].id = LAUNCH_OVERLAP;
         attributes[config.count++].value.flag = 1;
     }
-    CU(cuLaunchKernelEx, &config, port.kernel[l->kernel], parameters, NULL);
+    CU(cuLaunchKernelEx, &config, kernel, parameters, NULL);
     return BRC_OK;
 }

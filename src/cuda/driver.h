@@ -8,6 +8,7 @@
 #include <stdarg.h>
 
 #include "arguments.h"
+#include "images.h"
 
 /* Every kernel of the library by number: the rows of kernels.def in order, then those of casts.def and narrow.def. */
 enum {
@@ -45,8 +46,9 @@ typedef struct brci_view {
     uint32_t bytes; /* of an element: 1 or 2 (128-byte rows, swizzled), 4 (plain F32) */
 } brci_view;
 
-/* The current context's device is ready: driver found, kernels loaded. multiprocessors may be NULL. */
-brc_status brci_cuda_ready(int *multiprocessors, brc_error *err);
+/* The current context's device has the kernels that are needed (images.h: BRCI_HOPPER, BRCI_ANY_DEVICE).
+ * multiprocessors may be NULL. */
+brc_status brci_cuda_ready(int needs, int *multiprocessors, brc_error *err);
 brc_status brci_cuda_map(const brci_view *view, brci_map *map, brc_error *err);
 brc_status brci_cuda_launch(const brci_launch *launch, void *stream, brc_error *err);
 

@@ -114,7 +114,7 @@ static void *factors(const brc_cuda_packed *p) {
 brc_status brc_cuda_pack(const brc_tensor *w, const brc_cuda_packed *p, void *stream, brc_error *err) {
     brc_cuda_packed again;
     brci_pack_args g;
-    TRY(brci_cuda_ready(NULL, err));
+    TRY(brci_cuda_ready(BRCI_HOPPER, NULL, err));
     TRY(brc_cuda_pack_plan(w, (brc_format)p->activations, &again, err));
     again.data = p->data;
     if (memcmp(&again, p, sizeof again))
@@ -273,7 +273,7 @@ brc_status brc_cuda_matmul_packed(const brc_cuda_packed_product *p, void *stream
     int sms = 0;
     brc_cuda_packed_plan plan;
     brci_narrow_args g;
-    TRY(brci_cuda_ready(&sms, err));
+    TRY(brci_cuda_ready(BRCI_HOPPER, &sms, err));
     if (p->plan) {
         TRY(check(p, err));
         plan = *p->plan;

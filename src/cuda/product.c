@@ -108,7 +108,7 @@ brc_status brc_cuda_matmul(const brc_cuda_product *p, void *stream, brc_error *e
     int sms = 0;
     brc_cuda_plan plan;
     TRY(check(p, err));
-    TRY(brci_cuda_ready(&sms, err));
+    TRY(brci_cuda_ready(BRCI_HOPPER, &sms, err));
     if (!p->m || !p->n) return BRC_OK;
     if (p->plan) plan = *p->plan;
     else TRY(choose(p, sms, &plan, err));

@@ -88,6 +88,10 @@ static int stub_kernel(void **kernel, void *library, const char *name) {
     *kernel = names[name_count++];
     return 0;
 }
+static int stub_function(void **function, void *kernel) {
+    *function = kernel;
+    return kernel ? 0 : 1;
+}
 static int stub_kernel_attribute(int which, int value, void *kernel, int device) {
     (void)device;
     if (which != 8 || value > 232448) return 1;
@@ -151,6 +155,7 @@ EXPORT int cuGetProcAddress_v2(const char *name, void **entry, int version, uint
                  {"cuDevicePrimaryCtxRetain", (void *)stub_retain},
                  {"cuLibraryLoadData", (void *)stub_load},
                  {"cuLibraryGetKernel", (void *)stub_kernel},
+                 {"cuKernelGetFunction", (void *)stub_function},
                  {"cuKernelSetAttribute", (void *)stub_kernel_attribute},
                  {"cuTensorMapEncodeTiled", (void *)stub_map},
                  {"cuLaunchKernelEx", (void *)stub_launch}};

@@ -2,9 +2,17 @@
  *
  * From a block's largest magnitude to its scale: the arithmetic of src/reference/scale.c, operation for operation. */
 #pragma once
+#include "../arguments.h"
 #include "convert.cuh"
 
 namespace brc {
+
+/* The row of a piece. */
+__device__ __forceinline__ int64_t row_of(const brci_cast_args &g, int64_t piece)
+{
+    if (g.pieces >= 0x80000000ll) return piece / g.piece_row;
+    return g.row_magic ? __umulhi(static_cast<uint32_t>(piece), g.row_magic) >> g.row_shift : static_cast<uint32_t>(piece);
+}
 
 /* As brc_arith and brc_rule number them (rules.def). */
 enum { ARITH_TE, ARITH_DIV, ARITH_DEEPGEMM, ARITH_RECIP };
@@ -12,11 +20,10 @@ enum { RULE_RCEIL = 3, RULE_FLOOR, RULE_CEIL, RULE_EVEN };
 enum { FORMAT_F32 = 2, FORMAT_F16 = 3, FORMAT_BF16 = 4, FORMAT_E4M3 = 5, FORMAT_E8M0 = 12 };
 
 constexpr float LARGEST = 3.4028234663852886e38f, SMALLEST_NORMAL = 1.1754943508222875e-38f;
-constexpr uint32_t INFINITY_BITS = 0x7F800000u;
 
-/* How a block's elements are encoded: y = x * factor; or (x * shift) / factor, where the power of two `shift` keeps factor in
- * the middle of the range, so that no step of the division is subnormal. */
-struct Coder { float factor, inverse, shift; bool divide; };
+/* How a block's elements are encoded: y = x * factor, or, where the recipe divides, x / factor, both multiplied by the power of
+ * two `shift` that keeps factor in the middle of the range, so that no step of the division is subnormal. */
+struct Coder { float factor, inverse, shift; };
 
 __device__ __forceinline__ float capped(float x) { return x > LARGEST ? LARGEST : x; }
 __device__ __forceinline__ bool infinite(float x) { return __float_as_uint(x) == INFINITY_BITS; }
@@ -49,34 +56,30 @@ __device__ __forceinline__ float stored16(float s, int format, uint16_t *code)
     return __uint_as_float(static_cast<uint32_t>(c) << 16);
 }
 
-__device__ __forceinline__ Coder multiplier(float k) { return {k, 0.0f, 1.0f, false}; }
+__device__ __forceinline__ Coder multiplier(float k) { return {k, 0.0f, 1.0f}; }
 __device__ __forceinline__ Coder divisor(float s)
 {
     const float shift = s < 1e-19f ? 0x1p64f : s > 1e19f ? 0x1p-64f : 1.0f;
     s = __fmul_rn(s, shift);
-    return {s, __frcp_rn(s), shift, true};
+    return {s, reciprocal(s), shift};
 }
 
 /* x / s, correctly rounded wherever that can change a code: with the correctly rounded reciprocal, one step on the exact
- * residual gives the rounded quotient (Markstein 1990; Muller et al., Handbook of Floating-Point Arithmetic, 4.7). What the
- * shift of a large scale rounds away lies far below the smallest code. With these signs -0 stays -0. Infinity has no
- * residual: FINITE says that none comes here. */
-template <bool FINITE> __device__ __forceinline__ void scaled(const Coder &c, float (&x)[8])
+ * residual gives the rounded quotient (Markstein 1990; Muller et al., Handbook of Floating-Point Arithmetic, 4.7). With these
+ * signs -0 stays -0. Infinity has no residual, and a shift may be needed: AWKWARD says that there may be such. What the shift of
+ * a large scale rounds away lies far below the smallest code. */
+template <bool AWKWARD> __device__ __forceinline__ float quotient(float x, const Coder &c)
 {
-    if (!c.divide) {
-#pragma unroll
-        for (int i = 0; i < 8; i++) x[i] = __fmul_rn(x[i], c.factor);
-        return;
-    }
-    if (c.shift != 1.0f) {
-#pragma unroll
-        for (int i = 0; i < 8; i++) x[i] = __fmul_rn(x[i], c.shift);
-    }
-#pragma unroll
-    for (int i = 0; i < 8; i++) {
-        const float q = __fmul_rn(x[i], c.inverse), y = __fmaf_rn(-__fmaf_rn(q, c.factor, -x[i]), c.inverse, q);
-        x[i] = FINITE || fabsf(x[i]) <= LARGEST ? y : q;
-    }
+    if (AWKWARD) x = __fmul_rn(x, c.shift);
+    const float q = __fmul_rn(x, c.inverse), y = __fmaf_rn(-__fmaf_rn(q, c.factor, -x), c.inverse, q);
+    return !AWKWARD || fabsf(x) <= LARGEST ? y : q;
+}
+
+/* amax / reach. */
+template <class E> __device__ __forceinline__ float over_reach(float amax)
+{
+    if (amax > 1e-30f && amax <= LARGEST) return quotient<false>(amax, {E::REACH, 1.0f / E::REACH, 1.0f});
+    return __fdiv_rn(amax, E::REACH);
 }
 
 /* Floating-point elements with an F32 scale. */
@@ -93,10 +96,9 @@ __device__ __forceinline__ Coder choose_float(const brci_cast_args &g, float ama
         return multiplier(k);
     }
     if (g.arith == ARITH_DEEPGEMM && amax < 1e-4f) amax = 1e-4f;
-    float s = __float_as_uint(amax) == 0 || infinite(amax) ? 1.0f : __fdiv_rn(amax, E::REACH);
+    float s = __float_as_uint(amax) == 0 || infinite(amax) ? 1.0f : over_reach<E>(amax);
     if (g.pow2) s = power_of(exponent_up(s));
     *scale = s = store_f32(s);
-    if (infinite(amax)) return multiplier(1.0f);           /* the scale is 1: no division of an infinity */
     return g.arith == ARITH_DIV ? divisor(s) : multiplier(capped(__fdiv_rn(1.0f, s)));
 }
 
@@ -109,7 +111,7 @@ __device__ __forceinline__ Coder choose_mx(const brci_cast_args &g, float amax, 
     uint32_t bits = __float_as_uint(amax);
     int exponent = 254;
     if (bits != INFINITY_BITS) {
-        if (g.rule == RULE_RCEIL) exponent = exponent_up(__fdiv_rn(amax, E::REACH));
+        if (g.rule == RULE_RCEIL) exponent = exponent_up(over_reach<E>(amax));
         else {
             if (g.rule == RULE_EVEN) bits += 1u << (22 - MANTISSA);
             exponent = static_cast<int>(bits >> 23) + (g.rule == RULE_CEIL && (bits & 0x7FFFFFu)) - TOP;
@@ -117,25 +119,38 @@ __device__ __forceinline__ Coder choose_mx(const brci_cast_args &g, float amax, 
         }
     }
     *scale = static_cast<uint8_t>(exponent);
-    if (g.rule != RULE_RCEIL) return divisor(power_of(max(exponent, 1)));
-    return multiplier(power_of(254 - exponent));
+    /* Division by a power of two not below 2^-126 is multiplication by its reciprocal. */
+    return multiplier(power_of(254 - (g.rule == RULE_RCEIL ? exponent : max(exponent, 1))));
 }
 
-/* NVFP4: E4M3 scales, under a second level or none. */
-__device__ __forceinline__ Coder choose_nv(const brci_cast_args &g, float amax, uint8_t *scale)
+/* NVFP4's second level: the number, its rounded reciprocal, and whether divisions by it have no subnormal step. */
+struct Second { float number, inverse; bool there, ordinary; };
+__device__ __forceinline__ Second second_of(const brci_cast_args &g)
 {
-    const float global = g.global ? __ldg(g.global) : 1.0f;
-    float block = __fdiv_rn(capped(amax), E2M1::REACH);
-    if (g.global) block = g.arith == ARITH_DIV ? __fmul_rn(block, global) : __fdiv_rn(block, global);
-    if (block < 0.015625f) block = 0.015625f;
-    const uint8_t code = static_cast<uint8_t>(E4M3::two(block, 0.0f));
-    const float s = E4M3::floats(code).x;
-    *scale = code;
+    const float x = g.global ? __ldg(g.global) : 1.0f;
+    return {x, __frcp_rn(x), g.global != nullptr, x > 1e-18f && x < 1e18f};
+}
+
+/* NVFP4: E4M3 scales, under a second level or none. ORDINARY: arith is not DIV, and no step of a division is subnormal. */
+__device__ __forceinline__ bool ordinary_nv(const brci_cast_args &g, float amax, const Second &second)
+{
+    return g.arith != ARITH_DIV && second.ordinary && amax < 1e18f && (amax > 1e-18f || __float_as_uint(amax) == 0);
+}
+template <bool ORDINARY>
+__device__ __forceinline__ Coder choose_nv(const brci_cast_args &g, float amax, const Second &second, uint8_t *scale)
+{
+    float block = ORDINARY ? quotient<false>(amax, {E2M1::REACH, 1.0f / E2M1::REACH, 1.0f}) : __fdiv_rn(capped(amax), E2M1::REACH);
+    if (ORDINARY) block = quotient<false>(block, {second.number, second.inverse, 1.0f});       /* by 1 where there is none */
+    else if (second.there) block = g.arith == ARITH_DIV ? __fmul_rn(block, second.number) : __fdiv_rn(block, second.number);
+    const uint32_t code = E4M3::one(fmaxf(block, 0.015625f));
+    const float s = floats_of_e4m3(static_cast<uint16_t>(code)).x;
+    *scale = static_cast<uint8_t>(code);
+    if (ORDINARY) return multiplier(quotient<false>(second.inverse, {s, reciprocal(s), 1.0f}));
     if (g.arith == ARITH_DIV) {
-        const float whole = g.global ? __fdiv_rn(s, global) : s;
+        const float whole = second.there ? __fdiv_rn(s, second.number) : s;
         return divisor(__float_as_uint(whole) == 0 ? SMALLEST_NORMAL : whole);
     }
-    return multiplier(capped(g.global ? __fdiv_rn(__fdiv_rn(1.0f, global), s) : __fdiv_rn(1.0f, s)));
+    return multiplier(capped(second.there ? __fdiv_rn(second.inverse, s) : __fdiv_rn(1.0f, s)));
 }
 
 /* Symmetric integers: amax over half the code range, stored in F32, F16 or BF16. */
@@ -145,7 +160,7 @@ __device__ __forceinline__ Coder choose_integer(const brci_cast_args &g, float a
     const float epsilon = g.scale_format == FORMAT_F32 ? 1.1920928955078125e-07f : g.scale_format == FORMAT_F16 ? 0.0009765625f : 0.0078125f;
     const bool recip = g.arith == ARITH_RECIP;
     const float least = recip ? (g.epsilon > 0 ? g.epsilon : epsilon) : 0.0f;
-    float s = __fdiv_rn(capped(amax), E::REACH);
+    float s = over_reach<E>(capped(amax));
     if (s < least) s = least;
     if (__float_as_uint(amax) == 0 && !recip) s = epsilon;
     if (g.scale_format == FORMAT_F32) {

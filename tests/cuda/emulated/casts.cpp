@@ -3,7 +3,13 @@
  * The cast kernels compiled for this processor, and the port they are launched through: the library built from this and
  * src/cuda/cast.c offers brc_cuda_cast and brc_cuda_dequantize on ordinary memory. */
 #define BRC_EMULATED "hardware.hpp"
-#include "cuda/casts.cu"
+#include "cuda/casts.cuh"
+#define BLOCKS BRC_BLOCKS
+#define WHOLE BRC_WHOLE
+#define GLOBAL BRC_GLOBAL
+#define DEQUANTIZE BRC_SKIP
+#include "cuda/casts.def"
+#include "cuda/dequantize.cu"
 
 #include <breccia/breccia_cuda.h>
 #include <stdarg.h>
@@ -43,7 +49,7 @@ static kernel *code;
 static const brci_cast_args *arguments;
 struct meeting { unsigned here, round; };
 static meeting block_meeting, warp_meeting[MOST / 32];
-static float slot[MOST];
+static uint32_t slot[MOST];
 
 static void meet(meeting &m, unsigned size)
 {
@@ -60,14 +66,24 @@ static void meet(meeting &m, unsigned size)
 
 void emulated_barrier() { meet(block_meeting, blockDim.x); }
 
-float emulated_shuffle(float v, int distance)
+uint32_t emulated_from_lane(uint32_t v, unsigned lane)
 {
     const unsigned me = running;
     slot[me] = v;
     meet(warp_meeting[me / 32], 32);
-    const float other = slot[me ^ static_cast<unsigned>(distance)];
+    const uint32_t other = slot[me / 32 * 32 + lane];
     meet(warp_meeting[me / 32], 32);
     return other;
+}
+
+uint32_t emulated_largest(uint32_t v)
+{
+    const unsigned me = running;
+    slot[me] = v;
+    meet(warp_meeting[me / 32], 32);
+    const uint32_t largest = *std::max_element(slot + me / 32 * 32, slot + me / 32 * 32 + 32);
+    meet(warp_meeting[me / 32], 32);
+    return largest;
 }
 
 static void enter()
@@ -121,16 +137,16 @@ brc_status brci_cuda_fail(brc_error *err, brc_status status, const char *format,
     return status;
 }
 
-brc_status brci_cuda_ready(int *multiprocessors, brc_error *)
+brc_status brci_cuda_ready(int, int *multiprocessors, brc_error *)
 {
     if (multiprocessors) *multiprocessors = 1;
     return BRC_OK;
 }
 
-/* At most three blocks, one after another; a cooperative launch is one. */
+/* Blocks run one after another; a cooperative launch is one. */
 brc_status brci_cuda_launch(const brci_launch *launch, void *, brc_error *)
 {
-    const unsigned grid = launch->cooperative ? 1 : min(launch->grid[0], 3u);
+    const unsigned grid = launch->cooperative ? 1 : launch->grid[0];
     code = kernels[launch->kernel - BRCI_KERNEL_PLAIN - 1];
     arguments = static_cast<const brci_cast_args *>(launch->arguments);
     gridDim.x = grid;

@@ -1,0 +1,502 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Casts at memory speed, bit for bit the arithmetic of src/reference. What bounds them besides memory is the integer pipe, half
+ * as wide as that of the multiply-adds: 10 integer instructions an element at copy speed (bench/gpu/NOTES.md). So largest
+ * magnitudes are found in pairs, scales are worked out once a block and not once a lane, and elements are rounded by additions.
+ * A block of threads does its share once and ends: kernels that loop over the grid reach 0.93 of the copy speed, these 1.0. */
+#pragma once
+#include <type_traits>
+
+#include "arguments.h"
+#include "parts/scale.cuh"
+
+namespace brc {
+
+enum { FP8, MX, NV, INT };
+constexpr int THREADS = BRCI_CAST_THREADS, AHEAD = BRCI_CAST_AHEAD;
+
+/* Where a piece lies. Rows end with whole blocks, whatever of them exists; in the flat case everything is aligned and rows
+ * follow one another without gaps, and a piece's number says it all. */
+struct Place { int64_t row; uint32_t col; int64_t in, out; int count; };
+
+template <class T, class E, bool FLAT> __device__ __forceinline__ Place place(const brci_cast_args &g, int64_t piece)
+{
+    constexpr int V = PIECE<T>;
+    if constexpr (FLAT) return {0, 0, piece * V, piece * (V * E::BITS / 8), V};
+    const int64_t row = row_of(g, piece);
+    const uint32_t col = static_cast<uint32_t>(piece - row * g.piece_row) * V;
+    const int64_t left = g.cols - col;
+    return {row, col, row * g.in_pitch + col, row * g.out_pitch + static_cast<int64_t>(col) * E::BITS / 8, left < 0 ? 0 : left < V ? static_cast<int>(left) : V};
+}
+
+template <class T> __device__ __forceinline__ uint4 read(const brci_cast_args &g, int64_t at, int count)
+{
+    const auto *p = static_cast<const typename T::word *>(g.in) + at;
+    if (count == PIECE<T> && g.wide) return load_wide(p);
+    return load_some<T>(p, count);                         /* nothing, in the rest of a row's last block */
+}
+
+template <class T, class E> __device__ __forceinline__ void write(const brci_cast_args &g, int64_t at, uint64_t codes, int count)
+{
+    auto *p = static_cast<uint8_t *>(g.out) + at;
+    if (E::BITS != 6 && count == PIECE<T> && g.wide) store_piece<E::BITS, PIECE<T>>(p, codes, true);
+    else store_some<E::BITS>(p, codes, count);
+}
+
+/* ---- encoding a piece */
+
+/* Awkward: NaN or infinity may be among the numbers, or a shift is needed. POWER: factors are powers of two.
+ * clamp: numbers beyond the element's largest. */
+enum Division { MULTIPLY, DIVIDE };
+enum Kind { PLAIN, AWKWARD };
+template <class T, class E, Division DIVISION, Kind AWKWARD_, bool POWER>
+__device__ __forceinline__ uint64_t encode(const uint4 &raw, Coder c, bool clamp)
+{
+    constexpr int V = PIECE<T>;
+    constexpr bool ODD = AWKWARD_ == AWKWARD;
+    uint32_t signs[V / 4] = {};
+    if constexpr (E::UNSIGNED) signs_of<T>(raw, signs);
+    if constexpr (!(ODD && E::WATCHED) && POWER && std::is_same_v<T, BF16> && std::is_same_v<E, E2M1>) {
+        const uint32_t w[4] = {raw.x, raw.y, raw.z, raw.w}, factor = __byte_perm(__float_as_uint(c.factor), 0, 0x3232);
+        uint32_t two[4];
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            uint32_t y = bf16_multiply_add(magnitude_bf16(w[i]), factor, 0x80008000u);
+            if (clamp) y = __vminu2(y, 0x40C040C0u);       /* 6 */
+            two[i] = E2M1::two_of_bf16(y);
+        }
+        return E2M1::with_signs(two[0], two[1], signs[0]) | E2M1::with_signs(two[2], two[3], signs[1]) << 16;
+    } else {
+        float x[V];
+        floats_of<T>(raw, x);
+        if constexpr (ODD && E::WATCHED) {
+#pragma unroll
+            for (int i = 0; i < V; i++) x[i] = DIVISION == DIVIDE ? quotient<true>(x[i], c) : __fmul_rn(x[i], c.factor);
+            return encode_any<E>(x);
+        } else {
+            if constexpr (E::BEFORE != 1.0f) c.factor = __fmul_rn(c.factor, E::BEFORE);
+#pragma unroll
+            for (int i = 0; i < V; i++) {
+                if (E::UNSIGNED) x[i] = fabsf(x[i]);
+                x[i] = DIVISION == DIVIDE ? quotient<ODD>(x[i], c) : __fmul_rn(x[i], c.factor);
+            }
+            if constexpr (E::WATCHED)
+                if (clamp) {
+#pragma unroll
+                    for (int i = 0; i < V; i++) x[i] = fmaxf(fminf(x[i], E::MAX * E::BEFORE), E::LEAST * E::BEFORE);
+                }
+            return encode_ordinary<E>(x, signs);
+        }
+    }
+}
+/* The same, as the block's case demands. */
+template <class T, class E, bool POWER> __device__ __forceinline__ uint64_t encode(const uint4 &raw, const Coder &c, bool divide, bool odd, bool clamp)
+{
+    if (!POWER && divide) return odd ? encode<T, E, DIVIDE, AWKWARD, false>(raw, c, clamp) : encode<T, E, DIVIDE, PLAIN, false>(raw, c, clamp);
+    if (E::WATCHED && odd) return encode<T, E, MULTIPLY, AWKWARD, POWER>(raw, c, clamp);
+    return encode<T, E, MULTIPLY, PLAIN, POWER>(raw, c, clamp);
+}
+
+/* ---- largest magnitudes over lanes */
+
+/* LANES neighbouring lanes share N blocks, of which every lane has seen its part: m[a] of block a. By halves each lane gives
+ * away the blocks of the other half, so that in the end a lane has N / LANES whole blocks in front of m, or one of them is in
+ * several lanes. */
+template <int LANES, int N> struct Shared {
+    static constexpr int OWN = N > LANES ? N / LANES : 1, SPLITS = N == 1 ? 0 : N == 2 ? 1 : LANES == 2 ? 1 : 2;
+    static_assert(N == 1 || N == 2 || N == 4, "");
+
+    template <class M> static __device__ __forceinline__ void reduce(uint32_t (&m)[N])
+    {
+        const int lane = threadIdx.x % 32;
+#pragma unroll
+        for (int s = 0, have = N; LANES >> (s + 1) > 0; s++) {
+            const int d = LANES >> (s + 1);
+            if (s < SPLITS) {
+                have /= 2;
+                const bool upper = lane & d;
+#pragma unroll
+                for (int i = 0; i < have; i++) {
+                    const uint32_t other = __shfl_xor_sync(~0u, upper ? m[i] : m[i + have], d);
+                    m[i] = M::larger(upper ? m[i + have] : m[i], other);
+                }
+            } else m[0] = M::larger(m[0], __shfl_xor_sync(~0u, m[0], d));
+        }
+    }
+    /* The block in m[i] of this lane; the lanes that hold it write its scale by the first. */
+    static __device__ __forceinline__ int block(int i)
+    {
+        int a = i;
+#pragma unroll
+        for (int s = 0; s < SPLITS; s++) a += threadIdx.x & (LANES >> (s + 1)) ? N >> (s + 1) : 0;
+        return a;
+    }
+    static __device__ __forceinline__ bool first() { return !(threadIdx.x & ((LANES >> SPLITS) - 1)); }
+    /* What the owner of block a has in v. */
+    static __device__ __forceinline__ float of(const float (&v)[OWN], int a)
+    {
+        int from = threadIdx.x & 31 & ~(LANES - 1);
+#pragma unroll
+        for (int s = 0; s < SPLITS; s++) from += a & (N >> (s + 1)) ? LANES >> (s + 1) : 0;
+        return __shfl_sync(~0u, v[a % OWN], from);
+    }
+};
+
+/* Of the whole block of threads, a float's bits; every thread gets it. */
+__device__ __forceinline__ float over_threads(float amax)
+{
+    __shared__ uint32_t part[32];
+    uint32_t m = __reduce_max_sync(~0u, __float_as_uint(amax));
+    if (threadIdx.x % 32 == 0) part[threadIdx.x / 32] = m;
+    __syncthreads();
+    m = __reduce_max_sync(~0u, threadIdx.x % 32 < blockDim.x / 32 ? part[threadIdx.x % 32] : 0u);
+    __syncthreads();
+    return __uint_as_float(m);
+}
+
+template <class T> using Numbers = Extent<T, false>;
+
+/* ---- a scale for each 1 x BLOCK elements */
+
+template <class T, class E, int KIND>
+__device__ __forceinline__ Coder choose(const brci_cast_args &g, float amax, const Second &second, bool ordinary, int64_t at, bool write)
+{
+    if constexpr (KIND == FP8) {
+        float s;
+        const Coder c = choose_float<E, T>(g, amax, false, &s);
+        if (write) static_cast<float *>(g.scale)[at] = s;
+        return c;
+    } else if constexpr (KIND == INT) return choose_integer<E>(g, amax, g.scale, at, write);
+    else {
+        uint8_t s;
+        const Coder c = KIND == MX ? choose_mx<E>(g, amax, &s) : ordinary ? choose_nv<true>(g, amax, second, &s) : choose_nv<false>(g, amax, second, &s);
+        if (write) static_cast<uint8_t *>(g.scale)[at] = s;
+        return c;
+    }
+}
+
+template <class T, class E, int KIND, int BLOCK, bool FLAT>
+__device__ __forceinline__ void cast_blocks_in(const brci_cast_args &g)
+{
+    constexpr int V = PIECE<T>, LANES = BLOCK / V, N = FLAT ? AHEAD : 1;
+    using Lanes = Shared<LANES, N>;
+    const int64_t first = static_cast<int64_t>(blockIdx.x) * (THREADS * N);
+    const uint32_t live = static_cast<uint32_t>(min(g.pieces - first, static_cast<int64_t>(THREADS * N)));
+    const int64_t one = FLAT ? 0 : min(first + threadIdx.x, g.pieces - 1);
+    const Place at = place<T, E, false>(g, one);
+    const auto *in = static_cast<const typename T::word *>(g.in) + first * V;
+    uint4 raw[N];
+    uint32_t m[N];
+#pragma unroll
+    for (int a = 0; a < N; a++) {
+        const uint32_t piece = a * THREADS + threadIdx.x;
+        if constexpr (FLAT) raw[a] = piece < live ? load_wide(in + piece * V) : make_uint4(0, 0, 0, 0);
+        else raw[a] = read<T>(g, at.in, piece < live ? at.count : 0);
+    }
+#pragma unroll
+    for (int a = 0; a < N; a++) m[a] = Extent<T, E::WATCHED>::of(raw[a]);
+    Lanes::template reduce<Extent<T, E::WATCHED>>(m);
+
+    float amax[Lanes::OWN];
+    bool odd = false;
+#pragma unroll
+    for (int i = 0; i < Lanes::OWN; i++) {
+        amax[i] = Extent<T, E::WATCHED>::whole(m[i]);
+        odd |= __float_as_uint(amax[i]) >= INFINITY_BITS;
+    }
+    if constexpr (E::WATCHED) {
+        odd = __any_sync(~0u, odd);
+        if (odd) {
+#pragma unroll
+            for (int a = 0; a < N; a++) m[a] = Numbers<T>::of(raw[a]);
+            Lanes::template reduce<Numbers<T>>(m);
+#pragma unroll
+            for (int i = 0; i < Lanes::OWN; i++) amax[i] = Numbers<T>::whole(m[i]);
+        }
+    }
+
+    Second second{};
+    bool ordinary = false;
+    if constexpr (KIND == NV) {
+        second = second_of(g);
+        ordinary = true;
+#pragma unroll
+        for (int i = 0; i < Lanes::OWN; i++) ordinary &= ordinary_nv(g, amax[i], second);
+        ordinary = !__any_sync(~0u, !ordinary);
+    }
+    float factor[Lanes::OWN], inverse[Lanes::OWN], shift[Lanes::OWN];
+    bool beyond = false;
+#pragma unroll
+    for (int i = 0; i < Lanes::OWN; i++) {
+        const uint32_t piece = Lanes::block(i) * THREADS + threadIdx.x;
+        const bool write = Lanes::first() && piece < live;
+        int64_t block = at.row * g.scale_row + at.col / BLOCK * g.scale_col;
+        if constexpr (FLAT) {
+            block = first / LANES + piece / LANES;
+            if (g.scale_col != 1 && write) {
+                const int64_t row = row_of(g, first + piece);
+                block = row * g.scale_row + (first + piece - row * g.piece_row) / LANES * g.scale_col;
+            }
+        }
+        const Coder c = choose<T, E, KIND>(g, amax[i], second, ordinary, block, write);
+        factor[i] = c.factor;
+        inverse[i] = c.inverse;
+        shift[i] = c.shift;
+        odd |= c.shift != 1.0f;
+        /* In the element's units. */
+        if constexpr (E::WATCHED) beyond |= !(__fmul_rn(__fmul_rn(amax[i], c.shift), c.inverse != 0.0f ? c.inverse : c.factor) < E::ROOM);
+    }
+    const bool divide = KIND != MX && g.arith == ARITH_DIV;
+    if (divide) odd = __any_sync(~0u, odd);
+    const bool clamp = E::WATCHED && __any_sync(~0u, beyond);
+#pragma unroll
+    for (int a = 0; a < N; a++) {
+        const uint32_t piece = a * THREADS + threadIdx.x;
+        Coder c = {Lanes::of(factor, a), 0.0f, 1.0f};
+        if (divide) {
+            c.inverse = Lanes::of(inverse, a);
+            if (odd) c.shift = Lanes::of(shift, a);
+        }
+        const uint64_t codes = encode<T, E, KIND == MX>(raw[a], c, divide, odd, clamp);
+        if constexpr (FLAT) store_piece<E::BITS, V>(static_cast<uint8_t *>(g.out) + first * (V * E::BITS / 8) + piece * (V * E::BITS / 8), codes, piece < live);
+        else if (piece < live && at.count > 0) write<T, E>(g, at.out, codes, at.count);
+    }
+}
+
+template <class T, class E, int KIND, int BLOCK>
+__device__ __forceinline__ void cast_blocks(const brci_cast_args &g)
+{
+    if (g.flat) cast_blocks_in<T, E, KIND, BLOCK, true>(g);
+    else cast_blocks_in<T, E, KIND, BLOCK, false>(g);
+}
+
+/* ---- one scale for the tensor */
+
+/* The largest magnitude of this thread's share, AHEAD pieces a step, the grid over all. */
+template <class T, bool FLAT> __device__ __forceinline__ float amax_in(const brci_cast_args &g)
+{
+    constexpr int V = PIECE<T>, N = FLAT ? 8 : 1;
+    const int64_t step = static_cast<int64_t>(gridDim.x) * THREADS;
+    uint32_t amax = 0;
+    for (int64_t base = static_cast<int64_t>(blockIdx.x) * THREADS + threadIdx.x; base < g.pieces; base += step * N) {
+        uint4 raw[N];
+#pragma unroll
+        for (int a = 0; a < N; a++) {
+            const int64_t piece = base + a * step;
+            if constexpr (FLAT) raw[a] = load_wide(static_cast<const typename T::word *>(g.in) + (piece < g.pieces ? piece : base) * V);
+            else {
+                const Place at = place<T, E4M3, false>(g, piece);
+                raw[a] = read<T>(g, at.in, at.count);
+            }
+        }
+#pragma unroll
+        for (int a = 0; a < N; a++) amax = Numbers<T>::larger(amax, Numbers<T>::of(raw[a]));
+    }
+    return over_threads(Numbers<T>::whole(amax));
+}
+template <class T> __device__ __forceinline__ float amax_of_tensor(const brci_cast_args &g)
+{
+    return g.flat ? amax_in<T, true>(g) : amax_in<T, false>(g);
+}
+
+/* Encodes pieces `first`, first + step .. (AHEAD of them) under one factor; the largest magnitude met. BACKWARDS: counted from
+ * the tensor's end. */
+template <class T, class E, bool FLAT, bool BACKWARDS>
+__device__ __forceinline__ uint32_t encode_some(const brci_cast_args &g, const Coder &c, int64_t first, int64_t step)
+{
+    constexpr int V = PIECE<T>, N = FLAT ? AHEAD : 1;
+    uint4 raw[N];
+    uint32_t amax = 0;
+#pragma unroll
+    for (int a = 0; a < N; a++) {
+        const int64_t piece = first + a * step;
+        if (piece >= g.pieces) raw[a] = make_uint4(0, 0, 0, 0);
+        else {
+            const Place at = place<T, E, FLAT>(g, BACKWARDS ? g.pieces - 1 - piece : piece);
+            raw[a] = FLAT ? load_wide(static_cast<const typename T::word *>(g.in) + at.in) : read<T>(g, at.in, at.count);
+        }
+    }
+#pragma unroll
+    for (int a = 0; a < N; a++) {
+        const int64_t piece = first + a * step;
+        if (!BACKWARDS) amax = Numbers<T>::larger(amax, Numbers<T>::of(raw[a]));
+        const uint64_t codes = encode<T, E, false>(raw[a], c, false, false, false);
+        if (piece >= g.pieces) continue;
+        const Place at = place<T, E, FLAT>(g, BACKWARDS ? g.pieces - 1 - piece : piece);
+        if constexpr (FLAT) store_piece<E::BITS, V>(static_cast<uint8_t *>(g.out) + at.out, codes, true);
+        else write<T, E>(g, at.out, codes, at.count);
+    }
+    return amax;
+}
+
+/* The scale is given (delayed scaling); the largest magnitude as a by-product. */
+template <class T, class E> __device__ __forceinline__ void cast_given(const brci_cast_args &g)
+{
+    const float k = __ldg(g.given);
+    if (blockIdx.x == 0 && threadIdx.x == 0 && g.scale) *static_cast<float *>(g.scale) = store_f32(__fdiv_rn(1.0f, k));
+    const int64_t first = static_cast<int64_t>(blockIdx.x) * (THREADS * (g.flat ? AHEAD : 1)) + threadIdx.x;
+    const uint32_t m = g.flat ? encode_some<T, E, true, false>(g, multiplier(k), first, THREADS) : encode_some<T, E, false, false>(g, multiplier(k), first, THREADS);
+    if (!g.amax) return;
+    const float amax = over_threads(Numbers<T>::whole(m));
+    /* Most blocks find a larger one there already. */
+    if (threadIdx.x == 0 && amax > __uint_as_float(load_relaxed(reinterpret_cast<const uint32_t *>(g.amax)))) atomicMax(reinterpret_cast<uint32_t *>(g.amax), __float_as_uint(amax));
+}
+
+/* The scale is found first: one cooperative launch, the second reading backwards so that its beginning is still in L2. */
+template <class T, class E> __device__ __forceinline__ void cast_current(const brci_cast_args &g)
+{
+    const float amax = amax_of_tensor<T>(g);
+    __shared__ float all;
+    if (threadIdx.x == 0) {
+        atomicMax(&g.scratch[0], __float_as_uint(amax));
+        __threadfence();
+        atomicAdd(&g.scratch[1], 1);
+        while (load_acquire(&g.scratch[1]) < gridDim.x) {}
+        all = __uint_as_float(load_acquire(&g.scratch[0]));
+        if (atomicAdd(&g.scratch[2], 1) == gridDim.x - 1) {     /* the last to look leaves it as it was found */
+            g.scratch[0] = g.scratch[1] = g.scratch[2] = 0;
+        }
+    }
+    __syncthreads();
+    float s;
+    const Coder coder = choose_float<E, T>(g, all, true, &s);
+    if (blockIdx.x == 0 && threadIdx.x == 0) {
+        *static_cast<float *>(g.scale) = s;
+        if (g.amax) *g.amax = all;
+    }
+    const int64_t step = static_cast<int64_t>(gridDim.x) * THREADS, first = static_cast<int64_t>(blockIdx.x) * THREADS + threadIdx.x;
+    if (g.flat)
+        for (int64_t base = first; base < g.pieces; base += step * AHEAD) encode_some<T, E, true, true>(g, coder, base, step);
+    else
+        for (int64_t base = first; base < g.pieces; base += step) encode_some<T, E, false, true>(g, coder, base, step);
+}
+
+/* NVFP4's second level: g = amax / (448 * 6), or its reciprocal for arith div. */
+template <class T> __device__ __forceinline__ void find_global(const brci_cast_args &g)
+{
+    const float amax = amax_of_tensor<T>(g);
+    if (threadIdx.x) return;
+    atomicMax(&g.scratch[0], __float_as_uint(amax));
+    __threadfence();
+    if (atomicAdd(&g.scratch[1], 1) != gridDim.x - 1) return;
+    const float all = capped(__uint_as_float(atomicExch(&g.scratch[0], 0)));
+    g.scratch[1] = 0;
+    float second = 1.0f;
+    if (__float_as_uint(all)) {
+        second = g.arith == ARITH_DIV ? capped(__fdiv_rn(2688.0f, all)) : __fdiv_rn(all, 2688.0f);
+        if (g.arith != ARITH_DIV && second < SMALLEST_NORMAL) second = SMALLEST_NORMAL;
+    }
+    *static_cast<float *>(g.out) = second;
+}
+
+/* ---- a scale for each row: a warp or a block of threads a row, which keeps AHEAD pieces a thread and reads the rest again */
+
+template <class T, class E, bool WARP, bool WIDE>
+__device__ __forceinline__ void cast_row_in(const brci_cast_args &g)
+{
+    constexpr int V = PIECE<T>, KIND = std::is_same_v<E, INT8> ? INT : FP8;
+    const int threads = WARP ? 32 : blockDim.x, part = WARP ? threadIdx.x % 32 : threadIdx.x;
+    const int64_t row = WARP ? static_cast<int64_t>(blockIdx.x) * (THREADS / 32) + threadIdx.x / 32 : blockIdx.x;
+    if (WARP && row >= g.rows) return;
+    const int64_t in = row * g.in_pitch, out = row * g.out_pitch;
+    auto count = [&](uint32_t piece) {
+        const int64_t left = g.cols - static_cast<int64_t>(piece) * V;
+        return left < V ? static_cast<int>(left) : V;
+    };
+    auto fetch = [&](uint32_t piece) {
+        return WIDE ? load_wide(static_cast<const typename T::word *>(g.in) + in + static_cast<int64_t>(piece) * V) : read<T>(g, in + static_cast<int64_t>(piece) * V, count(piece));
+    };
+    uint4 kept[AHEAD];
+    uint32_t m = 0;
+#pragma unroll
+    for (int i = 0; i < AHEAD; i++) kept[i] = part + i * threads < g.piece_row ? fetch(part + i * threads) : make_uint4(0, 0, 0, 0);
+#pragma unroll
+    for (int i = 0; i < AHEAD; i++) m = Extent<T, E::WATCHED>::larger(m, Extent<T, E::WATCHED>::of(kept[i]));
+    for (uint32_t piece = part + AHEAD * threads; piece < g.piece_row; piece += threads) m = Extent<T, E::WATCHED>::larger(m, Extent<T, E::WATCHED>::of(fetch(piece)));
+    auto over = [&](float amax) { return WARP ? __uint_as_float(__reduce_max_sync(~0u, __float_as_uint(amax))) : over_threads(amax); };
+    float amax = over(Extent<T, E::WATCHED>::whole(m));
+    bool odd = __float_as_uint(amax) >= INFINITY_BITS;
+    if (E::WATCHED && odd) {
+        m = 0;
+        for (uint32_t piece = part; piece < g.piece_row; piece += threads) m = Numbers<T>::larger(m, Numbers<T>::of(fetch(piece)));
+        amax = over(Numbers<T>::whole(m));
+    }
+    const Coder c = choose<T, E, KIND>(g, amax, Second{}, false, row * g.scale_row, part == 0);
+    const bool divide = g.arith == ARITH_DIV, clamp = E::WATCHED && !(__fmul_rn(__fmul_rn(amax, c.shift), divide ? c.inverse : c.factor) < E::ROOM);
+    odd |= c.shift != 1.0f;
+    auto put = [&](const uint4 &raw, uint32_t piece) {
+        const uint64_t codes = encode<T, E, false>(raw, c, divide, odd, clamp);
+        const int64_t to = out + static_cast<int64_t>(piece) * V;
+        if (WIDE) store_piece<8, V>(static_cast<uint8_t *>(g.out) + to, codes, true);
+        else write<T, E>(g, to, codes, count(piece));
+    };
+#pragma unroll
+    for (int i = 0; i < AHEAD; i++)
+        if (part + i * threads < g.piece_row) put(kept[i], part + i * threads);
+    for (uint32_t piece = part + AHEAD * threads; piece < g.piece_row; piece += threads) put(fetch(piece), piece);
+}
+
+template <class T, class E, bool WARP> __device__ __forceinline__ void cast_rows(const brci_cast_args &g)
+{
+    if (g.wide) cast_row_in<T, E, WARP, true>(g);
+    else cast_row_in<T, E, WARP, false>(g);
+}
+
+/* ---- a scale for each 128x128 block: a block of threads, sixteen rows at a time */
+
+template <class T, class E, bool WIDE>
+__device__ __forceinline__ void cast_square_in(const brci_cast_args &g)
+{
+    constexpr int V = PIECE<T>, ACROSS = 128 / V;
+    const uint32_t across = static_cast<uint32_t>((g.cols + 127) / 128), down = blockIdx.x / across, right = blockIdx.x - down * across;
+    const int64_t row0 = down * 128ll + threadIdx.x / ACROSS, col = right * 128ll + threadIdx.x % ACROSS * V, left = g.cols - col;
+    const int count = left < 0 ? 0 : left < V ? static_cast<int>(left) : V;
+    const int rows = count == 0 ? 0 : static_cast<int>(min(g.rows - row0, static_cast<int64_t>(128)));
+    uint4 raw[8];
+    uint32_t m = 0;
+#pragma unroll
+    for (int i = 0; i < 8; i++) {
+        const int64_t at = (row0 + 16 * i) * g.in_pitch + col;
+        if (16 * i >= rows) raw[i] = make_uint4(0, 0, 0, 0);
+        else raw[i] = WIDE ? load_wide(static_cast<const typename T::word *>(g.in) + at) : read<T>(g, at, count);
+    }
+#pragma unroll
+    for (int i = 0; i < 8; i++) m = Numbers<T>::larger(m, Numbers<T>::of(raw[i]));
+    const float amax = over_threads(Numbers<T>::whole(m));
+    const Coder c = choose<T, E, FP8>(g, amax, Second{}, false, down * g.scale_row + right * g.scale_col, threadIdx.x == 0);
+    const bool divide = g.arith == ARITH_DIV, odd = c.shift != 1.0f || infinite(amax);
+#pragma unroll
+    for (int i = 0; i < 8; i++) {
+        const int64_t to = (row0 + 16 * i) * g.out_pitch + col;
+        if (16 * i >= rows) continue;
+        const uint64_t codes = encode<T, E, false>(raw[i], c, divide, odd, false);
+        if (WIDE) store_piece<8, V>(static_cast<uint8_t *>(g.out) + to, codes, true);
+        else write<T, E>(g, to, codes, count);
+    }
+}
+
+template <class T, class E> __device__ __forceinline__ void cast_squares(const brci_cast_args &g)
+{
+    if (g.wide) cast_square_in<T, E, true>(g);
+    else cast_square_in<T, E, false>(g);
+}
+
+}  // namespace brc
+
+/* Which rows of casts.def a .cu file builds: it defines BRC_INPUT_F32 and so on. */
+#define BRC_CAST(name, threads, call) \
+    extern "C" __global__ void __launch_bounds__(threads) name(const __grid_constant__ brci_cast_args g) { brc::previous_grid_wait(); brc::call; }
+#define BRC_BLOCKS(in, element, kind, block) \
+    BRC_CAST(cast_##kind##_##block##_##in##_##element, brc::THREADS, cast_blocks<brc::in BRC_COMMA brc::element BRC_COMMA brc::kind BRC_COMMA block>(g))
+#define BRC_WHOLE(in, element)                                                                                                          \
+    BRC_FP8_##element(BRC_CAST(cast_given_##in##_##element, brc::THREADS, cast_given<brc::in BRC_COMMA brc::element>(g)))                \
+    BRC_FP8_##element(BRC_CAST(cast_current_##in##_##element, brc::THREADS, cast_current<brc::in BRC_COMMA brc::element>(g)))            \
+    BRC_FP8_##element(BRC_CAST(cast_squares_##in##_##element, 2048 / brc::PIECE<brc::in>, cast_squares<brc::in BRC_COMMA brc::element>(g))) \
+    BRC_CAST(cast_row_##in##_##element, BRCI_CAST_ROW_THREADS, cast_rows<brc::in BRC_COMMA brc::element BRC_COMMA false>(g))             \
+    BRC_CAST(cast_narrow_row_##in##_##element, brc::THREADS, cast_rows<brc::in BRC_COMMA brc::element BRC_COMMA true>(g))
+#define BRC_GLOBAL(in) BRC_CAST(find_global_##in, brc::THREADS, find_global<brc::in>(g))
+#define BRC_COMMA ,
+#define BRC_FP8_E4M3(x) x
+#define BRC_FP8_E5M2(x) x
+#define BRC_FP8_INT8(x)
+#define BRC_SKIP(...)

@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Codes and scales back to wide numbers: value = f32(e * m), rounded once more to the output's type. */
+#include "parts/scale.cuh"
+
+namespace brc {
+
+/* A scale as it is stored, and its value: apart, so that other loads can be under way. */
+__device__ __forceinline__ uint32_t scale_bits(const brci_cast_args &g, int64_t i)
+{
+    if (g.scale_format == FORMAT_F32) return __ldg(static_cast<const uint32_t *>(g.scale) + i);
+    if (g.scale_format == FORMAT_E8M0 || g.scale_format == FORMAT_E4M3) return __ldg(static_cast<const uint8_t *>(g.scale) + i);
+    return __ldg(static_cast<const uint16_t *>(g.scale) + i);
+}
+__device__ __forceinline__ float scale_of(const brci_cast_args &g, uint32_t bits)
+{
+    if (g.scale_format == FORMAT_F32) return __uint_as_float(bits);
+    if (g.scale_format == FORMAT_E8M0) return bits == 255 ? __uint_as_float(0x7FC00000u) : power_of(static_cast<int>(bits));
+    if (g.scale_format == FORMAT_E4M3) return floats_of_e4m3(static_cast<uint16_t>(bits)).x;
+    if (g.scale_format == FORMAT_F16) return __half2float(__ushort_as_half(static_cast<uint16_t>(bits)));
+    return __uint_as_float(bits << 16);
+}
+
+/* m = s | f32(s*g) | f32(s/g) | f32(f32(s*amax) * f32(1/c)); x = the second level */
+__device__ __forceinline__ float with_global(const brci_cast_args &g, float s, float x)
+{
+    if (!g.global) return s;
+    if (g.global_kind == 0) return __fmul_rn(s, x);
+    if (g.global_kind == 1) return __fdiv_rn(s, x);
+    return __fmul_rn(__fmul_rn(s, x), __fdiv_rn(1.0f, g.global_constant));
+}
+
+/* Any alignment, any block: one element a thread, one look at the table each. */
+template <class E, class T>
+__device__ __forceinline__ void dequantize_slowly(const brci_cast_args &g)
+{
+    const int64_t i = static_cast<int64_t>(blockIdx.x) * BRCI_CAST_THREADS + threadIdx.x;
+    if (i >= g.rows * g.cols) return;
+    const int64_t row = i / g.cols, col = i - row * g.cols;
+    const int64_t scale = (g.block_rows ? row / g.block_rows : 0) * g.scale_row + (g.block_cols ? col / g.block_cols : 0) * g.scale_col;
+    const uint8_t *from = static_cast<const uint8_t *>(g.in) + row * g.in_pitch + col / 8 * E::BITS;
+    const int bit = static_cast<int>(col % 8) * E::BITS;
+    uint32_t code = from[bit / 8];
+    if (bit % 8 + E::BITS > 8) code |= static_cast<uint32_t>(from[bit / 8 + 1]) << 8;
+    float e[8];
+    decode<E>(code >> bit % 8 & ((1u << E::BITS) - 1), e);
+    store_float<T>(static_cast<typename T::word *>(g.out) + row * g.out_pitch + col, __fmul_rn(e[0], with_global(g, scale_of(g, scale_bits(g, scale)), g.global ? __ldg(g.global) : 1.0f)));
+}
+
+template <class E, class T> constexpr int DEQUANTIZE_AHEAD = BRCI_DEQUANTIZE_AHEAD(E::BITS);
+
+template <class E, class T, bool QUADS>
+__device__ __forceinline__ void put(const brci_cast_args &g, uint64_t codes, uint32_t scale, float second, typename T::word *to, bool live)
+{
+    constexpr int V = PIECE<T>;
+    const uint64_t own = own_piece<E::BITS, V, QUADS>(codes);
+    const float m = with_global(g, scale_of(g, scale), second);
+    float e[V];
+    decode<E>(own, e);
+#pragma unroll
+    for (int i = 0; i < V; i++) e[i] = __fmul_rn(e[i], m);
+    if (live) store_floats<T>(to, e);
+}
+
+/* Rows follow one another without gaps, and so do the scales of neighbouring pieces: the piece's number says all. */
+template <class E, class T>
+__device__ __forceinline__ void dequantize_flat(const brci_cast_args &g)
+{
+    constexpr int V = PIECE<T>, AHEAD = DEQUANTIZE_AHEAD<E, T>;
+    const int64_t first = static_cast<int64_t>(blockIdx.x) * (BRCI_CAST_THREADS * AHEAD);
+    const uint32_t live = static_cast<uint32_t>(min(g.pieces - first, static_cast<int64_t>(BRCI_CAST_THREADS * AHEAD)));
+    const uint32_t inside = static_cast<uint32_t>(first) & ((1u << g.flat_shift) - 1);
+    const auto *in = static_cast<const uint8_t *>(g.in) + first * (V * E::BITS / 8);
+    auto *out = static_cast<typename T::word *>(g.out) + first * V;
+    const float second = g.global ? __ldg(g.global) : 1.0f;
+    uint64_t codes[AHEAD];
+    uint32_t scale[AHEAD];
+#pragma unroll
+    for (int a = 0; a < AHEAD; a++) {
+        const uint32_t piece = a * BRCI_CAST_THREADS + threadIdx.x;
+        if (piece < live) {
+            codes[a] = load_piece<E::BITS, V, true>(in + piece * (V * E::BITS / 8));
+            scale[a] = scale_bits(g, (first >> g.flat_shift) + ((inside + piece) >> g.flat_shift));
+        } else codes[a] = scale[a] = 0;
+    }
+#pragma unroll
+    for (int a = 0; a < AHEAD; a++) {
+        const uint32_t piece = a * BRCI_CAST_THREADS + threadIdx.x;
+        put<E, T, true>(g, codes[a], scale[a], second, out + piece * V, piece < live);
+    }
+}
+
+/* Aligned rows, blocks of powers of two. The row of the first piece is the same for all threads of a block; from there on
+ * everything fits 32 bits. */
+template <class E, class T>
+__device__ __forceinline__ void dequantize_rows(const brci_cast_args &g)
+{
+    constexpr int V = PIECE<T>, AHEAD = DEQUANTIZE_AHEAD<E, T>;
+    const int64_t first = static_cast<int64_t>(blockIdx.x) * (BRCI_CAST_THREADS * AHEAD), row0 = row_of(g, first);
+    const uint32_t at0 = static_cast<uint32_t>(first - row0 * g.piece_row), live = static_cast<uint32_t>(min(g.pieces - first, static_cast<int64_t>(BRCI_CAST_THREADS * AHEAD)));
+    const uint32_t inside = static_cast<uint32_t>(row0) & ((1u << g.rows_shift) - 1), scale_row = static_cast<uint32_t>(g.scale_row);
+    const auto *in = static_cast<const uint8_t *>(g.in) + row0 * g.in_pitch;
+    auto *out = static_cast<typename T::word *>(g.out) + row0 * g.out_pitch;
+    const int64_t scale0 = (row0 >> g.rows_shift) * g.scale_row;
+    const float second = g.global ? __ldg(g.global) : 1.0f;
+    uint64_t codes[AHEAD], to[AHEAD];
+    uint32_t scale[AHEAD];
+#pragma unroll
+    for (int a = 0; a < AHEAD; a++) {
+        const uint32_t piece = a * BRCI_CAST_THREADS + threadIdx.x, n = at0 + min(piece, live - 1);
+        const uint32_t row = g.row_magic ? __umulhi(n, g.row_magic) >> g.row_shift : n, at = n - row * g.piece_row;
+        codes[a] = load_piece<E::BITS, V, false>(in + static_cast<uint64_t>(row) * static_cast<uint32_t>(g.in_pitch) + at * (V * E::BITS / 8));
+        scale[a] = scale_bits(g, scale0 + static_cast<uint64_t>((inside + row) >> g.rows_shift) * scale_row + (at >> g.cols_shift));
+        to[a] = static_cast<uint64_t>(row) * static_cast<uint32_t>(g.out_pitch) + at * V;
+    }
+#pragma unroll
+    for (int a = 0; a < AHEAD; a++) put<E, T, false>(g, codes[a], scale[a], second, out + to[a], a * BRCI_CAST_THREADS + threadIdx.x < live);
+}
+
+template <class E, class T>
+__device__ __forceinline__ void dequantize(const brci_cast_args &g)
+{
+    if (g.flat) dequantize_flat<E, T>(g);
+    else if (g.wide) dequantize_rows<E, T>(g);
+    else dequantize_slowly<E, T>(g);
+}
+
+}  // namespace brc
+
+#define BLOCKS(in, element, kind, block)
+#define WHOLE(in, element)
+#define GLOBAL(in)
+#define DEQUANTIZE(element, out)                                                                                             \
+    extern "C" __global__ void __launch_bounds__(BRCI_CAST_THREADS) dequantize_##element##_##out(const __grid_constant__ brci_cast_args g) \
+    {                                                                                                                        \
+        brc::previous_grid_wait();                                                                                           \
+        brc::dequantize<brc::element, brc::out>(g);                                                                          \
+    }
+#include "casts.def"
