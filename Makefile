@@ -24,6 +24,8 @@ PYTHON = .venv/bin/python
 CLANG_FORMAT = .venv/bin/clang-format
 CONFIGURE = cmake -S . -DCMAKE_RULE_MESSAGES=OFF -DCMAKE_TARGET_MESSAGES=OFF -DCMAKE_INSTALL_PREFIX=$(PREFIX) \
             -DBRECCIA_STRICT=$(STRICT) --log-level=WARNING $(CMAKE_FLAGS)
+# The CUDA kernels are compiled once, into $(BUILD); the other builds check the C code.
+NO_KERNELS = -DBRECCIA_CUDA=OFF
 COMPILE = cmake --build
 CTEST = ctest --output-on-failure --no-tests=error -j $(JOBS)
 QUICK = -LE 'exhaustive|valgrind'
@@ -56,13 +58,13 @@ build-tests: setup-check
 
 test-clang: setup-test
 	@echo "== clang: $(BUILD)-clang"
-	@CC=clang CXX=clang++ $(CONFIGURE) -B $(BUILD)-clang -DBRECCIA_TESTS=ON
+	@CC=clang CXX=clang++ $(CONFIGURE) -B $(BUILD)-clang -DBRECCIA_TESTS=ON $(NO_KERNELS)
 	@$(COMPILE) $(BUILD)-clang -j $(JOBS)
 	@$(CTEST) --test-dir $(BUILD)-clang $(QUICK)
 
 test-sanitize: setup-check
 	@echo "== address and undefined behaviour sanitizers: $(BUILD)-sanitize"
-	@$(CONFIGURE) -B $(BUILD)-sanitize -DBRECCIA_TESTS=ON -DBRECCIA_SANITIZE=ON
+	@$(CONFIGURE) -B $(BUILD)-sanitize -DBRECCIA_TESTS=ON -DBRECCIA_SANITIZE=ON $(NO_KERNELS)
 	@$(COMPILE) $(BUILD)-sanitize -j $(JOBS)
 	@$(CTEST) --test-dir $(BUILD)-sanitize $(QUICK)
 
@@ -91,7 +93,7 @@ check: setup-check
 	@scripts/check_files
 	@scripts/check_depends
 	@$(CLANG_FORMAT) --dry-run --Werror $(C_FILES)
-	@$(CONFIGURE) -B $(BUILD)-check -DBRECCIA_TESTS=ON -DBRECCIA_STRICT=ON
+	@$(CONFIGURE) -B $(BUILD)-check -DBRECCIA_TESTS=ON -DBRECCIA_STRICT=ON $(NO_KERNELS)
 	@$(COMPILE) $(BUILD)-check -j $(JOBS)
 	@echo "check: fine"
 

@@ -38,7 +38,9 @@ class Array(ctypes.Structure):
 class Recipe(ctypes.Structure):
     _fields_ = [("size", ctypes.c_uint32)] + [(n, ctypes.c_uint8) for n in (
         "id", "element", "scale", "zero", "levels", "layout", "rule", "arith", "pow2", "partial", "history", "reserved")] + [
-        ("block", Block), ("margin", ctypes.c_int32), ("history_length", ctypes.c_uint32), ("epsilon", ctypes.c_float)]
+        ("block", Block), ("margin", ctypes.c_int32), ("history_length", ctypes.c_uint32), ("epsilon", ctypes.c_float),
+        ("zero_kind", ctypes.c_uint8), ("global_kind", ctypes.c_uint8), ("more_reserved", ctypes.c_uint8 * 2), ("global_constant", ctypes.c_float),
+        ("global_block", Block)]
 
 
 class Table(ctypes.Structure):

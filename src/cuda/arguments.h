@@ -102,7 +102,7 @@ typedef struct brci_narrow_args {
 enum { BRCI_CAST_THREADS = 256, BRCI_CAST_AHEAD = 4, BRCI_CAST_ROW_THREADS = 1024 };
 
 /* Pieces that a thread of a dequantization has under way. */
-#define BRCI_DEQUANTIZE_AHEAD(bits) ((bits) == 8 ? 2 : 4)
+#define BRCI_DEQUANTIZE_AHEAD(bits) ((bits) == 6 ? 4 : 2)
 
 typedef struct brci_cast_args {
     const void *in;
@@ -113,17 +113,18 @@ typedef struct brci_cast_args {
     float *amax;         /* delayed scaling: largest magnitude met; NULL = not wanted */
     uint32_t *scratch;   /* current scaling: {amax, arrived, left}, zero before and after */
     int64_t rows, cols;
-    int64_t in_pitch, out_pitch;     /* in elements of the wide type, in bytes of the codes; dequantize: the other way */
-    int64_t scale_row, scale_col;    /* from one scale to the next, along rows and columns of blocks */
-    int64_t pieces;                  /* rows * piece_row */
-    uint32_t piece_row;              /* of a row, rounded up to whole blocks */
-    uint32_t row_magic, row_shift;   /* piece / piece_row for pieces below 2^31: the upper half of a product, shifted */
+    int64_t in_pitch, out_pitch;   /* in elements of the wide type, in bytes of the codes; dequantize: the other way */
+    int64_t scale_row, scale_col;  /* from one scale to the next, along rows and columns of blocks */
+    int64_t pieces;                /* rows * piece_row */
+    uint32_t piece_row;            /* of a row, rounded up to whole blocks */
+    uint32_t row_magic, row_shift; /* piece / piece_row for pieces below 2^31: the upper half of a product, shifted */
     uint32_t block_rows, block_cols; /* dequantize: 0 = the whole axis */
-    uint32_t rows_shift, cols_shift; /* dequantize, where `wide`: rows and pieces of a block, powers of two; 31 = the whole axis */
-    uint32_t flat_shift;             /* dequantize, where `flat`: pieces of neighbouring scales, a power of two */
-    int32_t wide;                    /* rows are whole pieces, addresses and pitches multiples of a piece's size */
-    int32_t flat;                    /* and rows follow one another without gaps, blocks dividing them */
-    int32_t arith, rule;             /* brc_arith, brc_rule */
+    uint32_t rows_shift,
+        cols_shift;      /* dequantize, where `wide`: rows and pieces of a block, powers of two; 31 = the whole axis */
+    uint32_t flat_shift; /* dequantize, where `flat`: pieces of neighbouring scales, a power of two */
+    int32_t wide;        /* rows are whole pieces, addresses and pitches multiples of a piece's size */
+    int32_t flat;        /* and rows follow one another without gaps, blocks dividing them */
+    int32_t arith, rule; /* brc_arith, brc_rule */
     int32_t pow2;
     int32_t scale_format;  /* dequantize: brc_format; integers casts: of the stored scale */
     int32_t global_kind;   /* dequantize: brc_kind of the second level */

@@ -78,8 +78,8 @@ static brc_status launch(int kernel, int64_t grid, uint32_t threads, int coopera
     return brci_cuda_launch(&l, stream, err);
 }
 
-/* Rows of `row` pieces, and how a kernel divides by it: floor(piece * ceil(2^(31 + s) / row) / 2^(31 + s)) with 2^s >= row is exact
- * below 2^31 (Granlund and Montgomery 1994, theorem 4.2). */
+/* Rows of `row` pieces, and how a kernel divides by it: floor(piece * ceil(2^(31 + s) / row) / 2^(31 + s)) with 2^s >=
+ * row is exact below 2^31 (Granlund and Montgomery 1994, theorem 4.2). */
 static void divide_rows(brci_cast_args *g, int64_t row) {
     uint32_t shift = 1;
     g->piece_row = (uint32_t)row;
@@ -134,6 +134,9 @@ brc_status brc_cuda_cast(const brc_array *src, const brc_recipe *r, const brc_cu
     if (r->arith > BRC_ARITH_RECIP)
         return brci_cuda_fail(err, BRC_UNSUPPORTED, "the GPU has no cast with arith=%s", brc_arith_name(r->arith));
     if (r->zero != BRC_NONE) return brci_cuda_fail(err, BRC_UNSUPPORTED, "the GPU has no cast with zero points");
+    if (r->arith > BRC_ARITH_RECIP)
+        return brci_cuda_fail(err, BRC_UNSUPPORTED, "the GPU has no cast with arith=%s",
+                              brc_arith_name((brc_arith)r->arith));
     if (fp8 && r->scale == BRC_F32 && r->rule == BRC_RULE_AMAX && block.rows == 0 && block.cols == 0)
         shape = o->delayed ? GIVEN : CURRENT;
     else if (fp8 && r->scale == BRC_F32 && r->rule == BRC_RULE_AMAX && whole_row) shape = ROW;
@@ -181,8 +184,8 @@ brc_status brc_cuda_cast(const brc_array *src, const brc_recipe *r, const brc_cu
         if (o->scratch) {
             brci_cast_args find = g;
             find.out = dst->global.data;
-            TRY(launch(kernel_of(GLOBAL_SCALE, src->format, 0), least(ceil_div(g.pieces, THREADS * 8), sms * 8), THREADS,
-                       0, &find, stream, err));
+            TRY(launch(kernel_of(GLOBAL_SCALE, src->format, 0), least(ceil_div(g.pieces, THREADS * 8), sms * 8),
+                       THREADS, 0, &find, stream, err));
         }
         g.global = dst->global.data;
     }
@@ -224,7 +227,8 @@ brc_status brc_cuda_dequantize(const brc_tensor *src, brc_array *dst, void *stre
         (src->global.block.batch || src->global.block.rows || src->global.block.cols || src->global.format != BRC_F32))
         return brci_cuda_fail(err, BRC_UNSUPPORTED, "the GPU takes one global scale in F32");
     brc_block block = src->scale.block;
-    if (block.batch == 1 && batch > 1 && !block.rows && g.rows / batch <= UINT32_MAX) block.rows = (uint32_t)(g.rows / batch);
+    if (block.batch == 1 && batch > 1 && !block.rows && g.rows / batch <= UINT32_MAX)
+        block.rows = (uint32_t)(g.rows / batch);
     if (block.batch == 1 && batch > 1 && (!block.rows || g.rows / batch % block.rows))
         return brci_cuda_fail(err, BRC_UNSUPPORTED, "the GPU takes blocks that divide a batch's rows");
     if (!block.batch && batch > 1 && block.rows)
@@ -252,7 +256,10 @@ brc_status brc_cuda_dequantize(const brc_tensor *src, brc_array *dst, void *stre
     g.wide = aligned(g.out, g.out_pitch, dst->format, g.in, g.in_pitch, bits, g.cols) &&
              (!block.rows || g.rows_shift < 31) && (!block.cols || (block.cols % piece == 0 && g.cols_shift < 31));
     /* Neighbouring pieces have neighbouring scales: blocks along rows that divide them, whole rows, or one scale. */
-    const int64_t run = block.rows == 0 ? block.cols == 0 ? INT32_MAX : 0 : block.rows > 1 ? 0 : block.cols ? pieces_of_block : g.piece_row;
+    const int64_t run = block.rows == 0  ? block.cols == 0 ? INT32_MAX : 0
+                        : block.rows > 1 ? 0
+                        : block.cols     ? pieces_of_block
+                                         : g.piece_row;
     for (g.flat_shift = 0; g.flat_shift < 31 && (int64_t)1 << g.flat_shift != run; g.flat_shift++) {}
     g.flat = g.wide && g.out_pitch == g.cols && g.in_pitch * 8 == g.cols * bits &&
              (g.flat_shift < 31 || (run == INT32_MAX && g.pieces < INT32_MAX)) &&

@@ -69,7 +69,8 @@ static struct {
 #undef DRIVER
 } cu;
 
-/* Symbol of every kernel, in the order of the numbers in driver.h, whether it takes dynamic shared memory, and where it runs. */
+/* Symbol of every kernel, in the order of the numbers in driver.h, whether it takes dynamic shared memory, and where it
+ * runs. */
 static const struct {
     const char *symbol;
     int shared, needs;
@@ -81,7 +82,8 @@ static const struct {
     {"gemm_plain", 0, BRCI_HOPPER},
 #define CAST(name) {#name, 0, BRCI_ANY_DEVICE},
 #include "casts.def"
-#define NARROW_FEW(codes, scales, group, a, nb) {"narrow_few_" #codes "_" #scales "_" #group "_" #a "_" #nb, 1, BRCI_HOPPER},
+#define NARROW_FEW(codes, scales, group, a, nb)                                                                        \
+    {"narrow_few_" #codes "_" #scales "_" #group "_" #a "_" #nb, 1, BRCI_HOPPER},
 #define NARROW_MANY(codes, scales, group, a, nb, mw)                                                                   \
     {"narrow_many_" #codes "_" #scales "_" #group "_" #a "_" #nb "_" #mw, 1, BRCI_HOPPER},
 #include "narrow.def"
@@ -89,14 +91,17 @@ static const struct {
     {"narrow_pack", 0, BRCI_HOPPER},
 };
 
-/* Images and kernels are loaded when first wanted: on other devices than the images' own the driver compiles them then. */
+/* Images and kernels are loaded when first wanted: on other devices than the images' own the driver compiles them then.
+ */
 static struct {
     pthread_mutex_t lock;
     _Atomic int state; /* 0 = not looked for, 1 = found, -1 = failed */
     brc_error why;     /* of the failure; written before state */
     int devices;
-    int overlap; /* launches may overlap: kernels compiled for older devices do not wait for the previous one by themselves */
-    _Atomic int device[MAX_DEVICES];    /* 0 = not looked at, else multiprocessors and, in bit 16, whether it is a Hopper */
+    int overlap; /* launches may overlap: kernels compiled for older devices do not wait for the previous one by
+                    themselves */
+    _Atomic int
+        device[MAX_DEVICES]; /* 0 = not looked at, else multiprocessors and, in bit 16, whether it is a Hopper */
     void *_Atomic kernel[BRCI_KERNELS]; /* the driver's handle, for all contexts of the process */
     void *image[BRCI_IMAGE_COUNT];      /* the same, under the lock */
 } port = {.lock = PTHREAD_MUTEX_INITIALIZER};
@@ -159,7 +164,8 @@ static brc_status find_driver(brc_error *err) {
         if (major != 9 || minor != 0) port.overlap = 0;
     }
     if (!brci_images[0].data)
-        return brci_cuda_fail(err, BRC_UNSUPPORTED, "this library was built without CUDA kernels (no nvcc, or BRECCIA_CUDA=OFF)");
+        return brci_cuda_fail(err, BRC_UNSUPPORTED,
+                              "this library was built without CUDA kernels (no nvcc, or BRECCIA_CUDA=OFF)");
     return BRC_OK;
 }
 
@@ -221,8 +227,7 @@ static brc_status find_kernel(int k, brc_error *err) {
     for (int i = 0; i < BRCI_IMAGE_COUNT; i++) {
         void *kernel = NULL;
         if (brci_images[i].needs != kernels[k].needs) continue;
-        if (!port.image[i])
-            CU(cuLibraryLoadData, &port.image[i], brci_images[i].data, NULL, NULL, 0, NULL, NULL, 0);
+        if (!port.image[i]) CU(cuLibraryLoadData, &port.image[i], brci_images[i].data, NULL, NULL, 0, NULL, NULL, 0);
         if (cu.cuLibraryGetKernel(&kernel, port.image[i], kernels[k].symbol) || !kernel) continue;
         for (int d = 0; kernels[k].shared && d < port.devices; d++) {
             int flags = 0;

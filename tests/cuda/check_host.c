@@ -245,6 +245,28 @@ static void refusal(brc_status expected) {
     printf("%s\n", err.text);
 }
 
+/* A device before Hopper: casts run, from PTX and without overlapping launches, products say why not. */
+static void casts_only(void) {
+    brc_error err;
+    const stub_seen *seen = dlsym(dlopen("libcuda.so.1", RTLD_NOW), "stub_seen");
+    const int64_t shape[2] = {384, 1024};
+    brc_array x = brc_array_of(BRC_BF16, 2, shape, (void *)0x100000);
+    brc_cuda_product p = product(16, 16, 16, 0, 0);
+    brc_recipe recipe;
+    brc_tensor t;
+    int devices = 0;
+    CHECK(seen && brc_cuda_devices(&devices, &err) == BRC_OK && devices == 2, "%d", devices);
+    CHECK(brc_cuda_prepare(&err) == BRC_OK, "%s", err.text);
+    brc_recipe_parse("mxfp8", &recipe, &err);
+    brc_tensor_plan(&recipe, 2, shape, &t, NULL, &err);
+    t.data = (void *)0x200000;
+    t.scale.data = (void *)0x300000;
+    CHECK(brc_cuda_cast(&x, &recipe, NULL, &t, NULL, &err) == BRC_OK && seen->launches == 1 && !seen->overlap, "%s",
+          err.text);
+    CHECK(brc_cuda_matmul(&p, NULL, &err) == BRC_UNSUPPORTED && strstr(err.text, "sm_90a"), "%s", err.text);
+    printf("%s\n", err.text);
+}
+
 int main(int count, char **arguments) {
     const char *mode = count > 1 ? arguments[1] : "";
     brc_error err;
@@ -252,7 +274,8 @@ int main(int count, char **arguments) {
     else if (!strcmp(mode, "calls")) calls();
     else if (!strcmp(mode, "no driver")) refusal(BRC_NO_DRIVER);
     else if (!strcmp(mode, "no device")) refusal(BRC_NO_DEVICE);
-    else if (!strcmp(mode, "other device")) refusal(BRC_UNSUPPORTED);
+    else if (!strcmp(mode, "older device")) refusal(BRC_UNSUPPORTED);
+    else if (!strcmp(mode, "other device")) casts_only();
     else if (!strcmp(mode, "no context") || !strcmp(mode, "full")) {
         brc_cuda_product p = product(16, 16, 16, 0, 0);
         CHECK(brc_cuda_matmul(&p, NULL, &err) == BRC_DEVICE, "status %d", err.status);

@@ -2,7 +2,8 @@
  *
  * A CUDA driver that runs nothing: it checks what it is asked, as strictly as the real one's documentation, and
  * remembers the last launch. Built as libcuda.so.1 and found through LD_LIBRARY_PATH. STUB_MODE: "none" = no device,
- * "old" = a device of compute capability 8.0, "ancient" = a driver before 12.0, "full" = every launch fails. */
+ * "old" = devices of compute capability 8.0, "older" = 7.5, "ancient" = a driver before 12.0, "full" = every launch
+ * fails. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -56,7 +57,8 @@ static int stub_count(int *n) {
 }
 static int stub_attribute(int *value, int which, int device) {
     (void)device;
-    *value = which == 16 ? 132 : which == 75 ? (strcmp(mode(), "old") ? 9 : 8) : 0;
+    const int capability = !strcmp(mode(), "old") ? 80 : !strcmp(mode(), "older") ? 75 : 90;
+    *value = which == 16 ? 132 : which == 75 ? capability / 10 : which == 76 ? capability % 10 : 0;
     return 0;
 }
 static int stub_context_device(int *device) {
