@@ -231,7 +231,7 @@ def stored_again(source, target, read_as=None):
         own = {array for n in scaled for array in c[n].parts.values()}
         dialect, = {c[n].dialect for n in scaled}
         save(target, dialect, scaled)
-    before, after = read(source)[0], read(target)[0]
+    before, after = (read(path / "model.safetensors" if path.is_dir() else path)[0] for path in (source, target))
     return {n: before[n] for n in own}, after
 
 

@@ -6,7 +6,7 @@ import ml_dtypes
 import numpy as np
 from safetensors import safe_open
 
-TYPES = {"U8": np.uint8, "I8": np.int8, "I16": np.int16, "U16": np.uint16, "I32": np.int32, "I64": np.int64, "F16": np.float16,
+TYPES = {"U8": np.uint8, "I8": np.int8, "I16": np.int16, "U16": np.uint16, "U32": np.uint32, "I32": np.int32, "I64": np.int64, "F16": np.float16,
          "F32": np.float32, "F64": np.float64, "BF16": ml_dtypes.bfloat16}
 
 

@@ -33,8 +33,6 @@ FOREIGN = {      # arrays, quant_method -> dialects that the finding names, and 
     "comfyui": ({"q.weight": z(F8, 8, 4), "q.scale_weight": z(np.float32, 1)}, None, "comfyui", {"data", "scale"}),
     "bitsandbytes": ({"q.weight": z(np.uint8, 64, 1), "q.weight.absmax": z(np.float32, 2), "q.weight.quant_map": z(np.float32, 16),
                       "q.weight.quant_state.bitsandbytes__nf4": z(np.uint8, 80)}, None, "bitsandbytes", {"data", "scale", "codebook", "description"}),
-    "mlx": ({"q.weight": z(np.uint32, 8, 4), "q.scales": z(BF16, 8, 1), "q.biases": z(BF16, 8, 1)}, None, "mlx", {"data", "scale", "zero_point"}),
-    "mlx mxfp4": ({"q.weight": z(np.uint32, 8, 4), "q.scales": z(np.uint8, 8, 1)}, None, "mlx", {"data", "scale"}),
     "int8 of no one": ({"q.weight.qweight": z(np.int8, 8, 4), "q.weight.scale": z(np.float32, 8, 1)}, None, "no system known here", {"data", "scale"}),
 }
 
