@@ -117,7 +117,8 @@ static brc_status declare(converting *c, size_t i, brc_error *err) {
     const brc_entry *entry = entry_at(c, i);
     const brci_change *change = &c->changes[i];
     const brc_named_array *array = entry->parts[0].array;
-    if (change->tensor.format != BRC_NONE) c->written[c->n_written++] = (brci_written){entry->name, &change->tensor};
+    if (change->tensor.format != BRC_NONE)
+        c->written[c->n_written++] = (brci_written){.name = entry->name, .tensor = &change->tensor, .origin = entry};
     else if (change->way == BRCI_DENSE ? entry->tensor.rank == 2 : array->rank == 2 && brci_is_high(array))
         c->kept[c->n_kept++] = entry->name;
     if (change->tensor.format == BRC_NONE) c->plain[c->n_plain++] = entry->name;

@@ -23,7 +23,7 @@ static brc_status declare_quantized(quantizing *q, const brc_entry *entry, brc_e
     brc_tensor *tensor = brci_pool_alloc(&q->transfer.pool, sizeof *tensor);
     if (tensor == NULL) return brci_fail(err, BRC_MEMORY, 0, "out of memory");
     TRY(brc_tensor_plan(&recipe, (int)array->rank, array->shape, tensor, NULL, err));
-    q->written[q->n_quantized++] = (brci_written){entry->name, tensor};
+    q->written[q->n_quantized++] = (brci_written){.name = entry->name, .tensor = tensor};
     return brci_transfer_declare_stored(&q->transfer, q->dialect, entry, tensor, entry, err);
 }
 

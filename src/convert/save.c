@@ -106,7 +106,8 @@ static brc_status yield_texts(const brci_dialect *dialect, const brc_item *items
         written == NULL || kept == NULL || plain == NULL ? brci_fail(err, BRC_MEMORY, 0, "out of memory") : BRC_OK;
     for (size_t i = 0; status == BRC_OK && i < n; i++) {
         const brc_format_info *f = items[i].plain == NULL ? NULL : brc_format_get((brc_format)items[i].plain->format);
-        if (items[i].scaled != NULL) written[summary.n_written++] = (brci_written){items[i].name, items[i].scaled};
+        if (items[i].scaled != NULL)
+            written[summary.n_written++] = (brci_written){.name = items[i].name, .tensor = items[i].scaled};
         else plain[summary.n_plain++] = items[i].name;
         if (f != NULL && f->role == BRC_HIGH && items[i].plain->rank == 2) kept[summary.n_kept++] = items[i].name;
     }

@@ -48,8 +48,8 @@ static void merge(brci_reader *reader, brci_reading *kept, brci_reading *other) 
     for (size_t i = 0; i < b->n_parts; i++) {
         const brc_part part = b->parts[i];
         if (*brci_owner(reader, part.array) == kept) continue;
-        if (brci_take(reader, kept, part.role, part.array->name, strlen(part.array->name), "") != NULL)
-            *brci_owner(reader, part.array) = kept;
+        const int taken = brci_take(reader, kept, part.role, part.array->name, strlen(part.array->name), "") != NULL;
+        *brci_owner(reader, part.array) = taken ? kept : NULL; /* no room: listed on its own */
     }
     other->dropped = 1;
     brci_refuse(reader, kept, BRC_AMBIGUITY, BRC_AMBIGUOUS, text);

@@ -68,6 +68,9 @@ const brc_named_array *brci_take(brci_reader *reader, brci_reading *reading, con
                                  size_t length, const char *suffix);
 /* The part with a role; NULL if there is none. */
 const brc_named_array *brci_part(const brc_entry *entry, const char *role);
+/* Whether the arrays of a tensor name a system of their own, though their scale's name is common: ModelOpt's or
+ * ComfyUI's second scale, ComfyUI's description. */
+int brci_has_foreign_scale(brci_reader *reader, const char *name, size_t length);
 /* The dialect that config.json names; BRC_DIALECT_COUNT if none, or none that is known here. */
 brc_dialect brci_method_dialect(const brci_reader *reader);
 /* Whether a dialect may claim names that others use too: it was asked for, config.json names it, or names no one. */
@@ -99,6 +102,19 @@ brc_status brci_table_shape(const brc_tensor *tensor, brc_block block, int *rank
                             brc_error *err);
 /* The layout of a block; `hardware` = the 1xK blocks of MX and NVFP4, which the recipes have as tiles of one row. */
 brc_layout brci_layout_of(brc_block block, int hardware);
+/* Whether an array has the shape of such a table; one number may be [] or [1]. */
+int brci_table_fits(const brc_tensor *tensor, brc_block block, const brc_named_array *array);
+/* The block that a scale's shape tells where nothing else does: one number, a row each, columns in groups of 8, 16, 32
+ * .., or 128x128. 0 = none of these. */
+int brci_guess_block(const brc_tensor *tensor, const brc_named_array *scale, brc_block *block);
+/* Refuses a reading whose scale does not have the shape that `block` gives (NULL = any that can be guessed):
+ * transposed, of another block, or of another tensor. `says` = what asks for that block. */
+void brci_refuse_table(brci_reader *reader, brci_reading *reading, const brc_named_array *scale, const brc_block *block,
+                       const char *says);
+/* The recipe of a tensor whose file does not say how its numbers were made: its formats and blocks. */
+brc_recipe brci_recipe_of(const brc_tensor *tensor);
+/* "row", "tensor", "128x128 block" */
+const char *brci_block_text(brci_pool *pool, brc_block block, int rank);
 /* Whether two shapes are the same. */
 int brci_same_shape(int64_t rank_a, const int64_t *a, int64_t rank_b, const int64_t *b);
 
@@ -138,6 +154,12 @@ int64_t brci_stored_bytes(const brci_stored *stored);
 int brci_carry(brci_store *store, const brc_entry *origin, const char *role, const char *name, size_t length,
                const char *suffix);
 
+/* Stores the reciprocal of the part of `origin` with this role, one F32: systems differ in what they divide by. */
+int brci_carry_inverse(brci_store *store, const brc_entry *origin, const char *role, const char *name, size_t length,
+                       const char *suffix);
+/* The last array stored is one number: as [] (rank 0) or as [1] (rank 1). */
+void brci_stored_number(brci_store *store, int rank);
+
 /* A text that goes with a checkpoint. */
 typedef struct brci_text {
     const char *file;   /* "config.json", "hf_quant_config.json"; NULL = a pair of the metadata, in place
@@ -151,6 +173,7 @@ typedef struct brci_text {
 typedef struct brci_written {
     const char *name;
     const brc_tensor *tensor; /* geometry: its pointers may be NULL */
+    const brc_entry *origin;  /* as in `store`; may be NULL */
 } brci_written;
 typedef struct brci_summary {
     const brci_written *written;

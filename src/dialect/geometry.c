@@ -31,6 +31,29 @@ brc_layout brci_layout_of(brc_block block, int hardware) {
     return block.rows == 1 && !hardware ? BRC_PER_BLOCK_K : BRC_PER_BLOCK_MN;
 }
 
+static int is_one(const brc_named_array *a) { return a->rank == 0 || (a->rank == 1 && a->shape[0] == 1); }
+
+int brci_table_fits(const brc_tensor *tensor, brc_block block, const brc_named_array *array) {
+    int64_t shape[BRC_MAX_RANK];
+    int rank;
+    if (brci_table_shape(tensor, block, &rank, shape, NULL) != BRC_OK) return 0;
+    return rank == 0 ? is_one(array) : brci_same_shape(rank, shape, array->rank, array->shape);
+}
+
+int brci_guess_block(const brc_tensor *tensor, const brc_named_array *scale, brc_block *block) {
+    const int64_t columns = tensor->shape[tensor->rank - 1];
+    const brc_block square = {1, 128, 128};
+    *block = (brc_block){0, 0, 0};
+    if (is_one(scale)) return 1;
+    if (scale->rank != tensor->rank || scale->shape[scale->rank - 1] < 1) return 0;
+    const int64_t count = scale->shape[scale->rank - 1], group = columns / count;
+    *block = (brc_block){1, 1, count == 1 || group > INT32_MAX ? 0 : (uint32_t)group};
+    const int usual = count == 1 || (columns % count == 0 && group >= 8 && (group & (group - 1)) == 0);
+    if (usual && brci_table_fits(tensor, *block, scale)) return 1;
+    *block = square;
+    return brci_table_fits(tensor, square, scale);
+}
+
 static void release(brc_owned *owned) {
     free(owned->memory);
     *owned = (brc_owned){.tensor = {.size = sizeof owned->tensor}};

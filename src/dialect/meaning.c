@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-static const char *block_text(brci_pool *pool, brc_block block, int rank) {
+const char *brci_block_text(brci_pool *pool, brc_block block, int rank) {
     if (block.rows == 0 && block.cols == 0) return block.batch == 1 && rank > 2 ? "matrix" : "tensor";
     if (block.rows == 1 && block.cols == 0) return "row";
     if (block.rows == 0 && block.cols == 1) return "column";
@@ -30,20 +30,48 @@ static const char *value_text(brci_pool *pool, const brc_tensor *t) {
     return brci_pool_print(pool, "value = (element - zero_point) %s", scale);
 }
 
+brc_recipe brci_recipe_of(const brc_tensor *t) {
+    return (brc_recipe){.size = sizeof(brc_recipe),
+                        .id = BRC_RECIPE_UNKNOWN,
+                        .element = t->format,
+                        .scale = t->scale.format,
+                        .zero = t->zero.format,
+                        .levels = t->global.format != BRC_NONE ? 2 : 1,
+                        .layout = t->layout,
+                        .partial = 1,
+                        .block = t->scale.block};
+}
+
+/* The row of the table whose numbers have these formats and blocks; NULL = none. How they were made is not known. */
+static const brc_recipe_info *row_of(const brc_tensor *t) {
+    const brc_block b = t->scale.block;
+    for (unsigned i = 0; i < BRC_RECIPE_COUNT; i++) {
+        const brc_recipe_info *row = brc_recipe_get((brc_recipe_id)i);
+        const brc_recipe *r = &row->recipe;
+        if (r->element == t->format && r->scale == t->scale.format && r->zero == t->zero.format &&
+            (r->levels == 2) == (t->global.format != BRC_NONE) && r->history_length == 0 && !t->recipe.pow2 &&
+            r->block.rows == b.rows && r->block.cols == b.cols && (r->block.batch == b.batch || t->rank <= 2))
+            return row;
+    }
+    return NULL;
+}
+
 static const char *recipe_text(brci_pool *pool, const brc_tensor *t) {
+    const brc_recipe_info *row = row_of(t);
     char text[512];
     if (t->recipe.id != BRC_RECIPE_UNKNOWN) {
         brc_recipe_text(&t->recipe, text, sizeof text);
         return brci_pool_print(pool, "%s", text);
     }
+    if (row != NULL) return row->name;
     return brci_pool_print(pool, "%s, %s per %s", brc_format_get((brc_format)t->format)->name,
                            brc_format_get((brc_format)t->scale.format)->name,
-                           block_text(pool, t->scale.block, t->rank));
+                           brci_block_text(pool, t->scale.block, t->rank));
 }
 
 void brci_describe(brci_pool *pool, brc_entry *entry) {
     const brc_tensor *t = &entry->tensor;
-    const char *block = block_text(pool, t->scale.block, t->rank);
+    const char *block = brci_block_text(pool, t->scale.block, t->rank);
     entry->meaning = brci_pool_print(pool, "%s; one scale for %s %s%s", value_text(pool, t),
                                      strcmp(block, "tensor") == 0 ? "the" : "each", block,
                                      t->scale.format == BRC_E8M0 ? "; a scale byte b is 2^(b - 127)" : "");

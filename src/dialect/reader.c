@@ -37,6 +37,12 @@ const brc_named_array *brci_sibling(brci_reader *reader, const char *stem, size_
     return name == NULL ? NULL : brc_file_find(reader->file, name);
 }
 
+int brci_has_foreign_scale(brci_reader *reader, const char *name, size_t length) {
+    const int64_t module = brci_stem(name, "weight");
+    return brci_sibling(reader, name, length, "_scale_2") != NULL ||
+           (module >= 0 && brci_sibling(reader, name, (size_t)module, "comfy_quant") != NULL);
+}
+
 brci_reading **brci_owner(brci_reader *reader, const brc_named_array *array) {
     return &reader->owner[array - brc_file_at(reader->file, 0)]; /* container/file.h: the arrays lie in one row */
 }

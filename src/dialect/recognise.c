@@ -92,10 +92,10 @@ static group sum_up(brci_reader *reader, const match *matches, size_t n) {
     for (size_t i = 0; i < n; i++) {
         const pattern *p = matches[i].pattern;
         g.codes |= p->kind == CODES;
-        g.companion_only &= p->kind >= COMPANION;
+        g.companion_only &= p->kind == COMPANION;
         g.shared_only &= p->kind == SHARED;
         if (p->kind == CODES) g.data = matches[i].array;
-        if (p->kind >= COMPANION) continue;
+        if (p->kind == COMPANION) continue;
         all &= p->dialects;
         any |= p->dialects;
     }
@@ -140,6 +140,13 @@ static void take_group(brci_reader *reader, const group *g) {
         brci_refuse(reader, reading, BRC_ERROR, BRC_UNSUPPORTED,
                     brci_pool_print(reader->pool, "this is %s (%s), not %s", names, arrays,
                                     brc_dialect_get(reader->forced)->name));
+    else if (is_read(g->dialects))
+        brci_refuse(reader, reading, BRC_AMBIGUITY, BRC_AMBIGUOUS,
+                    brci_pool_print(reader->pool,
+                                    "the names are those of %s (%s), but none of them stores %s so; %s%s%s", names,
+                                    arrays, brci_array_text(reader->pool, g->data),
+                                    reader->method == NULL ? "config.json could say more" : "config.json says \"",
+                                    reader->method == NULL ? "" : reader->method, reader->method == NULL ? "" : "\""));
     else
         brci_refuse(reader, reading, BRC_ERROR, BRC_UNSUPPORTED,
                     brci_pool_print(reader->pool, "not read yet: %s (%s)", names, arrays));
@@ -150,9 +157,7 @@ static void report_loose(brci_reader *reader, const group *g) {
     for (size_t i = 0; i < g->n; i++) {
         const brc_named_array *array = g->matches[i].array;
         if (g->matches[i].pattern->kind == SHARED) continue;
-        if (g->matches[i].pattern->kind == CACHE)
-            brci_report(reader, BRC_NOTE, BRC_OK, array->name, "scale of a key/value cache: kept as it is");
-        else if (g->decides)
+        if (g->decides)
             brci_report(reader, BRC_WARNING, BRC_OK, array->name,
                         brci_pool_print(reader->pool, "looks like a scale (%s), but %s is %s, not codes",
                                         dialect_names(reader->pool, g->dialects), g->data->name, g->data->dtype));
@@ -245,7 +250,9 @@ brc_status brci_recognise(brci_reader *reader, brc_error *err) {
     for (size_t i = 0; i < reader->n; i++) {
         const brc_named_array *array = brc_file_at(reader->file, i);
         const pattern *p = reader->owner[i] != NULL ? NULL : find_pattern(reader, array, &stem);
-        if (p != NULL)
+        if (p != NULL && p->kind == CACHE)
+            brci_report(reader, BRC_NOTE, BRC_OK, array->name, "scale of a key/value cache: kept as it is");
+        else if (p != NULL)
             matches[n++] = (match){brci_pool_print(reader->pool, "%.*s%s", (int)stem, array->name, p->entry), array, p};
     }
     qsort(matches, n, sizeof *matches, by_entry);
