@@ -34,11 +34,12 @@ brc_status brci_options_check(const brc_options *options, brc_error *err) {
 }
 
 uint32_t brci_parts(const brc_options *options, int64_t items, int64_t elements) {
-    int64_t parts = options != NULL && options->threads > 0 ? options->threads : brc_default_threads();
-    if (parts > BRCI_MAX_THREADS) parts = BRCI_MAX_THREADS;
-    if (parts > elements / ELEMENTS_A_PART) parts = elements / ELEMENTS_A_PART;
+    int64_t parts = elements / ELEMENTS_A_PART, allowed;
     if (parts > items) parts = items;
-    return parts < 1 ? 1 : (uint32_t)parts;
+    if (parts <= 1) return 1; /* before asking the system for its processors, which takes as long as a small cast */
+    allowed = options != NULL && options->threads > 0 ? options->threads : brc_default_threads();
+    if (allowed > BRCI_MAX_THREADS) allowed = BRCI_MAX_THREADS;
+    return (uint32_t)(parts < allowed ? parts : allowed);
 }
 
 typedef struct task {
