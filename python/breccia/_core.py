@@ -68,6 +68,7 @@ class ScaledTensor:
     group_index: Any = None
     shape: Any = None
     origin: Any = None
+    __array_ufunc__ = None                # NumPy's operators leave a ScaledTensor alone: x == st is False, not an array
 
     def __post_init__(self) -> None:
         data, scale = self.data, self.scale
@@ -86,7 +87,7 @@ class ScaledTensor:
         if self.zero_point is not None and tuple(self.zero_point.shape) != tuple(scale.shape):
             raise ValueError(f"zero_point.shape {tuple(self.zero_point.shape)} must match scale.shape {tuple(scale.shape)}")
         default = _default_shape(data, self.recipe)
-        shape = default if self.shape is None else tuple(self.shape)
+        shape = default if self.shape is None else _given_shape(self.shape)
         if shape != default and shape != storage:
             _check_packing(shape, storage, self.recipe)
         self.__dict__["shape"] = shape
@@ -122,8 +123,11 @@ class ScaledTensor:
         return sum(int(part.nbytes) for part in _parts(self) if part is not None)
 
     def __repr__(self) -> str:
-        return (f"breccia.ScaledTensor(shape={self.shape}, data_dtype={self.data_dtype}, "
-                f"scale_shape={tuple(self.scale.shape)}, recipe={type(self.recipe).__name__}, layout={type(self.layout).__name__})")
+        # Leaves of a pytree may be anything: what has no dtype or no shape is shown as it is.
+        scale = getattr(self.scale, "shape", None)
+        return (f"breccia.ScaledTensor(shape={self.shape}, data_dtype={getattr(self.data, 'dtype', self.data)}, "
+                f"scale_shape={self.scale if scale is None else tuple(scale)}, recipe={type(self.recipe).__name__}, "
+                f"layout={type(self.layout).__name__})")
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ScaledTensor):
@@ -137,10 +141,19 @@ class ScaledTensor:
         return hash((self.recipe, self.layout, self.shape, _bytes(self)))
 
 
+def _given_shape(shape: Any) -> tuple[int, ...]:
+    if not hasattr(shape, "__iter__") or not all(hasattr(n, "__index__") for n in shape):
+        raise TypeError(f"shape must be a sequence of whole numbers, got {shape!r}")
+    return tuple(shape)
+
+
 def _check_packing(shape: tuple[int, ...], storage: tuple[int, ...], recipe: Any) -> None:
     bits = getattr(recipe, "_bits", 8)
     if shape[:-1] != storage[:-1] or (shape[-1] * bits + 7) // 8 != storage[-1]:
         raise ValueError(f"shape {shape} does not fit data.shape {storage} with {bits}-bit elements")
+
+
+_PARTS = ("data", "scale", "zero_point", "global_scale", "group_index")
 
 
 def _parts(st: ScaledTensor) -> tuple[Any, ...]:
@@ -164,26 +177,31 @@ def _make(data: Any, scale: Any, recipe: Any, layout: Any, zero_point: Any, glob
           origin: Any) -> ScaledTensor:
     """A ScaledTensor of parts that are known to fit: what C has written, or leaves of a pytree."""
     st = object.__new__(ScaledTensor)
-    st.__dict__.update(data=data, scale=scale, recipe=recipe, layout=layout, zero_point=zero_point, global_scale=global_scale,
-                       group_index=group_index, shape=shape, origin=origin)
-    if _frameworks.unregistered:
-        _frameworks.register()
+    fields = st.__dict__
+    fields["data"], fields["scale"], fields["recipe"], fields["layout"] = data, scale, recipe, layout
+    fields["zero_point"], fields["global_scale"], fields["group_index"] = zero_point, global_scale, group_index
+    fields["shape"], fields["origin"] = shape, origin
     return st
 
 
 def _flatten(st: ScaledTensor) -> tuple[list[Any], tuple[Any, ...]]:
     """The arrays that are there, and the rest, for pytrees. The shape follows the arrays where it is the default, so that
-    vmap may change it."""
-    shape = None if st.shape == _default_shape(st.data, st.recipe) else st.shape
+    vmap may change it. Leaves may be anything while a library looks at the structure."""
+    shape = st.shape if hasattr(st.data, "shape") and st.shape != _default_shape(st.data, st.recipe) else None
     parts = _parts(st)
     return [part for part in parts if part is not None], (st.recipe, st.layout, shape, tuple(part is not None for part in parts))
+
+
+def _named(st: ScaledTensor) -> list[str]:
+    """The names of what `_flatten` finds, in its order."""
+    return [name for name, part in zip(_PARTS, _parts(st)) if part is not None]
 
 
 def _unflatten(rest: tuple[Any, ...], parts: Any) -> ScaledTensor:
     recipe, layout, shape, there = rest
     left = list(parts)
     data, scale, zero_point, global_scale, group_index = (left.pop(0) if present else None for present in there)
-    if shape is None and hasattr(data, "shape"):           # leaves may be anything while a library looks at the structure
+    if shape is None and hasattr(data, "shape"):
         shape = _default_shape(data, recipe)
     return _make(data, scale, recipe, layout, zero_point, global_scale, group_index, shape, None)
 

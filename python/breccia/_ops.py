@@ -9,14 +9,15 @@ import numpy as np
 
 from breccia import _c
 from breccia import _frameworks as frameworks
-from breccia._core import ScaledTensor, _make
+from breccia._core import ScaledTensor, _make, _parts
 from breccia.layouts import Layout
 from breccia.recipes import DelayedState, ScalingRecipe
 
 __all__ = ["cast", "dequantize", "requantize", "matmul"]
 
-_OUTPUT = {"f32": "f32", "f16": "f16", "bf16": "bf16", "f64": "f64", "float32": "f32", "float16": "f16", "bfloat16": "bf16",
-           "float64": "f64", "fp32": "f32", "fp16": "f16"}
+# The high-precision formats by the names that dtypes have.
+_HIGH = {"f32": "f32", "f16": "f16", "bf16": "bf16", "f64": "f64", "float32": "f32", "float16": "f16", "bfloat16": "bf16",
+         "float64": "f64", "fp32": "f32", "fp16": "f16", "half": "f16", "double": "f64"}
 
 
 def _castable(recipe: Any) -> None:
@@ -24,56 +25,90 @@ def _castable(recipe: Any) -> None:
         raise TypeError(f"unsupported recipe: {type(recipe).__name__}; one of breccia.recipes is needed")
 
 
-def _shapes(recipe: Any, shape: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Shapes of data and scale that a cast of this shape gives; ValueError if the recipe cannot be cast to it."""
-    if recipe._layout._block != (0, 0, 0) and len(shape) < 2:
+def _format_of(dtype: Any) -> str | None:
+    """The high-precision format of a dtype of any library, or of its name; None for any other."""
+    if isinstance(dtype, str):
+        name = dtype
+    elif isinstance(dtype, type):
+        name = dtype.__name__
+    elif isinstance(dtype, np.dtype):
+        name = dtype.name if dtype.isnative else ""
+    else:
+        name = str(dtype).rpartition(".")[2]                                     # torch.float16, mlx.core.float16
+    return _HIGH.get(name)
+
+
+def _output(dtype: Any, allowed: str = "float32, float16, bfloat16 or float64") -> str:
+    """Format of an output type that `allowed` names."""
+    if dtype is None or dtype is np.float32:
+        return "f32"
+    format = _format_of(dtype)
+    if format is None or (format == "f64" and "float64" not in allowed):
+        raise TypeError(f"dtype must be {allowed}, got {dtype!r}")
+    return format
+
+
+def _source(name: str, x: Any) -> None:
+    """While tracing, C does not see the type until it runs."""
+    if _format_of(x.dtype) is None:
+        raise TypeError(f"{name} is {x.dtype}; float64, float32, float16 or bfloat16 is needed")
+
+
+def _arrays(*values: Any) -> list[Any]:
+    """The arrays of scaled tensors and plain arrays."""
+    parts: list[Any] = []
+    for value in values:
+        parts += _parts(value) if isinstance(value, ScaledTensor) else (value,)
+    return [part for part in parts if part is not None]
+
+
+def _tracer(arrays: list[Any]) -> Any:
+    """The library that is tracing one of the arrays; None if all have memory."""
+    for array in arrays:
+        library = frameworks.of(array)
+        if library.traced(array):
+            return library
+    return None
+
+
+def _packed_shape(recipe: Any, shape: Any) -> tuple[int, ...]:
+    """Shape of the codes of a logical shape: each row starts on a byte."""
+    bits = recipe._bits
+    return shape if bits == 8 else (*shape[:-1], (shape[-1] * bits + 7) // 8)
+
+
+def _plan(recipe: Any, shape: Any) -> tuple[Any, ...]:
+    """Shape and format of data, scale, global scale and zero point of a cast to this shape; None for what the recipe does
+    not have. ValueError if the recipe cannot be cast to it."""
+    layout = recipe._layout
+    if layout._block != (0, 0, 0) and len(shape) < 2:
         raise ValueError(f"{type(recipe).__name__} requires x.ndim >= 2, got {len(shape)}")
     if not shape:
         raise ValueError("x must be at least 1-D, got 0-D")
-    bits = recipe._bits
-    data = tuple(shape) if bits == 8 else (*shape[:-1], (shape[-1] * bits + 7) // 8)
-    return data, recipe._layout._scale_shape(shape)
-
-
-def _storage(recipe: Any) -> str:
-    """Format in which a library holds the codes: their own where they are whole bytes, else bytes."""
-    return recipe._element if recipe._bits == 8 else "uint8"
-
-
-def _numbers(format: str) -> str:
-    """Format in which a library holds scales: 8-bit ones are codes."""
-    return "uint8" if format in ("e8m0", "e4m3") else format
+    scale = layout._scale_shape(shape)
+    return ((_packed_shape(recipe, shape), recipe._stored), (scale, recipe._numbers), ((), "f32") if recipe._levels == 2 else None,
+            None if recipe._zero is None else (scale, recipe._zero))
 
 
 def _planned(recipe: Any, shape: Any) -> list[tuple[Any, str]]:
-    """Shape and format of data, scale, and of the global scale and the zero point where the recipe has them."""
-    data, scale = _shapes(recipe, shape)
-    plan: list[tuple[Any, str]] = [(data, _storage(recipe)), (scale, _numbers(recipe._scale))]
-    if recipe._levels == 2:
-        plan.append(((), "f32"))
-    if recipe._zero is not None:
-        plan.append((scale, recipe._zero))
-    return plan
+    """`_plan` without what is not there."""
+    return [row for row in _plan(recipe, tuple(shape)) if row is not None]
 
 
-def _outputs(library: Any, recipe: Any, shape: Any) -> list[Any]:
-    """Memory for data, scale, global scale, zero point; None for what the recipe does not have."""
-    data, scale = _shapes(recipe, shape)
-    return [library.empty(data, _storage(recipe)), library.empty(scale, _numbers(recipe._scale)),
-            library.empty((), "f32") if recipe._levels == 2 else None,
-            None if recipe._zero is None else library.empty(scale, recipe._zero)]
+def _memory(library: Any, plan: tuple[Any, ...]) -> list[Any]:
+    """Memory for what a cast gives."""
+    data, scale, level, zero = plan
+    empty = library.empty
+    return [empty(*data), empty(*scale), level and empty(*level), zero and empty(*zero)]
 
 
-def _finish(library: Any, recipe: Any, shape: Any, outputs: list[Any]) -> ScaledTensor:
-    data, scale, level, zero = outputs
-    return _make(library.finish(data, _storage(recipe)), library.finish_scale(scale, _numbers(recipe._scale)), recipe,
-                 recipe._layout, None if zero is None else library.finish(zero, recipe._zero),
-                 None if level is None else library.finish(level, "f32"), None, tuple(shape), None)
-
-
-def _written(library: Any, outputs: list[Any]) -> list[Any]:
-    """What a cast fills: its formats are the recipe's."""
-    return [None if memory is None else library.write(memory, "") for memory in outputs]
+def _finish(library: Any, recipe: Any, shape: Any, memory: list[Any]) -> ScaledTensor:
+    data, scale, level, zero = memory
+    finish = library.finish
+    if frameworks.unregistered:
+        frameworks.register()
+    return _make(finish(data, recipe._stored), library.finish_scale(scale, recipe._numbers), recipe, recipe._layout,
+                 None if zero is None else finish(zero, recipe._zero), None if level is None else finish(level, "f32"), None, shape, None)
 
 
 def _listed(st: ScaledTensor) -> list[Any]:
@@ -88,16 +123,28 @@ def _from_list(parts: Any, recipe: Any, shape: Any) -> ScaledTensor:
     return _make(data, scale, recipe, recipe._layout, left.pop(0) if left else None, level, None, tuple(shape), None)
 
 
-def _cast_into(library: Any, x: Any, recipe: Any, state: DelayedState | None, threads: int) -> list[Any]:
-    outputs = _outputs(library, recipe, x.shape)
-    numbers = None if state is None else (state._numbers, state.history)
-    data, scale, level, zero = _written(library, outputs)
-    _c.cast(recipe._native, library.read(x), data, scale, level, zero, numbers, threads)
-    return outputs
+def _state(state: Any, recipe: Any) -> tuple[Any, Any] | None:
+    """The numbers of a delayed state as C takes them."""
+    if state is None:
+        return None
+    if not isinstance(state, DelayedState):
+        raise TypeError(f"state must be a DelayedState, got {type(state).__name__}")
+    if state.recipe != recipe:
+        raise ValueError(f"state belongs to {state.recipe}, the cast is {recipe}; a state is for delayed scaling of one recipe")
+    return state._numbers, state.history
+
+
+def _cast_into(library: Any, x: Any, recipe: Any, plan: tuple[Any, ...], state: DelayedState | None, threads: int) -> list[Any]:
+    memory = _memory(library, plan)
+    data, scale, level, zero = library.filled(memory)
+    _c.cast(recipe._native, library.read(x), data, scale, level, zero, _state(state, recipe), threads)
+    return memory
 
 
 def _cast_now(library: Any, x: Any, recipe: Any, state: DelayedState | None, threads: int) -> ScaledTensor:
-    return _finish(library, recipe, x.shape, _cast_into(library, x, recipe, state, threads))
+    shape = tuple(x.shape)
+    plan = _plan(recipe, shape)
+    return _finish(library, recipe, shape, _cast_into(library, x, recipe, plan, state, threads))
 
 
 def cast(x: Any, recipe: ScalingRecipe, state: DelayedState | None = None, *, threads: int = 0) -> ScaledTensor:
@@ -140,6 +187,7 @@ def cast(x: Any, recipe: ScalingRecipe, state: DelayedState | None = None, *, th
     if library.traced(x):
         if state is not None:
             raise TypeError("a DelayedState cannot be used while tracing: it changes with each call")
+        _source("x", x)
         return library.cast(x, recipe, threads)
     return _cast_now(library, x, recipe, state, threads)
 
@@ -148,7 +196,7 @@ def _scaled(st: Any) -> None:
     if not isinstance(st, ScaledTensor):
         raise TypeError(f"a ScaledTensor is needed, got {type(st).__name__}")
     _castable(st.recipe)
-    if not isinstance(st.layout, Layout):
+    if not isinstance(st.layout, Layout) or not hasattr(st.layout, "_number"):
         raise TypeError(f"unsupported layout: {type(st.layout).__name__}; one of breccia.layouts is needed")
 
 
@@ -160,41 +208,29 @@ def _packed(library: Any, st: ScaledTensor) -> Any:
     codes = np.frombuffer(_c.bytes_of(library.read(st.data)), np.uint8)
     # Each row starts on a byte; rows of whole bytes are one long row.
     codes = codes.reshape(1, -1) if st.shape[-1] * bits % 8 == 0 else codes.reshape(-1, st.shape[-1])
-    numbers = np.empty(codes.shape, np.float32)
+    numbers, again = np.empty(codes.shape, np.float32), np.empty(codes.shape[-1:], np.float32)
     packed = np.empty((len(codes), (codes.shape[-1] * bits + 7) // 8), np.uint8)
     # Two's complement in a byte keeps its meaning as int8; every other code is a plain number.
     signed = st.recipe._element.startswith("int") and _c.format_of(library.read(st.data)) == "int8"
-    for row, wide, narrow in zip(codes, numbers, packed):
+    narrow = f"{'int' if signed else 'uint'}{bits}"
+    for row, wide, into in zip(codes, numbers, packed):
         _c.decode("int8" if signed else "uint8", row, wide)
-        _c.encode(f"{'int' if signed else 'uint'}{bits}", wide, narrow)
-    return packed.reshape(*st.shape[:-1], (st.shape[-1] * bits + 7) // 8)
+        _c.encode(narrow, wide, into)
+        _c.decode(narrow, into, again)
+        if _c.bytes_of(again) != _c.bytes_of(wide):
+            raise ValueError(f"data holds codes of more than {bits} bits, one a byte")
+    return packed.reshape(_packed_shape(st.recipe, st.shape))
+
+
+def _read(part: Any) -> Any:
+    return None if part is None else frameworks.of(part).read(part)
 
 
 def _description(st: ScaledTensor) -> tuple[Any, ...]:
-    """A ScaledTensor as the extension takes it."""
-    library = frameworks.of(st.data)
-    read = library.read
+    """A ScaledTensor as the extension takes it. Its arrays may be of several libraries."""
     layout = st.layout
-    return (st.recipe._native, st.shape, layout._number, layout._block, _packed(library, st),
-            frameworks.of(st.scale).read(st.scale),
-            None if st.global_scale is None else read(st.global_scale),
-            None if st.zero_point is None else read(st.zero_point),
-            None if st.group_index is None else read(st.group_index))
-
-
-def _output(library: Any, dtype: Any) -> str:
-    """Name of the format of an output type: a dtype of any library, or its name."""
-    if dtype is None or dtype is np.float32:
-        return "f32"
-    if isinstance(dtype, str):
-        format = _OUTPUT.get(dtype)
-    elif isinstance(dtype, type):
-        format = _OUTPUT.get(dtype.__name__)
-    else:
-        format = library.dtype_format(dtype)
-    if format is None:
-        raise TypeError(f"dtype must be float32, float16, bfloat16 or float64, got {dtype!r}")
-    return format
+    return (st.recipe._native, st.shape, layout._number, layout._block, _packed(frameworks.of(st.data), st), _read(st.scale),
+            _read(st.global_scale), _read(st.zero_point), _read(st.group_index))
 
 
 def _dequantize_now(library: Any, st: ScaledTensor, format: str, threads: int) -> Any:
@@ -233,18 +269,18 @@ def dequantize(st: ScaledTensor, dtype: Any = None, *, threads: int = 0) -> Any:
     array([[1., 2.]], dtype=float32)
     """
     _scaled(st)
-    library = frameworks.of(st.data)
-    format = _output(library, dtype)
-    if library.traced(st.data):
-        return library.dequantize(st, format, threads)
-    return _dequantize_now(library, st, format, threads)
+    format = _output(dtype)
+    tracer = _tracer(_arrays(st))
+    if tracer is not None:
+        return tracer.dequantize(st, format, threads)
+    return _dequantize_now(frameworks.of(st.data), st, format, threads)
 
 
 def _requantize_into(library: Any, st: ScaledTensor, recipe: Any, threads: int) -> list[Any]:
-    outputs = _outputs(library, recipe, st.shape)
-    data, scale, level, zero = _written(library, outputs)
+    memory = _memory(library, _plan(recipe, st.shape))
+    data, scale, level, zero = library.filled(memory)
     _c.requantize(_description(st), recipe._native, data, scale, level, zero, threads)
-    return outputs
+    return memory
 
 
 def _requantize_now(library: Any, st: ScaledTensor, recipe: Any, threads: int) -> ScaledTensor:
@@ -263,12 +299,12 @@ def requantize(st: ScaledTensor, recipe: ScalingRecipe, *, threads: int = 0) -> 
     """
     _scaled(st)
     _castable(recipe)
-    library = frameworks.of(st.data)
     if st.recipe == recipe and st.layout == recipe._layout:                     # type: ignore[attr-defined]
         return st
-    if library.traced(st.data):
-        return library.requantize(st, recipe, threads)
-    return _requantize_now(library, st, recipe, threads)
+    tracer = _tracer(_arrays(st))
+    if tracer is not None:
+        return tracer.requantize(st, recipe, threads)
+    return _requantize_now(frameworks.of(st.data), st, recipe, threads)
 
 
 def _turned(shape: Any, turn: bool) -> tuple[int, ...]:
@@ -330,22 +366,23 @@ def matmul(a: Any, b: Any, out_dtype: Any = np.float32, *, transpose_a: bool = F
     for side in (a, b):
         if isinstance(side, ScaledTensor):
             _scaled(side)
-    left, right = (side.data if isinstance(side, ScaledTensor) else side for side in (a, b))
-    library, other = frameworks.of(left), frameworks.of(right)
-    traced = library.traced(left) or other.traced(right)
-    if library is frameworks.numpy:
-        library = other
+    left, right = (frameworks.of(side.data if isinstance(side, ScaledTensor) else side) for side in (a, b))
+    library = right if left is frameworks.numpy else left
     shape = _product_shape(a, b, transpose_a, transpose_b)
-    format = _output(library, out_dtype)
-    if traced:
-        return library.matmul(a, b, shape, format, transpose_a, transpose_b, bias, threads)
-    return _matmul_now(library, a, b, shape, format, transpose_a, transpose_b, bias, threads)
+    format = _output(out_dtype, "float32, float16 or bfloat16")
+    arrays = _arrays(a, b, bias)
+    tracer = _tracer(arrays) or (library if library.recorded(arrays) else None)
+    if tracer is None:
+        return _matmul_now(library, a, b, shape, format, transpose_a, transpose_b, bias, threads)
+    for name, side in (("a", a), ("b", b)):
+        if not isinstance(side, ScaledTensor):
+            _source(name, side)
+    return tracer.matmul(a, b, shape, format, transpose_a, transpose_b, bias, threads)
 
 
 def _matmul_now(library: Any, a: Any, b: Any, shape: Any, format: str, transpose_a: bool, transpose_b: bool, bias: Any,
                 threads: int) -> Any:
     out = library.empty(shape, format)
-    left, right = (_description(side) if isinstance(side, ScaledTensor) else frameworks.of(side).read(side) for side in (a, b))
-    _c.matmul(left, right, transpose_a, transpose_b, None if bias is None else frameworks.of(bias).read(bias), library.write(out, format),
-              threads)
+    left, right = (_description(side) if isinstance(side, ScaledTensor) else _read(side) for side in (a, b))
+    _c.matmul(left, right, transpose_a, transpose_b, _read(bias), library.write(out, format), threads)
     return library.finish(out, format)

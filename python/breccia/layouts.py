@@ -10,9 +10,24 @@ A layout is geometry alone, frozen and hashable. ``validate(data, scale)`` says 
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
+
 from breccia import _c
 
 __all__ = ["Layout", "PerTensor", "PerBlockK", "PerChannel", "PerBlockMN", "PerColumn"]
+
+_NUMBERS = {name: row["number"] for name, row in _c.LAYOUTS.items()}
+
+
+def _choice(field: str, value: Any, allowed: Any) -> None:
+    if value not in tuple(allowed):
+        raise ValueError(f"{field} must be {' or '.join(map(str, allowed))}, got {value!r}")
+
+
+def _positive(field: str, value: Any) -> None:
+    """Sides of blocks and lengths are 32-bit in C."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not 1 <= value <= 0x7FFFFFFF:
+        raise ValueError(f"{field} must be a whole number from 1 to 2147483647, got {value!r}")
 
 
 class Layout:
@@ -30,10 +45,6 @@ class Layout:
         ``shape`` is the logical shape, given only where storage and logical shape differ (packed 4-bit data).
         """
         raise NotImplementedError(f"{type(self).__name__} has no validate")
-
-    @property
-    def _number(self) -> int:
-        return _NUMBERS[type(self).__name__]
 
     def _scale_shape(self, shape: Any) -> tuple[int, ...]:
         """Shape of the scale of a tensor of this logical shape; ValueError if there can be none."""
@@ -70,6 +81,7 @@ class PerTensor(Layout):
     """
 
     name: ClassVar[str] = "per_tensor"
+    _number: ClassVar[int] = _NUMBERS["PerTensor"]
     _block: ClassVar[tuple[int, int, int]] = (0, 0, 0)
 
     def validate(self, data: Any, scale: Any, shape: Any = None) -> None:
@@ -94,6 +106,7 @@ class PerChannel(Layout):
     """
 
     name: ClassVar[str] = "per_channel"
+    _number: ClassVar[int] = _NUMBERS["PerChannel"]
     _block: ClassVar[tuple[int, int, int]] = (1, 1, 0)
 
     def validate(self, data: Any, scale: Any, shape: Any = None) -> None:
@@ -124,10 +137,11 @@ class PerBlockK(Layout):
     block_size: int = 128
     partial: bool = False
     name: ClassVar[str] = "per_block_k"
+    _number: ClassVar[int] = _NUMBERS["PerBlockK"]
 
     def __post_init__(self) -> None:
-        if self.block_size < 1:
-            raise ValueError(f"block_size must be > 0, got {self.block_size}")
+        _positive("block_size", self.block_size)
+        _choice("partial", self.partial, (True, False))
 
     def validate(self, data: Any, scale: Any, shape: Any = None) -> None:
         """Raises ValueError unless K is divisible and ``scale`` has one number for each block."""
@@ -156,10 +170,12 @@ class PerBlockMN(Layout):
     block_n: int = 32
     partial: bool = False
     name: ClassVar[str] = "per_block_mn"
+    _number: ClassVar[int] = _NUMBERS["PerBlockMN"]
 
     def __post_init__(self) -> None:
-        if self.block_m < 1 or self.block_n < 1:
-            raise ValueError(f"block_m and block_n must be > 0, got ({self.block_m}, {self.block_n})")
+        _positive("block_m", self.block_m)
+        _positive("block_n", self.block_n)
+        _choice("partial", self.partial, (True, False))
 
     def validate(self, data: Any, scale: Any, shape: Any = None) -> None:
         """Raises ValueError unless both axes are divisible and ``scale`` has one number for each tile."""
@@ -186,6 +202,7 @@ class PerColumn(Layout):
     """
 
     name: ClassVar[str] = "per_column"
+    _number: ClassVar[int] = _NUMBERS["PerColumn"]
     _block: ClassVar[tuple[int, int, int]] = (1, 0, 1)
 
     def validate(self, data: Any, scale: Any, shape: Any = None) -> None:
@@ -195,9 +212,6 @@ class PerColumn(Layout):
     def _scale_shape(self, shape: Any) -> tuple[int, ...]:
         _matrix(self, shape)
         return (*shape[:-2], 1, shape[-1])
-
-
-_NUMBERS = {name: row["number"] for name, row in _c.LAYOUTS.items()}
 
 
 def _of_number(number: int, block: tuple[int, int, int], partial: bool) -> Layout:

@@ -10,14 +10,14 @@ line read. The names and defaults follow TransformerEngine where it has the reci
 >>> from_text("mxfp8:rule=floor")
 MXFP8BlockScaling(fp8_format='E4M3', block_size=32, scale_rule='floor', partial=False)
 """
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
 from functools import lru_cache
 from typing import Any, Callable, ClassVar
 
 import numpy as np
 
 from breccia import _c, _frameworks
-from breccia.layouts import _of_number
+from breccia.layouts import _choice, _of_number, _positive
 
 __all__ = ["ScalingRecipe", "DelayedScaling", "DelayedState", "Float8CurrentScaling", "Float8RowScaling", "Float8BlockScaling",
            "MXFP8BlockScaling", "MXFP6BlockScaling", "MXFP4BlockScaling", "MXINT8BlockScaling", "NVFP4BlockScaling", "INT8Scaling",
@@ -34,16 +34,6 @@ def _fact(text: str, name: str) -> Any:
     """One fact of a recipe, a plain value, so that tracers can take it as a constant."""
     native = _native_of(text)
     return native.block[int(name)] if name.isdigit() else getattr(native, name)
-
-
-def _choice(field: str, value: Any, allowed: Any) -> None:
-    if value not in allowed:
-        raise ValueError(f"{field} must be {' or '.join(map(str, allowed))}, got {value!r}")
-
-
-def _positive(field: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        raise ValueError(f"{field} must be a whole number >= 1, got {value!r}")
 
 
 # What each parameter is called in a recipe's text, how it is written there, and how it is read back from the C recipe.
@@ -81,17 +71,30 @@ class ScalingRecipe:
     _row: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
+        for f in fields(self):                                                  # type: ignore[arg-type]
+            if f.type is bool:
+                _choice(f.name, getattr(self, f.name), (True, False))
         self._check()
         # Not fields: they follow from the fields, and take no part in == and hash.
         written = self._written()
         facts = self.__dict__
         facts["text"] = _fact(written, "text")
-        facts["_element"], facts["_bits"] = _fact(written, "element"), _fact(written, "bits")
-        facts["_scale"], facts["_zero"], facts["_levels"] = _fact(written, "scale"), _fact(written, "zero"), _fact(written, "levels")
+        element, facts["_bits"] = _fact(written, "element"), _fact(written, "bits")
+        scale, facts["_zero"], facts["_levels"] = _fact(written, "scale"), _fact(written, "zero"), _fact(written, "levels")
+        facts["_element"], facts["_scale"] = element, scale
+        # How a library holds them: codes as their own type where they are whole bytes, scales of 8 bits as codes.
+        facts["_stored"] = element if facts["_bits"] == 8 else "uint8"
+        facts["_numbers"] = "uint8" if scale in ("e8m0", "e4m3") else scale
         block = _fact(written, "0"), _fact(written, "1"), _fact(written, "2")
         facts["_layout"] = _of_number(_fact(written, "layout"), block, _fact(written, "partial") == 1)
         if _frameworks.unregistered:
             _frameworks.register()
+
+    def __reduce__(self) -> Any:
+        """Pickled and copied as its fields: the facts are those of the library that reads it."""
+        if not is_dataclass(self):
+            return super().__reduce_ex__(2)
+        return type(self), tuple(getattr(self, f.name) for f in fields(self))
 
     @property
     def _native(self) -> _c.Recipe:
@@ -130,6 +133,8 @@ class DelayedScaling(ScalingRecipe):
     def _check(self) -> None:
         _choice("fp8_format", self.fp8_format, ("E4M3", "E5M2"))
         _positive("amax_history_len", self.amax_history_len)
+        if isinstance(self.margin, bool) or not isinstance(self.margin, (int, np.integer)):
+            raise ValueError(f"margin must be a whole number, got {self.margin!r}")
         _choice("amax_history", self.amax_history, ("max", "most_recent"))
 
 
@@ -205,6 +210,8 @@ class Float8CurrentScaling(ScalingRecipe):
     def _check(self) -> None:
         _choice("fp8_format", self.fp8_format, ("E4M3", "E5M2"))
         _choice("arith", self.arith, _c.ARITHMETICS)
+        if not isinstance(self.epsilon, (int, float, np.floating)) or not 0 <= self.epsilon < float("inf"):
+            raise ValueError(f"epsilon must be a finite number >= 0, got {self.epsilon!r}")
 
 
 @dataclass(frozen=True)

@@ -81,12 +81,14 @@ static int destination(ext_tensor *t, const brc_recipe *recipe, int rank, const 
 
 /* ------------------------------------------------------------------------------- a scaled tensor as it comes */
 
-/* Format of a table: its own type; bytes are the recipe's codes where the recipe has 8-bit ones. */
-static brc_format table_format(const ext_view *v, uint8_t of_recipe) {
-    const brc_format_info *f = brc_format_get((brc_format)of_recipe);
-    return v->array.format == BRC_UINT8 && f != NULL && f->bits == 8 ? (brc_format)of_recipe
-                                                                     : (brc_format)v->array.format;
+static int refuse_type(const ext_view *v, const char *name, const char *wanted) {
+    const brc_format_info *f = brc_format_get((brc_format)v->array.format);
+    const char *own = f == NULL || f->bits == 0 ? "of an unknown type" : f->name;
+    PyErr_Format(PyExc_TypeError, "%s is %s; the recipe wants %s", name, own, wanted);
+    return -1;
 }
+
+static const char *name_of(uint8_t format) { return brc_format_get((brc_format)format)->name; }
 
 /* The view's bytes `times` times. */
 static int repeat(ext_view *v, int64_t times) {
@@ -102,13 +104,16 @@ static int repeat(ext_view *v, int64_t times) {
     return 0;
 }
 
-/* A table of any number format; its length must be that of the tensor's blocks. */
-static int table(ext_view *v, PyObject *object, const char *name, uint8_t format, const brc_tensor *t, brc_table *out) {
+/* A table of numbers; its length must be that of the tensor's blocks. `format_in` says which format an array's own and
+ * the recipe's make. */
+static int table(ext_view *v, PyObject *object, const char *name, brc_format (*format_in)(brc_format, brc_format),
+                 uint8_t format, const brc_tensor *t, brc_table *out) {
     int64_t counts[3];
     brc_error err = {0};
     brc_status status;
     if (ext_view_get(v, object, name, EXT_READ) != 0 || ext_view_dense(v, name) != 0) return -1;
-    out->format = (uint8_t)table_format(v, format);
+    out->format = (uint8_t)format_in((brc_format)v->array.format, (brc_format)format);
+    if (out->format == BRC_NONE) return refuse_type(v, name, format == BRC_NONE ? "no such numbers" : name_of(format));
     if ((status = brc_block_counts(t->rank, t->shape, out->block, counts, &err)) != BRC_OK) {
         ext_raise(status, &err);
         return -1;
@@ -134,6 +139,8 @@ static int item_block(PyObject *tuple, brc_block *block) {
         PyObject *n = PyTuple_Check(tuple) && PyTuple_Size(tuple) == 3 ? PyTuple_GetItem(tuple, i) : NULL;
         sides[i] = n == NULL ? 0 : PyLong_AsUnsignedLong(n);
         if (n == NULL && !PyErr_Occurred()) PyErr_SetString(PyExc_TypeError, "block: (batch, rows, cols) is needed");
+        if (!PyErr_Occurred() && sides[i] > UINT32_MAX)
+            PyErr_SetString(PyExc_OverflowError, "block: a side is beyond 32 bits");
         if (PyErr_Occurred()) return -1;
     }
     *block = (brc_block){(uint32_t)sides[0], (uint32_t)sides[1], (uint32_t)sides[2]};
@@ -197,12 +204,17 @@ static int source(ext_tensor *t, const ext_state *state, PyObject *tuple) {
     t->tensor.layout = (uint8_t)layout;
     t->tensor.scale.block = block;
     if (part(&t->data, item[4], "data", EXT_READ, ext_tensor_bytes(&t->tensor), &t->tensor.data) != 0) return -1;
-    if (table(&t->scale, item[5], "scale", recipe->scale, &t->tensor, &t->tensor.scale) != 0) return -1;
-    if (item[6] != Py_None && table(&t->global, item[6], "global_scale", BRC_F32, &t->tensor, &t->tensor.global) != 0)
+    if (!ext_holds_codes((brc_format)t->data.array.format, (brc_format)recipe->element))
+        return refuse_type(&t->data, "data", name_of(recipe->element));
+    if (table(&t->scale, item[5], "scale", ext_scale_format, recipe->scale, &t->tensor, &t->tensor.scale) != 0)
+        return -1;
+    if (item[6] != Py_None &&
+        table(&t->global, item[6], "global_scale", ext_scale_format, BRC_F32, &t->tensor, &t->tensor.global) != 0)
         return -1;
     if (item[7] != Py_None) {
         t->tensor.zero.block = block;
-        if (table(&t->zero, item[7], "zero_point", recipe->zero, &t->tensor, &t->tensor.zero) != 0) return -1;
+        if (table(&t->zero, item[7], "zero_point", ext_zero_format, recipe->zero, &t->tensor, &t->tensor.zero) != 0)
+            return -1;
         const brc_format_info *f = brc_format_get((brc_format)t->tensor.zero.format);
         if (recipe->id != BRC_RECIPE_UNKNOWN) /* else the recipe says */
             t->tensor.zero.kind = f->family == BRC_FLOAT ? BRC_KIND_FLOAT_CODE : BRC_KIND_CODE;

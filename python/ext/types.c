@@ -64,3 +64,21 @@ const char *ext_struct_code(brc_format format) {
     const row *r = row_of(format);
     return r == NULL ? NULL : r->write;
 }
+
+int ext_holds_codes(brc_format array, brc_format element) {
+    return array == element || array == BRC_UINT8 || array == BRC_INT8;
+}
+
+brc_format ext_scale_format(brc_format array, brc_format of_recipe) {
+    const brc_format_info *own = brc_format_get(array), *recipe = brc_format_get(of_recipe);
+    if (array == BRC_UINT8 && recipe != NULL && recipe->bits == 8) return of_recipe;
+    if (array == of_recipe) return array;
+    return own != NULL && (own->family == BRC_FLOAT || own->family == BRC_EXPONENT) ? array : BRC_NONE;
+}
+
+brc_format ext_zero_format(brc_format array, brc_format of_recipe) {
+    const brc_format_info *own = brc_format_get(array), *recipe = brc_format_get(of_recipe);
+    if (array == BRC_UINT8 && recipe != NULL && recipe->bits == 8) return of_recipe;
+    return own != NULL && (own->family == BRC_FLOAT || own->family == BRC_INT || own->family == BRC_UINT) ? array
+                                                                                                          : BRC_NONE;
+}

@@ -59,9 +59,15 @@ static int from_tensor(ext_view *v, const dl_tensor *t, const char *name) {
     }
     brc_format format = ext_format_of_dlpack(t->dtype.code, t->dtype.bits, t->dtype.lanes, &v->item);
     if (format == BRC_NONE) {
-        PyErr_Format(PyExc_TypeError,
-                     "%s: DLPack type code %d with %d bits and %d lanes is not understood; view the array as uint8",
-                     name, t->dtype.code, t->dtype.bits, t->dtype.lanes);
+        /* What the codes below those of the 8-bit types are called; of the others a library's view as bytes is read. */
+        static const char *const kinds[] = {"int", "uint", "float", "opaque", "bfloat", "complex", "bool"};
+        if (t->dtype.code < sizeof kinds / sizeof *kinds && t->dtype.lanes == 1)
+            PyErr_Format(PyExc_TypeError, "%s is %s%d, which is not understood", name, kinds[t->dtype.code],
+                         t->dtype.bits);
+        else
+            PyErr_Format(PyExc_TypeError,
+                         "%s: DLPack type code %d with %d bits and %d lanes is not understood; view the array as uint8",
+                         name, t->dtype.code, t->dtype.bits, t->dtype.lanes);
         return -1;
     }
     v->array = brc_array_of(format, t->ndim, t->shape, (char *)t->data + (t->data != NULL ? t->byte_offset : 0));
@@ -134,7 +140,25 @@ static int get(ext_view *v, PyObject *object, const char *name, int access) {
     return result;
 }
 
+static int64_t elements(const brc_array *a) {
+    int64_t n = 1;
+    for (int i = 0; i < a->rank; i++) n *= a->shape[i];
+    return n;
+}
+
+/* Sizes that others made up must not overflow ours. */
+static int check_size(const ext_view *v, const char *name) {
+    int64_t bytes = v->item;
+    for (int i = 0; i < v->array.rank; i++) {
+        if (v->array.shape[i] < 0) return refuse(PyExc_ValueError, name, "the shape has a negative dimension");
+        if (__builtin_mul_overflow(bytes, v->array.shape[i], &bytes))
+            return refuse(PyExc_OverflowError, name, "the shape has too many bytes");
+    }
+    return 0;
+}
+
 int ext_view_get(ext_view *v, PyObject *object, const char *name, int access) {
+    static uint64_t nothing; /* what an array without elements points to: NULL is for what is not there */
     memset(v, 0, sizeof *v);
     v->array.size = sizeof v->array;
     if (PyTuple_CheckExact(object) && PyTuple_Size(object) == 2) {
@@ -151,13 +175,12 @@ int ext_view_get(ext_view *v, PyObject *object, const char *name, int access) {
         return -1;
     }
     if (access == EXT_WRITE && v->readonly) return refuse(PyExc_ValueError, name, "the array is read-only");
+    if (check_size(v, name) != 0) return -1;
+    if (v->array.data == NULL) {
+        if (elements(&v->array) != 0) return refuse(PyExc_ValueError, name, "the array has no memory");
+        v->array.data = &nothing;
+    }
     return 0;
-}
-
-static int64_t elements(const brc_array *a) {
-    int64_t n = 1;
-    for (int i = 0; i < a->rank; i++) n *= a->shape[i];
-    return n;
 }
 
 int64_t ext_view_bytes(const ext_view *v) { return elements(&v->array) * v->item; }

@@ -36,4 +36,13 @@ brc_format ext_format_of_struct(const char *code, int64_t item);
 /* The struct-module code of a format; bytes where it has none. */
 const char *ext_struct_code(brc_format format);
 
+/* Whether an array of this format holds codes of `element`: its own type, or bytes. Another 8-bit type is a mistake. */
+int ext_holds_codes(brc_format array, brc_format element);
+/* The format in which an array of this format holds scales of a recipe: its own where that is a floating-point or an
+ * exponent type, the recipe's where bytes are its 8-bit codes. BRC_NONE for any other: an exponent's byte is no number.
+ */
+brc_format ext_scale_format(brc_format array, brc_format of_recipe);
+/* The same for zero points: numbers of any type; bytes are the recipe's 8-bit integers. */
+brc_format ext_zero_format(brc_format array, brc_format of_recipe);
+
 #endif

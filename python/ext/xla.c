@@ -112,13 +112,14 @@ static brc_status part(call *c, const xla_buffers *from, int64_t *at, int64_t by
     return BRC_OK;
 }
 
-static brc_status table(call *c, uint8_t of_recipe, const brc_tensor *t, brc_table *out) {
+static brc_status table(call *c, brc_format (*format_in)(brc_format, brc_format), uint8_t of_recipe,
+                        const brc_tensor *t, brc_table *out) {
     int64_t counts[3];
     const xla_buffer *b = next(&c->frame->arguments, &c->argument);
     if (b == NULL) return complain(c, "a table is missing");
     brc_format own = format_of(b->type);
-    const brc_format_info *f = brc_format_get((brc_format)of_recipe);
-    out->format = (uint8_t)(own == BRC_UINT8 && f != NULL && f->bits == 8 ? of_recipe : own);
+    out->format = (uint8_t)format_in(own, (brc_format)of_recipe);
+    if (out->format == BRC_NONE) return complain(c, "a scale's or zero point's type is not one the recipe can have");
     brc_status status = brc_block_counts(t->rank, t->shape, out->block, counts, &c->err);
     if (status != BRC_OK) return status;
     if (bytes_of(b) * 8 != counts[0] * counts[1] * counts[2] * brc_format_get(own)->bits)
@@ -144,14 +145,18 @@ static brc_status source(call *c, const char *recipe_name, const char *numbers_n
     TRY(ext_tensor_geometry(&recipe, (int)(count - SHAPE), n + SHAPE, t, &c->err));
     t->layout = (uint8_t)n[LAYOUT];
     t->scale.block = t->zero.block = (brc_block){(uint32_t)n[BLOCK], (uint32_t)n[BLOCK + 1], (uint32_t)n[BLOCK + 2]};
+    if (c->argument < c->frame->arguments.count &&
+        !ext_holds_codes(format_of(((const xla_buffer *)c->frame->arguments.items[c->argument])->type),
+                         (brc_format)recipe.element))
+        return complain(c, "the data's type is not the recipe's");
     TRY(part(c, &c->frame->arguments, &c->argument, ext_tensor_bytes(t), &t->data));
-    TRY(table(c, recipe.scale, t, &t->scale));
+    TRY(table(c, ext_scale_format, recipe.scale, t, &t->scale));
     if (n[PARTS] & HAS_ZERO) {
-        TRY(table(c, recipe.zero, t, &t->zero));
+        TRY(table(c, ext_zero_format, recipe.zero, t, &t->zero));
         t->zero.kind =
             brc_format_get((brc_format)t->zero.format)->family == BRC_FLOAT ? BRC_KIND_FLOAT_CODE : BRC_KIND_CODE;
     }
-    if (n[PARTS] & HAS_GLOBAL) TRY(table(c, BRC_F32, t, &t->global));
+    if (n[PARTS] & HAS_GLOBAL) TRY(table(c, ext_scale_format, BRC_F32, t, &t->global));
     if (n[PARTS] & HAS_INDEX) {
         void *index;
         TRY(part(c, &c->frame->arguments, &c->argument, t->shape[t->rank - 1] * 4, &index));

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """cast, dequantize, requantize on NumPy arrays: shapes, types, and the bits of torchao and ml_dtypes in the same process."""
+import dataclasses
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -139,9 +143,24 @@ def test_dequantize_types(x, ml_dtypes, dtype, name):
         y = breccia.dequantize(st, asked)
         assert y.dtype == np.dtype(kind) and (y == wide.astype(kind)).all()
     assert breccia.dequantize(st, None).dtype == breccia.dequantize(st, "float32").dtype == np.float32
-    for wrong in (np.int32, "int8", "float8"):
+    for wrong in (np.int32, "int8", "float8", 5, float, np.dtype(">f4"), [1]):
         with pytest.raises(TypeError, match="dtype must be"):
             breccia.dequantize(st, wrong)
+
+
+def test_dtypes_of_other_libraries(torch, jax, mx, x):
+    st = breccia.cast(x, MXFP8BlockScaling())
+    for dtype in (torch.float16, jax.numpy.float16, mx.float16):
+        assert breccia.dequantize(st, dtype).dtype == np.float16 and breccia.matmul(st, x.T, dtype).dtype == np.float16
+
+
+def test_bfloat16_needs_ml_dtypes(x, ml_dtypes, monkeypatch):
+    """By name it is imported; where it is not there, one line says what to install."""
+    code = "import numpy as np, breccia\nprint(breccia.dequantize(breccia.cast(np.ones((2, 32), np.float32), breccia.MXFP8BlockScaling()), 'bf16').dtype)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "bfloat16"
+    monkeypatch.setitem(sys.modules, "ml_dtypes", None)
+    with pytest.raises(TypeError, match="pip install ml_dtypes"):
+        breccia.dequantize(breccia.cast(x, MXFP8BlockScaling()), "bfloat16")
 
 
 def test_dequantize_wants_a_scaled_tensor(x):
@@ -156,6 +175,41 @@ def test_parts_of_other_types(x, ml_dtypes):
     assert (breccia.dequantize(typed) == breccia.dequantize(st)).all() and typed == st
     wide = breccia.ScaledTensor(st.data, np.ldexp(np.float32(1), st.scale.astype(np.int32) - 127), st.recipe, st.layout)
     assert (breccia.dequantize(wide) == breccia.dequantize(st)).all()
+
+
+@pytest.mark.parametrize("part, dtype, wants", [
+    ("data", "float8_e5m2", "e4m3"), ("data", "bool", "e4m3"), ("scale", "uint8", "f32"), ("scale", "int32", "f32"), ("scale", "bool", "f32"),
+    ("scale", "complex64", "f32")])
+def test_parts_of_wrong_types(x, ml_dtypes, part, dtype, wants):
+    """Another 8-bit type is no FP8 code of this recipe, and an exponent's byte no scale."""
+    kind = ml_dtypes.float8_e5m2 if dtype == "float8_e5m2" else dtype
+    st = breccia.cast(x, Float8CurrentScaling())
+    wrong = getattr(st, part).view(kind) if part == "data" else getattr(st, part).astype(kind)
+    for use in (breccia.dequantize, lambda st: breccia.matmul(st, x.T), lambda st: breccia.requantize(st, MXFP8BlockScaling())):
+        with pytest.raises(TypeError, match=f"{part} is .*the recipe wants {wants}"):
+            use(dataclasses.replace(st, **{part: wrong}))
+
+
+def test_exponents_are_bytes(x):
+    st = breccia.cast(x, MXFP8BlockScaling())
+    with pytest.raises(TypeError, match="scale is int8; the recipe wants e8m0"):
+        breccia.dequantize(dataclasses.replace(st, scale=st.scale.view(np.int8)))
+    asymmetric = breccia.cast(x, INT4Scaling(signed=False, symmetric=False))
+    with pytest.raises(TypeError, match="zero_point is bool"):
+        breccia.dequantize(dataclasses.replace(asymmetric, zero_point=asymmetric.zero_point > 0))
+
+
+def test_blocks_beyond_32_bits(x):
+    from breccia import _c
+    st, out = breccia.cast(x, Float8BlockScaling()), np.empty((8, 256), np.float32)
+    with pytest.raises(OverflowError, match="beyond 32 bits"):
+        _c.dequantize((st.recipe._native, st.shape, 2, (1, 1, 2**32 + 128), st.data, st.scale, None, None, None), out, 0)
+
+
+def test_parts_of_several_libraries(torch, x):
+    st = breccia.cast(torch.from_numpy(x), INT4Scaling(signed=False, symmetric=False))
+    mixed = dataclasses.replace(st, scale=st.scale.numpy(), zero_point=st.zero_point.numpy())
+    assert torch.equal(breccia.dequantize(mixed), breccia.dequantize(st)) and mixed == st
 
 
 def test_extension_checks_lengths(x):

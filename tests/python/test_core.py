@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import copy
 import dataclasses
 import inspect
 import pickle
@@ -59,6 +60,8 @@ def test_from_buffer_takes_no_copy():
     ({"zero_point": np.zeros(3)}, ValueError, r"zero_point.shape \(3,\) must match scale.shape \(\)"),
     ({"scale": np.ones(2, np.float32)}, ValueError, "scalar"),
     ({"shape": (4, 127)}, ValueError, "does not fit data.shape"),
+    ({"shape": 4}, TypeError, "shape must be a sequence of whole numbers"),
+    ({"shape": (4.0, 128.0)}, TypeError, "shape must be a sequence of whole numbers"),
 ])
 def test_errors(changes, kind, text):
     with pytest.raises(kind, match=text):
@@ -90,6 +93,33 @@ def test_stand_ins():
         breccia.dequantize(st)
 
 
+def test_numpy_keeps_out(x):
+    """NumPy's operators do not take a ScaledTensor apart."""
+    st = breccia.cast(x, Float8CurrentScaling())
+    assert (x == st) is False and (st == x) is False and (st != x) is True
+    for meaningless in (lambda: x * st, lambda: st @ x.T, lambda: np.add(x, st)):
+        with pytest.raises(TypeError):
+            meaningless()
+
+
+def test_layout_of_ones_own():
+    """A class derived from a layout is that layout."""
+    @dataclasses.dataclass(frozen=True)
+    class Mine(PerBlockK):
+        pass
+
+    scale = np.ones((4, 1), np.float32)
+    st = ScaledTensor(DATA, scale, Float8BlockScaling(), Mine(128))
+    assert np.array_equal(breccia.dequantize(st), breccia.dequantize(ScaledTensor(DATA, scale, Float8BlockScaling(), PerBlockK(128))), equal_nan=True)
+
+    class Strange(breccia.Layout):
+        def validate(self, data, scale, shape=None):
+            pass
+
+    with pytest.raises(TypeError, match="unsupported layout: Strange"):
+        breccia.dequantize(ScaledTensor(DATA, ONE, Float8BlockScaling(), Strange()))
+
+
 def test_equality_and_hash(x):
     for recipe in (Float8CurrentScaling(), MXFP8BlockScaling(), NVFP4BlockScaling(), INT4Scaling(signed=False, symmetric=False)):
         a, b = breccia.cast(x, recipe), breccia.cast(x, recipe)
@@ -117,6 +147,7 @@ def test_pickle(x):
     st = breccia.cast(x, NVFP4BlockScaling())
     again = pickle.loads(pickle.dumps(st))
     assert again == st and again.recipe == st.recipe and again.shape == st.shape
+    assert copy.copy(st).data is st.data and copy.deepcopy(st) == st and copy.deepcopy(st).data is not st.data
     assert (breccia.dequantize(again) == breccia.dequantize(st)).all()
 
 
@@ -132,6 +163,16 @@ def test_one_code_a_byte(x):
         if recipe == INT4Scaling():
             signed = ((codes ^ 8).astype(np.int8) - 8).astype(np.int8)
             assert (breccia.dequantize(dataclasses.replace(wide, data=signed)) == breccia.dequantize(st)).all()
+
+
+def test_codes_beyond_their_bits():
+    """One code a byte: what does not fit the bits is no code."""
+    codes = np.arange(64, dtype=np.uint8).reshape(2, 32)
+    st = ScaledTensor(codes % 16, np.ones((2, 1), np.float16), INT4Scaling(32), PerBlockK(32), shape=(2, 32))
+    assert breccia.dequantize(st).min() == -8
+    for data in (codes, codes.view(np.int8) - np.int8(9)):
+        with pytest.raises(ValueError, match="codes of more than 4 bits"):
+            breccia.dequantize(dataclasses.replace(st, data=data))
 
 
 def test_frozen_names():

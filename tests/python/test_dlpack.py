@@ -165,14 +165,14 @@ ctypes.pythonapi.PyCapsule_New.restype = ctypes.py_object
 ctypes.pythonapi.PyCapsule_New.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
 
 
-def forged(memory, shape, strides=None, offset=0, device=1, type=(2, 32, 1), major=1):
+def forged(memory, shape, strides=None, offset=0, device=1, type=(2, 32, 1), major=1, address=...):
     """A capsule by hand, and how often its deleter was called."""
     calls = []
     deleter = DELETER(lambda _: calls.append(1))
     n = len(shape)
     keep = ((ctypes.c_int64 * n)(*shape), None if strides is None else (ctypes.c_int64 * n)(*strides), deleter, memory)
     managed = Versioned(major, 0, None, ctypes.cast(deleter, ctypes.c_void_p), 0,
-                        Tensor(memory.ctypes.data, device, 0, n, *type, keep[0], keep[1], offset))
+                        Tensor(memory.ctypes.data if address is ... else address, device, 0, n, *type, keep[0], keep[1], offset))
     return ctypes.pythonapi.PyCapsule_New(ctypes.addressof(managed), NAME, None), calls, (keep, managed)
 
 
@@ -190,7 +190,9 @@ def test_offsets_and_strides():
 
 @pytest.mark.parametrize("changes, kind, text", [
     ({"device": 2}, TypeError, "device"), ({"major": 2}, BufferError, "version 2.0"), ({"type": (2, 32, 4)}, TypeError, "lanes"),
-    ({"type": (5, 64, 1)}, TypeError, "code 5"), ({"type": (7, 8, 1)}, TypeError, "code 7"), ({"shape": (1,) * 9}, ValueError, "dimensions"),
+    ({"type": (5, 64, 1)}, TypeError, "array is complex64"), ({"type": (7, 8, 1)}, TypeError, "code 7"), ({"shape": (1,) * 9}, ValueError, "dimensions"),
+    ({"shape": (-1,)}, ValueError, "negative"), ({"shape": (2**40, 2**40)}, OverflowError, "too many bytes"),
+    ({"address": None}, ValueError, "no memory"),
 ])
 def test_refused_capsules_are_freed(changes, kind, text):
     x = np.arange(24, dtype=np.float32)
@@ -198,6 +200,12 @@ def test_refused_capsules_are_freed(changes, kind, text):
     with pytest.raises(kind, match=text):
         _c.bytes_of(capsule)
     assert calls == [1]
+
+
+def test_no_elements_need_no_memory():
+    """PyTorch's empty tensors have no address; that is no missing array."""
+    capsule, calls, keep = forged(np.empty(0, np.float32), (0, 6), address=None)
+    assert _c.bytes_of(capsule) == b"" and calls == [1]
 
 
 def test_buffer():

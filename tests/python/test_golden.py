@@ -46,7 +46,10 @@ class Tensor:
 
 
 def cast(x, text, state=None, threads=0, format=None):
-    return Tensor(breccia.cast(x, from_text(text), state, threads=threads))
+    recipe = from_text(text)
+    if state is not None:
+        state.recipe = recipe                                # C's state knows no recipe
+    return Tensor(breccia.cast(x, recipe, state, threads=threads))
 
 
 def dequantize(t, dtype=np.float32, threads=0):

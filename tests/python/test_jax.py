@@ -77,6 +77,47 @@ def test_pytree(jax, x):
     assert again == st
 
 
+def test_leaves_of_any_kind(jax, x):
+    """Paths have names; trees of other things keep the structure."""
+    st = breccia.cast(jax.numpy.asarray(x), NVFP4BlockScaling())
+    paths = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_flatten_with_path(st)[0]]
+    assert paths == [".data", ".scale", ".global_scale"]
+    shapes = jax.tree_util.tree_map(lambda leaf: "leaf", st)
+    assert jax.tree_util.tree_structure(shapes) == jax.tree_util.tree_structure(st) and "leaf" in repr(shapes)
+    planned = jax.eval_shape(lambda x: breccia.cast(x, NVFP4BlockScaling()), jax.numpy.asarray(x))
+    assert planned.shape == (8, 256) and planned.data.dtype == np.uint8
+
+
+def test_any_traced_part(jax, x):
+    """Tracing is noticed whichever array is traced."""
+    st = breccia.cast(jax.numpy.asarray(x), MXFP8BlockScaling())
+    want = breccia.dequantize(st)
+    assert np.array_equal(jax.jit(lambda scale: breccia.dequantize(breccia.ScaledTensor(st.data, scale, st.recipe, st.layout)))(st.scale), want)
+    bias = jax.numpy.arange(8, dtype=jax.numpy.float32)
+    assert np.array_equal(jax.jit(lambda bias: breccia.matmul(st, st, transpose_b=True, bias=bias))(bias),
+                          breccia.matmul(st, st, transpose_b=True, bias=bias))
+
+
+def test_what_the_handlers_do_not_read(jax, x):
+    """Codes one a byte, and a scale (M,) that a batch shares, under jit."""
+    st = breccia.cast(x, INT4Scaling())
+    codes = np.stack([st.data & 15, st.data >> 4], -1).reshape(8, 256)
+    wide = breccia.ScaledTensor(jax.numpy.asarray(codes), jax.numpy.asarray(st.scale), st.recipe, st.layout, shape=(8, 256))
+    assert np.array_equal(jax.jit(breccia.dequantize)(wide), breccia.dequantize(st))
+    assert jax.jit(lambda st: breccia.requantize(st, MXFP8BlockScaling()))(wide) == breccia.requantize(st, MXFP8BlockScaling())
+    row = breccia.cast(x, breccia.Float8RowScaling())
+    shared = breccia.ScaledTensor(jax.numpy.stack([row.data, row.data]), jax.numpy.asarray(row.scale.reshape(8)), row.recipe, row.layout)
+    assert np.array_equal(jax.jit(breccia.dequantize)(shared)[1], breccia.dequantize(row))
+    assert np.array_equal(jax.jit(lambda st: breccia.matmul(st, x, transpose_b=True))(shared)[0], breccia.matmul(row, x, transpose_b=True))
+
+
+def test_float64_is_jaxs_to_allow(jax, x):
+    st = breccia.cast(jax.numpy.asarray(x), MXFP8BlockScaling())
+    assert breccia.dequantize(st, "f64").dtype == jax.jit(lambda st: breccia.dequantize(st, "f64"))(st).dtype == np.float32
+    with jax.enable_x64(True):
+        assert breccia.dequantize(st, "f64").dtype == jax.jit(lambda st: breccia.dequantize(st, "f64"))(st).dtype == np.float64
+
+
 def test_traced_values_have_no_hash(jax, x):
     @jax.jit
     def traced(x):
@@ -98,6 +139,12 @@ def test_errors_under_jit(jax):
         jax.jit(lambda x: breccia.dequantize(breccia.cast(x, MXFP8BlockScaling())))(jax.numpy.ones((2, 33)))
     with pytest.raises(ValueError, match="shape mismatch"):
         jax.jit(breccia.matmul)(jax.numpy.ones((2, 33)), jax.numpy.ones((32, 3)))
+    with pytest.raises(TypeError, match="x is int32"):
+        jax.jit(lambda x: breccia.dequantize(breccia.cast(x, MXFP8BlockScaling())))(jax.numpy.ones((2, 32), jax.numpy.int32))
+    with pytest.raises(TypeError, match="b is int8"):
+        jax.jit(breccia.matmul)(jax.numpy.ones((2, 32)), jax.numpy.ones((32, 3), jax.numpy.int8))
+    with pytest.raises(TypeError, match="dtype must be"):
+        jax.jit(lambda x: breccia.matmul(x, x, jax.numpy.float64))(jax.numpy.ones((2, 2)))
 
 
 def test_bias_and_group_index(jax, x):
@@ -139,3 +186,7 @@ def test_handlers_refuse_tensors_that_do_not_fit(jax):
                         ([0, 9, 1, 1, 32, 0, 4, 64], "layout"), ([0, 3, 1, 1, 32, 0] + [1] * 9, "dimensions")):
         with pytest.raises(Exception, match=text):
             jax.block_until_ready(call(data, scale, recipe="mxfp8", numbers=np.array(wrong)))
+    other = jax.numpy.zeros((4, 64), jax.numpy.float8_e5m2)
+    for arrays, text in (((other, scale), "data's type"), ((data, scale.view(jax.numpy.int8)), "scale's or zero point's type")):
+        with pytest.raises(Exception, match=text):
+            jax.block_until_ready(call(*arrays, recipe="mxfp8", numbers=np.array(good)))

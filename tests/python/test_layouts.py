@@ -53,8 +53,10 @@ def test_logical_shape():
 
 
 @pytest.mark.parametrize("make, text", [(lambda: PerBlockK(0), "block_size"), (lambda: PerBlockMN(0, 1), "block_m"),
-                                        (lambda: PerBlockMN(1, 0), "block_n")])
-def test_sides_are_positive(make, text):
+                                        (lambda: PerBlockMN(1, 0), "block_n"), (lambda: PerBlockK(1.5), "block_size"),
+                                        (lambda: PerBlockK("128"), "block_size"), (lambda: PerBlockK(2**32 + 128), "block_size"),
+                                        (lambda: PerBlockMN(True, 32), "block_m"), (lambda: PerBlockK(128, "no"), "partial")])
+def test_sides_are_positive_whole_numbers(make, text):
     with pytest.raises(ValueError, match=text):
         make()
 

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import copy
 import dataclasses
 import pickle
 
@@ -67,6 +68,16 @@ def test_defaults_are_the_tables():
     (DelayedScaling, {"margin": 65}, "margin"),
     (breccia.MXINT8BlockScaling, {"scale_rule": "even"}, "scale_rule"),
     (breccia.CustomScaling, {"definition": "no-such-row"}, "no-such-row"),
+    (DelayedScaling, {"amax_history_len": 2**40}, "amax_history_len"),
+    (DelayedScaling, {"margin": 1.5}, "margin"),
+    (Float8CurrentScaling, {"epsilon": -1.0}, "epsilon"),
+    (Float8CurrentScaling, {"epsilon": "small"}, "epsilon"),
+    (Float8CurrentScaling, {"power_of_two": "no"}, "power_of_two must be True or False"),
+    (Float8BlockScaling, {"partial": None}, "partial must be True or False"),
+    (Float8BlockScaling, {"block_k": 2**32 + 128}, "block_k"),
+    (INT4Scaling, {"signed": "False"}, "signed must be True or False"),
+    (INT4Scaling, {"scale_dtype": []}, "scale_dtype"),
+    (INT4Scaling, {"group_size": 2**40}, "group_size"),
 ])
 def test_errors_name_the_parameter(kind, arguments, text):
     with pytest.raises(ValueError, match=text):
@@ -130,6 +141,19 @@ def test_state_is_for_delayed_scaling(x):
         DelayedState(Float8CurrentScaling())
     with pytest.raises(ValueError, match="delayed"):
         breccia.cast(x, Float8CurrentScaling(), DelayedState(DelayedScaling()))
+    with pytest.raises(TypeError, match="state must be a DelayedState, got float"):
+        breccia.cast(x, DelayedScaling(), 1.0)
+    with pytest.raises(ValueError, match="state belongs to"):                # E4M3's scale would be 128 times too small
+        breccia.cast(x, DelayedScaling("E5M2"), DelayedState(DelayedScaling("E4M3")))
+
+
+def test_pickles_carry_fields_alone():
+    """What follows from the fields is the reading library's: a pickle outlives it."""
+    for recipe in ALL:
+        kind, values = recipe.__reduce__()
+        assert kind is type(recipe) and kind(*values) == recipe
+    for unusual in (copy.copy, copy.deepcopy, lambda r: pickle.loads(pickle.dumps(r, 2))):
+        assert unusual(ALL[0]) == ALL[0] and unusual(ALL[0])._layout == ALL[0]._layout
 
 
 def test_all():

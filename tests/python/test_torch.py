@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """PyTorch tensors: the bits of NumPy, native FP8 types, memory shared, torch.compile, pytrees, opcheck."""
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -62,6 +65,23 @@ def test_inputs(torch, x):
         breccia.dequantize(breccia.ScaledTensor(st.data.to("meta"), st.scale.to("meta"), st.recipe, st.layout)).cpu()
 
 
+def test_tensors_that_are_not_their_memory(torch, x):
+    """A view of negatives is read as it is meant; what is not strided memory is refused in one line."""
+    negative = torch.complex(torch.zeros(8, 256), torch.from_numpy(x)).conj().imag
+    assert negative.is_neg() and breccia.cast(negative, MXFP8BlockScaling()) == breccia.cast(-x, MXFP8BlockScaling())
+    with pytest.raises(TypeError, match="torch.sparse_coo.*cannot be read"):
+        breccia.cast(torch.eye(32).to_sparse(), Float8CurrentScaling())
+    with pytest.raises(TypeError, match="complex"):
+        breccia.cast(torch.zeros(2, 32, dtype=torch.complex64), MXFP8BlockScaling())
+
+
+def test_empty(torch):
+    for recipe in ALL:
+        st = breccia.cast(torch.ones(0, 256), recipe)
+        assert st.shape == (0, 256) and breccia.dequantize(st).shape == (0, 256) and st == breccia.cast(np.ones((0, 256), np.float32), recipe)
+        assert breccia.requantize(st, MXFP8BlockScaling()).shape == (0, 256) and breccia.matmul(st, torch.ones(256, 3)).shape == (0, 3)
+
+
 def test_codes_that_lie_apart(torch, x):
     """A transposed view of codes is read as it is meant."""
     st = breccia.cast(torch.from_numpy(x), Float8CurrentScaling())
@@ -98,6 +118,45 @@ def test_compile_with_inductor(torch, x):
     function = torch.compile(lambda x, w: breccia.matmul(breccia.cast(x * 2, recipe), w) + 1, fullgraph=True)
     t, w = torch.from_numpy(x), torch.randn(256, 8)
     assert torch.equal(function(t, w), breccia.matmul(breccia.cast(t * 2, recipe), w) + 1)
+
+
+def test_compile_refuses_while_tracing(torch):
+    """What is wrong is said when the graph is made, not when it runs."""
+    recipe = MXFP8BlockScaling()
+    w = breccia.cast(torch.randn(8, 128), recipe)
+    for function, x, text in ((lambda x: breccia.dequantize(breccia.cast(x, recipe)), torch.ones(2, 32, dtype=torch.int32), "x is torch.int32"),
+                              (lambda x: breccia.matmul(x, w, torch.float64, transpose_b=True), torch.ones(2, 128), "dtype must be"),
+                              (lambda x: breccia.matmul(x, w, transpose_b=True), torch.ones(2, 128, dtype=torch.int8), "a is torch.int8"),
+                              (lambda x: breccia.dequantize(breccia.cast(x, recipe)), torch.ones(2, 33), "divisible")):
+        torch._dynamo.reset()
+        with pytest.raises(Exception, match=text):
+            torch.compile(function, fullgraph=True, backend="eager")(x)
+
+
+def test_imports_are_no_reason_to_compile_again(torch):
+    code = ("import sys, torch, breccia\ntorch._dynamo.config.error_on_recompile = True\nrecipe = breccia.MXFP8BlockScaling()\n"
+            "made = torch.compile(lambda d, s: breccia.dequantize(breccia.ScaledTensor(d, s, recipe, breccia.PerBlockMN(1, 32))),"
+            " fullgraph=True, backend='eager')\n"
+            "cast = torch.compile(lambda x: breccia.dequantize(breccia.cast(x, breccia.NVFP4BlockScaling())), fullgraph=True, backend='eager')\n"
+            "x = torch.randn(4, 128); st = breccia.cast(x, recipe)\n"
+            "for name in ('one', 'two', 'three'):\n"
+            "    made(st.data, st.scale); cast(x); sys.modules[name] = sys\n")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_vmap(torch, x):
+    """torch.func.vmap: each element of the batch on its own, as in JAX."""
+    batch, recipe = torch.from_numpy(np.stack([x, 3 * x])), NVFP4BlockScaling()
+    w = breccia.cast(torch.randn(8, 256), INT4Scaling())
+    st = torch.func.vmap(lambda x: breccia.cast(x, recipe))(batch)
+    assert st.shape == (2, 8, 256)
+    assert all(torch.equal(st.data[i], breccia.cast(batch[i], recipe).data) for i in range(2))
+    assert torch.equal(torch.func.vmap(breccia.dequantize)(st)[1], breccia.dequantize(breccia.cast(batch[1], recipe)))
+    across = torch.func.vmap(lambda x: breccia.matmul(x, w, transpose_b=True), in_dims=1, out_dims=1)(batch.transpose(0, 1).contiguous())
+    assert torch.equal(across.transpose(0, 1), breccia.matmul(batch, w, transpose_b=True))
+    again = torch.func.vmap(lambda st: breccia.requantize(st, MXFP8BlockScaling()))(st)
+    assert torch.equal(again.data[1].view(torch.uint8), breccia.requantize(breccia.cast(batch[1], recipe), MXFP8BlockScaling()).data.view(torch.uint8))
 
 
 def test_compile_dynamic_shapes(torch):
@@ -155,6 +214,9 @@ def test_pytree(torch, x):
     assert len(leaves) == 3 and all(isinstance(leaf, torch.Tensor) for leaf in leaves)
     assert _pytree.tree_unflatten(leaves, tree) == st
     assert _pytree.tree_map(lambda leaf: leaf.clone(), {"w": st})["w"] == st
+    paths = [_pytree.keystr(path) for path, _ in _pytree.tree_flatten_with_path(st)[0]]
+    assert paths == [".data", ".scale", ".global_scale"]
+    assert "shape=None" in repr(_pytree.tree_map(lambda leaf: tuple(leaf.shape), st))            # leaves of any kind
 
 
 def test_memory_is_shared(torch, x):

@@ -5,11 +5,11 @@ Each module has the same few functions:
 
     read(x)                what the extension reads: a buffer, a DLPack capsule, or (array, format name)
     empty(shape, format)   memory for a result, as `write` takes it
-    write(memory, format)  what the extension fills
+    write(memory, format)  what the extension fills; filled(memories): the same for a cast's, whose formats are the recipe's
     finish(memory, format) the array of the library; finish_scale: the same for scales
-    dtype_format(dtype)    name of the format of a dtype
     traced(x)              True where x has no memory yet (jit, torch.compile); then the module's cast, dequantize,
                            requantize or matmul is called instead
+    recorded(arrays)       True where the library keeps a record for gradients; then the module's matmul is called
     export(x), adopt(x, format), capsule(x)   an array for another library, from another library, as a DLPack capsule
 """
 import sys
@@ -25,7 +25,7 @@ __all__ = ["of", "register", "unregistered"]
 _by_type: dict[type, Any] = {np.ndarray: numpy}
 # Libraries whose pytrees do not know ScaledTensor yet: {module to look for: module here}.
 unregistered = {"jax": "_jax", "torch": "_torch"}
-
+_modules_seen = 0
 
 
 def _is_torch(x: Any) -> bool:
@@ -69,17 +69,27 @@ def _find(x: Any) -> Any:
 
 def register() -> None:
     """Makes ScaledTensor a pytree of the libraries that have been imported by now."""
+    global _modules_seen
+    if len(sys.modules) == _modules_seen:                  # nothing was imported since the last look
+        return
+    seen = len(sys.modules)
     for library, module in list(unregistered.items()):
         loaded = sys.modules.get(library)
-        if loaded is not None and not getattr(getattr(loaded, "__spec__", None), "_initializing", False):
-            del unregistered[library]
+        if loaded is None:
+            continue
+        if getattr(getattr(loaded, "__spec__", None), "_initializing", False):
+            seen = 0                                       # look again
+        elif unregistered.pop(library, None) is not None:  # else another thread does it
             known = import_module(f"breccia._frameworks.{module}")
             known.register_pytree()
             _by_type.update((kind, known) for kind in known.TYPES)
+    _modules_seen = seen
 
 
 def named(name: str) -> Any:
     """The module of a library by name; ValueError for a name that is none."""
     if name not in ("numpy", "torch", "jax", "mlx"):
         raise ValueError(f"framework must be 'numpy', 'torch', 'jax' or 'mlx', got {name!r}")
-    return import_module(f"breccia._frameworks._{name}")
+    module = import_module(f"breccia._frameworks._{name}")
+    register()
+    return module

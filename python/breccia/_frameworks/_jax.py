@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from breccia import _c, _ops
-from breccia._core import ScaledTensor, _flatten, _unflatten
+from breccia._core import ScaledTensor, _flatten, _named, _unflatten
+from breccia._gradients import of_product
 
 _log = logging.getLogger("breccia")
 TYPES = ()                     # the type of arrays is not public: found by isinstance
@@ -37,6 +38,9 @@ def write(memory: Any, format: str) -> Any:
     return (memory, format) if format == "bf16" else memory
 
 
+filled = _NUMPY.filled
+
+
 def finish(memory: Any, format: str) -> Any:
     return jax.dlpack.from_dlpack(memory)
 
@@ -44,12 +48,11 @@ def finish(memory: Any, format: str) -> Any:
 finish_scale = finish
 
 
-def dtype_format(dtype: Any) -> str | None:
-    return _NUMPY.dtype_format(dtype)
-
-
 def traced(x: Any) -> bool:
     return isinstance(x, jax.core.Tracer)
+
+
+recorded = _NUMPY.recorded          # what JAX differentiates it traces
 
 
 def export(x: Any) -> Any:
@@ -69,8 +72,13 @@ def adopt(x: Any, format: str | None) -> Any:
     return jax.dlpack.from_dlpack(x)
 
 
+def _flatten_with_keys(st: ScaledTensor) -> Any:
+    leaves, rest = _flatten(st)
+    return [(jax.tree_util.GetAttrKey(name), leaf) for name, leaf in zip(_named(st), leaves)], rest
+
+
 def register_pytree() -> None:
-    jax.tree_util.register_pytree_node(ScaledTensor, _flatten, _unflatten)
+    jax.tree_util.register_pytree_with_keys(ScaledTensor, _flatten_with_keys, _unflatten, _flatten)
 
 
 # ------------------------------------------------------------------------------------------------- while tracing
@@ -89,11 +97,18 @@ def _register_handlers() -> bool:
 _HANDLERS = _register_handlers()
 
 
-def _call(name: str, function: Any, shapes: Any, arrays: Any, attributes: dict[str, Any]) -> Any:
+def _call(name: str, function: Any, shapes: Any, arrays: Any, attributes: dict[str, Any], direct: bool = True) -> Any:
     """The handler `breccia_<name>`, or `function` of NumPy arrays as a callback; under vmap once for each element."""
-    if _HANDLERS and jax.default_backend() == "cpu":
+    if direct and _HANDLERS and jax.default_backend() == "cpu":
         return jax.ffi.ffi_call(f"breccia_{name}", shapes, vmap_method="sequential")(*arrays, **attributes)
     return jax.pure_callback(function, shapes, *arrays, vmap_method="sequential")
+
+
+def _plain(*sides: Any) -> bool:
+    """Whether XLA's buffers are what the handlers read: packed codes, and a scale for every block. What lies otherwise (codes one
+    a byte, a scale that a batch shares) is packed and repeated on the way through a callback."""
+    return all(st.storage_shape == _ops._packed_shape(st.recipe, st.shape) and tuple(st.scale.shape) == st.layout._scale_shape(st.shape)
+               for st in sides if isinstance(st, ScaledTensor))
 
 
 def _struct(shape: Any, format: str) -> Any:
@@ -120,38 +135,45 @@ def _words(st: ScaledTensor, threads: int) -> np.ndarray:
     return _integers(threads, st.layout._number, *st.layout._block, parts, *st.shape)
 
 
-def _lists(name: str, recipe: Any, shape: Any, run: Any, arrays: Any, attributes: dict[str, Any]) -> ScaledTensor:
+def _lists(name: str, recipe: Any, shape: Any, run: Any, arrays: Any, attributes: dict[str, Any], direct: bool = True) -> ScaledTensor:
     plan = _ops._planned(recipe, shape)
 
     def callback(*arrays: Any) -> list[Any]:
-        outputs = run(*_host(arrays))
-        left = [memory for memory in outputs if memory is not None]
-        return [_as(memory, format) for memory, (_, format) in zip(left, plan)]
+        memory = [part for part in run(*_host(arrays)) if part is not None]
+        return [_as(part, format) for part, (_, format) in zip(memory, plan)]
 
-    return _ops._from_list(_call(name, callback, [_struct(*row) for row in plan], arrays, attributes), recipe, shape)
+    return _ops._from_list(_call(name, callback, [_struct(*row) for row in plan], arrays, attributes, direct), recipe, shape)
 
 
 def cast(x: Any, recipe: Any, threads: int) -> ScaledTensor:
-    return _lists("cast", recipe, x.shape, lambda x: _ops._cast_into(_NUMPY, x, recipe, None, threads), [x],
-                  {"recipe": recipe.text, "numbers": _integers(threads)})
+    def run(x: Any) -> list[Any]:
+        return _ops._cast_into(_NUMPY, x, recipe, _ops._plan(recipe, x.shape), None, threads)
+
+    return _lists("cast", recipe, x.shape, run, [x], {"recipe": recipe.text, "numbers": _integers(threads)})
 
 
 def requantize(st: ScaledTensor, recipe: Any, threads: int) -> ScaledTensor:
     leaves, rest = _flatten(st)
-    return _lists("requantize", recipe, st.shape, lambda *parts: _ops._requantize_into(_NUMPY, _unflatten(rest, parts), recipe, threads),
-                  leaves, {"recipe": st.recipe.text, "to": recipe.text, "numbers": _words(st, threads)})
+
+    def run(*parts: Any) -> list[Any]:
+        return _ops._requantize_into(_NUMPY, _unflatten(rest, parts), recipe, threads)
+
+    return _lists("requantize", recipe, st.shape, run, leaves,
+                  {"recipe": st.recipe.text, "to": recipe.text, "numbers": _words(st, threads)}, _plain(st))
 
 
 def dequantize(st: ScaledTensor, format: str, threads: int) -> Any:
     leaves, rest = _flatten(st)
+    format = "f32" if format == "f64" and not jax.config.jax_enable_x64 else format   # type: ignore[attr-defined]
 
     def callback(*parts: Any) -> Any:
         return _as(_ops._dequantize_now(_NUMPY, _unflatten(rest, _host(parts)), format, threads), format)
 
-    return _call("dequantize", callback, _struct(st.shape, format), leaves, {"recipe": st.recipe.text, "numbers": _words(st, threads)})
+    return _call("dequantize", callback, _struct(st.shape, format), leaves, {"recipe": st.recipe.text, "numbers": _words(st, threads)},
+                 _plain(st))
 
 
-def matmul(a: Any, b: Any, shape: Any, format: str, transpose_a: bool, transpose_b: bool, bias: Any, threads: int) -> Any:
+def _multiply(a: Any, b: Any, bias: Any, shape: Any, format: str, transpose_a: bool, transpose_b: bool, threads: int) -> Any:
     arrays, tree = jax.tree_util.tree_flatten((a, b, bias))
     attributes: dict[str, Any] = {"numbers": _integers(threads, transpose_a, transpose_b, bias is not None)}
     for name, side in (("a", a), ("b", b)):
@@ -162,7 +184,27 @@ def matmul(a: Any, b: Any, shape: Any, format: str, transpose_a: bool, transpose
         a, b, bias = jax.tree_util.tree_unflatten(tree, _host(parts))
         return _as(_ops._matmul_now(_NUMPY, a, b, shape, format, transpose_a, transpose_b, bias, threads), format)
 
-    return _call("matmul", callback, _struct(shape, format), arrays, attributes)
+    return _call("matmul", callback, _struct(shape, format), arrays, attributes, _plain(a, b))
+
+
+_product = jax.custom_vjp(_multiply, nondiff_argnums=(3, 4, 5, 6, 7))
+
+
+def _product_forward(a: Any, b: Any, bias: Any, *rest: Any) -> Any:
+    return _product(a, b, bias, *rest), (a, b, bias)
+
+
+def _product_backward(shape: Any, format: str, transpose_a: bool, transpose_b: bool, threads: int, kept: Any, gradient: Any) -> Any:
+    a, b, bias = kept
+    return tuple(of_product(a, b, bias, gradient, transpose_a, transpose_b, threads, (True, True, True), jnp.ones,
+                            lambda x, dtype: x.astype(dtype)))
+
+
+_product.defvjp(_product_forward, _product_backward)
+
+
+def matmul(a: Any, b: Any, shape: Any, format: str, transpose_a: bool, transpose_b: bool, bias: Any, threads: int) -> Any:
+    return _product(a, b, bias, shape, format, bool(transpose_a), bool(transpose_b), int(threads))
 
 
 # ------------------------------------------------------------------------------------------ straight-through estimator

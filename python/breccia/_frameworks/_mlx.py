@@ -9,10 +9,11 @@ import numpy as np
 from breccia import _ops
 
 _NUMPY: ModuleType = _ops.frameworks.numpy
-_OUTPUTS = {mx.float32: "f32", mx.float16: "f16", mx.bfloat16: "bf16"}
 
 empty = _NUMPY.empty
 write = _NUMPY.write
+filled = _NUMPY.filled
+recorded = _NUMPY.recorded
 
 
 def read(x: Any) -> Any:
@@ -21,15 +22,13 @@ def read(x: Any) -> Any:
 
 
 def finish(memory: Any, format: str) -> Any:
+    if format == "f64":                                                          # which mx.array narrows unless told not to
+        return mx.array(memory, mx.float64)
     return mx.array(memory).view(mx.bfloat16) if format == "bf16" else mx.array(memory)
 
 
 def finish_scale(memory: Any, format: str) -> Any:
     return mx.array(_NUMPY.finish_scale(memory, format))
-
-
-def dtype_format(dtype: Any) -> str | None:
-    return _OUTPUTS.get(dtype) if isinstance(dtype, mx.Dtype) else _NUMPY.dtype_format(dtype)
 
 
 def traced(x: Any) -> bool:
@@ -47,3 +46,16 @@ def capsule(x: Any) -> Any:
 
 def adopt(x: Any, format: str | None) -> Any:
     return mx.array(_NUMPY.adopt(x, format))
+
+
+def cast_ste(x: Any, recipe: Any, low: float | None, high: float | None) -> Any:
+    """Its own rule, since MLX takes a result that came from elsewhere for a constant."""
+    @mx.custom_function
+    def estimate(x: Any) -> Any:
+        return _ops.dequantize(_ops.cast(x, recipe), x.dtype)
+
+    @estimate.vjp
+    def _(x: Any, gradient: Any, y: Any) -> Any:
+        return gradient if low is None else mx.where((x >= low) & (x <= high), gradient, 0)
+
+    return estimate(x)

@@ -8,7 +8,8 @@ import torch
 from torch.utils import _pytree
 
 from breccia import _ops
-from breccia._core import ScaledTensor, _flatten, _make, _unflatten
+from breccia._core import ScaledTensor, _flatten, _make, _named, _unflatten
+from breccia._gradients import of_product
 from breccia.layouts import _of_number
 from breccia.recipes import _fact, from_text
 
@@ -16,16 +17,24 @@ _THIS: ModuleType = sys.modules[__name__]
 _DTYPES = {"f64": torch.float64, "f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16, "int8": torch.int8,
            "int8q6": torch.int8, "uint8": torch.uint8, "e4m3": torch.float8_e4m3fn, "e5m2": torch.float8_e5m2,
            "e4m3fnuz": torch.float8_e4m3fnuz, "e5m2fnuz": torch.float8_e5m2fnuz}
-_OUTPUTS = {torch.float64: "f64", torch.float32: "f32", torch.float16: "f16", torch.bfloat16: "bf16"}
 TYPES = (torch.Tensor, torch.nn.Parameter)
 _to_dlpack = torch.to_dlpack
 _is_compiling = torch.compiler.is_compiling
-torch.compiler.assume_constant_result(_fact)                  # recipes may be made inside a compiled function
+# Recipes and tensors may be made inside a compiled function; what these find is no reason to compile again.
+torch.compiler.assume_constant_result(_fact)
+torch.compiler.assume_constant_result(_ops.frameworks.register)
 _is_wrapped = torch._C._functorch.is_functorch_wrapped_tensor
 
 
 def read(x: Any) -> Any:
-    return _to_dlpack(x.detach() if x.requires_grad else x)
+    if x.requires_grad:
+        x = x.detach()
+    if x.is_neg():                                                # a view whose numbers are the negatives of its memory's
+        x = x.resolve_neg()
+    try:
+        return _to_dlpack(x)
+    except (RuntimeError, BufferError) as refused:
+        raise TypeError(f"this tensor ({x.layout}, {x.dtype}) cannot be read: {refused}") from refused
 
 
 def empty(shape: Any, format: str) -> Any:
@@ -36,6 +45,10 @@ def write(memory: Any, format: str) -> Any:
     return _to_dlpack(memory)
 
 
+def filled(memories: list[Any]) -> list[Any]:
+    return [None if memory is None else _to_dlpack(memory) for memory in memories]
+
+
 def finish(memory: Any, format: str) -> Any:
     return memory
 
@@ -43,13 +56,13 @@ def finish(memory: Any, format: str) -> Any:
 finish_scale = finish
 
 
-def dtype_format(dtype: Any) -> str | None:
-    return _OUTPUTS.get(dtype) if isinstance(dtype, torch.dtype) else _ops.frameworks.numpy.dtype_format(dtype)
-
-
 def traced(x: Any) -> bool:
     """torch.compile, torch.export, fake tensors, functorch: whatever is no plain tensor with memory."""
     return _is_compiling() or type(x) not in TYPES or _is_wrapped(x) or x.is_meta
+
+
+def recorded(arrays: Any) -> bool:
+    return torch.is_grad_enabled() and any(isinstance(x, torch.Tensor) and x.requires_grad for x in arrays)
 
 
 def export(x: Any) -> Any:
@@ -68,18 +81,28 @@ def adopt(x: Any, format: str | None) -> Any:
     return tensor.view(_DTYPES[format]) if format in ("e4m3", "e5m2") and tensor.dtype == torch.uint8 else tensor
 
 
+def _flatten_with_keys(st: ScaledTensor) -> Any:
+    leaves, rest = _flatten(st)
+    return [(_pytree.GetAttrKey(name), leaf) for name, leaf in zip(_named(st), leaves)], rest
+
+
 def register_pytree() -> None:
     _pytree.register_pytree_node(ScaledTensor, _flatten, lambda parts, rest: _unflatten(rest, parts),
-                                 serialized_type_name="breccia.ScaledTensor")
+                                 serialized_type_name="breccia.ScaledTensor", flatten_with_keys_fn=_flatten_with_keys)
 
 
 # ------------------------------------------------------------------------------------------ registered operations
 # torch.ops.breccia.*: tensors and plain values only. A scaled tensor is its five arrays and the words that say what they
 # mean; a list of results is in the order of _ops._planned.
 
+def _own(part: Any) -> Any:
+    """An array as a tensor: those of another library over their memory."""
+    return part if part is None or isinstance(part, torch.Tensor) else adopt(_ops.frameworks.of(part).export(part), None)
+
+
 def _words(st: ScaledTensor) -> tuple[Any, ...]:
-    return (st.data, st.scale, st.global_scale, st.zero_point, st.group_index, st.recipe.text, list(st.shape), st.layout._number,
-            list(st.layout._block))
+    return (_own(st.data), _own(st.scale), _own(st.global_scale), _own(st.zero_point), _own(st.group_index), st.recipe.text,
+            list(st.shape), st.layout._number, list(st.layout._block))
 
 
 def _tensor(data: Any, scale: Any, level: Any, zero: Any, index: Any, recipe: str, shape: Any, layout: int, block: Any) -> Any:
@@ -131,8 +154,8 @@ def _matmul(a: torch.Tensor, a_scale: Optional[torch.Tensor], a_level: Optional[
             b_index: Optional[torch.Tensor], b_recipe: str, b_shape: Sequence[int], b_layout: int, b_block: Sequence[int],
             shape: Sequence[int], format: str, transpose_a: bool, transpose_b: bool, bias: Optional[torch.Tensor],
             threads: int) -> torch.Tensor:
-    left = a if a_scale is None else _tensor(a, a_scale, a_level, a_zero, a_index, a_recipe, a_shape, a_layout, a_block)
-    right = b if b_scale is None else _tensor(b, b_scale, b_level, b_zero, b_index, b_recipe, b_shape, b_layout, b_block)
+    left = _side(a, a_scale, a_level, a_zero, a_index, a_recipe, a_shape, a_layout, a_block)
+    right = _side(b, b_scale, b_level, b_zero, b_index, b_recipe, b_shape, b_layout, b_block)
     return _ops._matmul_now(_THIS, left, right, tuple(shape), format, transpose_a, transpose_b, bias, threads)
 
 
@@ -140,6 +163,45 @@ def _matmul(a: torch.Tensor, a_scale: Optional[torch.Tensor], a_level: Optional[
 def _(a: Any, *rest: Any) -> torch.Tensor:
     shape, format = rest[-6], rest[-5]
     return a.new_empty(shape, dtype=_DTYPES[format])
+
+
+def _side(data: Any, scale: Any, *rest: Any) -> Any:
+    """An operand of a product: plain where it has no scale."""
+    return data if scale is None else _tensor(data, scale, *rest)
+
+
+def _keep(ctx: Any, inputs: Any, output: Any) -> None:
+    ctx.save_for_backward(*(x if isinstance(x, torch.Tensor) else None for x in inputs))
+    ctx.plain = [None if isinstance(x, torch.Tensor) else x for x in inputs]
+
+
+def _backward(ctx: Any, gradient: Any) -> Any:
+    """In the order of the operation's arguments: a and its eight words, b and its own, shape, format, transpose_a, .."""
+    inputs = [plain if saved is None else saved for saved, plain in zip(ctx.saved_tensors, ctx.plain)]
+    a, b, (_, _, transpose_a, transpose_b, bias, threads) = _side(*inputs[:9]), _side(*inputs[9:18]), inputs[18:]
+    found: list[Any] = [None] * len(inputs)
+    found[0], found[9], found[22] = of_product(a, b, bias, gradient, transpose_a, transpose_b, threads,
+                                               [ctx.needs_input_grad[at] for at in (0, 9, 22)], torch.ones, torch.Tensor.to)
+    return tuple(found)
+
+
+_matmul.register_autograd(_backward, setup_context=_keep)
+
+
+def _one_by_one(operation: Any) -> None:
+    """Under vmap: the elements of the batch one after the other."""
+    def rule(info: Any, dims: Any, *inputs: Any) -> Any:
+        results = [operation(*(x.select(at, i) if isinstance(at, int) else x for x, at in zip(inputs, dims)))
+                   for i in range(info.batch_size)]
+        if isinstance(results[0], torch.Tensor):
+            return torch.stack(results), 0
+        return [torch.stack(column) for column in zip(*results)], [0] * len(results[0])
+
+    operation.register_vmap(rule)
+
+
+for _operation in (_cast, _dequantize, _requantize, _matmul):
+    _one_by_one(_operation)
 
 
 # What the operations of _ops call while tracing.
@@ -157,20 +219,26 @@ def requantize(st: ScaledTensor, recipe: Any, threads: int) -> ScaledTensor:
 
 
 def matmul(a: Any, b: Any, shape: Any, format: str, transpose_a: bool, transpose_b: bool, bias: Any, threads: int) -> Any:
-    sides = [_words(side) if isinstance(side, ScaledTensor) else (side, None, None, None, None, "", list(side.shape), 0, [0, 0, 0])
+    sides = [_words(side) if isinstance(side, ScaledTensor) else (_own(side), None, None, None, None, "", list(side.shape), 0, [0, 0, 0])
              for side in (a, b)]
+    bias = None if bias is None else _own(bias)
     return torch.ops.breccia.matmul(*sides[0], *sides[1], list(shape), format, transpose_a, transpose_b, bias, threads)
 
 
 # ------------------------------------------------------------------------------------------ straight-through estimator
 
 class _Estimator(torch.autograd.Function):
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, x: Any, recipe: Any, low: Any, high: Any) -> Any:
-        ctx.low, ctx.high = low, high
-        if low is not None:
-            ctx.save_for_backward(x)
+    def forward(x: Any, recipe: Any, low: Any, high: Any) -> Any:               # type: ignore[override]
         return _ops.dequantize(_ops.cast(x, recipe), x.dtype)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        x, _, ctx.low, ctx.high = inputs
+        if ctx.low is not None:
+            ctx.save_for_backward(x)
 
     @staticmethod
     def backward(ctx: Any, gradient: Any) -> Any:                               # type: ignore[override]
