@@ -83,7 +83,7 @@ def test_clean(root, cmake, tmp_path):
                  for name in ("libasan.so", "libubsan.so")]
     ran = subprocess.run([sys.executable, driver, root / "tests" / "python", tmp_path / "model.safetensors"], capture_output=True, text=True,
                          env={**os.environ, "PYTHONPATH": str(tmp_path), "LD_PRELOAD": ":".join(libraries), "PYTHONMALLOC": "malloc",
-                              "ASAN_OPTIONS": "detect_leaks=1:exitcode=0", "LSAN_OPTIONS": "exitcode=0", "UBSAN_OPTIONS": "print_stacktrace=1"})
+                              "ASAN_OPTIONS": "detect_leaks=1:exitcode=0:fast_unwind_on_malloc=0", "LSAN_OPTIONS": "exitcode=0", "UBSAN_OPTIONS": "print_stacktrace=1"})
     assert "driven" in ran.stdout, ran.stderr[-4000:]
     # CPython and NumPy keep memory until the end of the process: only what our own code asked for counts.
     reports = [block for block in ran.stderr.split("\n\n") if "/breccia/_c" in block or "/breccia/_file" in block or "python/ext" in block]
