@@ -112,7 +112,8 @@ class Checkpoint(Mapping[str, Any]):
         return self._scaled(name)
 
     def _scaled(self, name: str) -> ScaledTensor:
-        text, shape, number, block, data, scale, level, zero, index = self._file.load(name)
+        loaded: tuple[Any, ...] = self._file.load(name)
+        text, shape, number, block, data, scale, level, zero, index = loaded
         recipe = from_text(text)
         layout = _layout(number, block, shape, recipe._native.partial == 1)                 # type: ignore[attr-defined]
 
