@@ -19,7 +19,7 @@ from breccia.bridges import open
 from breccia.autograd import cast_ste, cast_ste_clipped
 from breccia.layouts import Layout, PerBlockK, PerBlockMN, PerChannel, PerColumn, PerTensor
 from breccia.recipes import (CustomScaling, DelayedScaling, DelayedState, Float8BlockScaling, Float8CurrentScaling,
-                             Float8RowScaling, INT4Scaling, INT8Scaling, MXFP4BlockScaling, MXFP6BlockScaling,
+                             Float8RowScaling, GGMLScaling, INT4Scaling, INT8Scaling, MXFP4BlockScaling, MXFP6BlockScaling,
                              MXFP8BlockScaling, MXINT8BlockScaling, NVFP4BlockScaling, ScalingRecipe)
 
 __version__: str = _c.VERSION
@@ -28,6 +28,6 @@ __all__ = ["ScaledTensor", "from_buffer", "cast", "dequantize", "requantize", "m
            "ScalingRecipe", "DelayedScaling", "Float8CurrentScaling", "Float8BlockScaling", "MXFP8BlockScaling",
            "NVFP4BlockScaling", "INT4Scaling", "Layout", "PerTensor", "PerBlockK", "PerChannel", "PerBlockMN", "PerColumn", "__version__",
            "DelayedState", "Float8RowScaling", "MXFP6BlockScaling", "MXFP4BlockScaling", "MXINT8BlockScaling", "INT8Scaling",
-           "CustomScaling", "open"]
+           "GGMLScaling", "CustomScaling", "open"]
 
 _frameworks.register()

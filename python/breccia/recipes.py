@@ -21,7 +21,7 @@ from breccia.layouts import _choice, _of_number, _positive
 
 __all__ = ["ScalingRecipe", "DelayedScaling", "DelayedState", "Float8CurrentScaling", "Float8RowScaling", "Float8BlockScaling",
            "MXFP8BlockScaling", "MXFP6BlockScaling", "MXFP4BlockScaling", "MXINT8BlockScaling", "NVFP4BlockScaling", "INT8Scaling",
-           "INT4Scaling", "CustomScaling", "from_text"]
+           "INT4Scaling", "GGMLScaling", "CustomScaling", "from_text"]
 
 _SCALE_DTYPES = {"fp16": "f16", "bf16": "bf16", "fp32": "f32"}
 _SCALE_NAMES = {format: name for name, format in _SCALE_DTYPES.items()}
@@ -55,6 +55,7 @@ _KEYS: dict[str, tuple[str, Callable[[Any], str], Callable[[_c.Recipe], Any]]] =
     "signed": ("format", lambda r: r._integer, lambda n: n.element.startswith("int")),
     "symmetric": ("rule", lambda r: "amax" if r.symmetric else "minmax", lambda n: n.rule != "minmax"),
     "scale_dtype": ("scale", lambda r: _SCALE_DTYPES[r.scale_dtype], lambda n: _SCALE_NAMES[n.scale]),
+    "block_type": ("", lambda r: "", lambda n: n.text.partition(":")[0].upper()),
     "partial": ("partial", lambda r: str(int(r.partial)), lambda n: bool(n.partial)),
 }
 
@@ -480,6 +481,34 @@ class INT4Scaling(ScalingRecipe):
 
 
 @dataclass(frozen=True)
+class GGMLScaling(ScalingRecipe):
+    """The block types of ggml, which GGUF files hold: 32 elements of the last axis share a float16 scale; layout PerBlockK(32).
+
+    ``block_type``: "Q8_0", "Q4_0", "Q5_0" (signed integers; value = q * scale), "Q4_1", "Q5_1" (unsigned ones above a float16
+    minimum, ``zero_point``; value = q * scale + minimum), "IQ4_NL" (16 values that are not evenly spaced). Scales may be negative.
+
+    Data int8 or uint8 ``(..., 4K/8)``, ``(..., 5K/8)``, scale float16 ``(..., K/32)``. Source: ggml, src/ggml-quants.c, bit for bit
+    (IQ4_NL: without an importance matrix). ValueError names the parameter that is wrong.
+
+    >>> import numpy as np, breccia
+    >>> st = breccia.cast(np.ones((2, 128), np.float32), breccia.GGMLScaling("Q4_0"))
+    >>> st.storage_shape, st.scale.shape, st.scale.dtype.name
+    ((2, 64), (2, 4), 'float16')
+    """
+
+    block_type: str = "Q8_0"
+    partial: bool = False
+    name: ClassVar[str] = "ggml"
+
+    @property
+    def _row(self) -> str:                                                      # type: ignore[override]
+        return self.block_type.lower()
+
+    def _check(self) -> None:
+        _choice("block_type", self.block_type, ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "IQ4_NL"))
+
+
+@dataclass(frozen=True)
 class CustomScaling(ScalingRecipe):
     """A recipe in the words of the command line: a row with changes that its class has no parameter for, or one composed
     from existing formats and rules. ``definition`` becomes its shortest form, so that equal recipes compare equal.
@@ -505,7 +534,8 @@ class CustomScaling(ScalingRecipe):
 
 _CLASSES: dict[str, type[ScalingRecipe]] = {
     c.__name__: c for c in (DelayedScaling, Float8CurrentScaling, Float8RowScaling, Float8BlockScaling, MXFP8BlockScaling,
-                            MXFP6BlockScaling, MXFP4BlockScaling, MXINT8BlockScaling, NVFP4BlockScaling, INT8Scaling, INT4Scaling)}
+                            MXFP6BlockScaling, MXFP4BlockScaling, MXINT8BlockScaling, NVFP4BlockScaling, INT8Scaling, INT4Scaling,
+                            GGMLScaling)}
 
 
 def from_text(text: str) -> ScalingRecipe:

@@ -86,6 +86,26 @@ int brci_recipe_equal(const brc_recipe *a, const brc_recipe *b) {
         if (!(condition)) return brci_fail(err, BRC_RECIPE, 0, "recipe: " field ": " __VA_ARGS__);                     \
     } while (0)
 
+/* What ggml has an arithmetic for: integers and its codebook under half-precision scales, MXFP4 and NVFP4. */
+static brc_status check_ggml(const brc_recipe *r, const brc_format_info *element, brc_error *err) {
+    const int whole = brci_is_integer(element) && element->mantissa_bits == 0, halves = r->scale == BRC_F16;
+    const int is_signed = element->family == BRC_INT;
+    WANT("rule",
+         (r->rule == BRC_RULE_PEAK && whole && is_signed && halves) ||
+             (r->rule == BRC_RULE_MINMAX && whole && !is_signed && halves) ||
+             (r->rule == BRC_RULE_AMAX && whole && is_signed && halves) ||
+             (r->rule == BRC_RULE_AMAX && r->element == BRC_E2M1 && r->scale == BRC_E4M3) ||
+             (r->rule == BRC_RULE_FIT && r->element == BRC_IQ4_NL && halves) ||
+             (r->rule == BRC_RULE_FLOOR && r->element == BRC_E2M1),
+         "arith=ggml takes peak or amax for signed integers, minmax for unsigned ones, fit for iq4_nl, each with f16 "
+         "scales; for e2m1 floor with e8m0 and amax with e4m3 scales");
+    WANT("levels", r->levels == 1, "arith=ggml has no global scale");
+    WANT("zero", r->zero == BRC_NONE || r->zero == BRC_F16, "must be f16 with arith=ggml");
+    WANT("block", r->block.batch == 1 && r->block.rows == 1 && r->block.cols >= 1 && r->block.cols <= BRCI_GGML_BLOCK,
+         "with arith=ggml 1 to %u columns of one row", BRCI_GGML_BLOCK);
+    return BRC_OK;
+}
+
 static brc_status check_formats(const brc_recipe *r, brc_error *err) {
     const brc_format_info *element = brc_format_get((brc_format)r->element);
     const brc_format_info *scale = brc_format_get((brc_format)r->scale);
@@ -100,20 +120,26 @@ static brc_status check_formats(const brc_recipe *r, brc_error *err) {
     WANT("rule", !brci_is_mx_rule(r->rule) || r->scale == BRC_E8M0, "%s gives e8m0 scales, not %s", rule_names[r->rule],
          scale->name);
     WANT("rule", r->rule != BRC_RULE_EVEN || element->family == BRC_FLOAT, "even needs a floating-point element");
-    WANT("rule", (r->rule != BRC_RULE_NO_CLIP && r->rule != BRC_RULE_MINMAX) || brci_is_integer(element),
+    WANT("rule",
+         (r->rule != BRC_RULE_NO_CLIP && r->rule != BRC_RULE_MINMAX && r->rule != BRC_RULE_PEAK) ||
+             brci_is_integer(element),
          "%s is for integer elements", rule_names[r->rule]);
+    WANT("rule", (r->rule != BRC_RULE_PEAK && r->rule != BRC_RULE_FIT) || r->arith == BRC_ARITH_GGML,
+         "%s goes with arith=ggml", rule_names[r->rule]);
     WANT("rule", r->rule != BRC_RULE_MINMAX || element->mantissa_bits == 0, "minmax needs whole numbers");
     WANT("zero", (r->rule == BRC_RULE_MINMAX) == (r->zero != BRC_NONE),
          "a zero point goes with rule=minmax and only with it");
+    if (r->arith == BRC_ARITH_GGML) return check_ggml(r, element, err);
     WANT("zero", r->zero == BRC_NONE || r->zero == (element->family == BRC_INT ? BRC_INT8 : BRC_UINT8),
          "must be int8 for signed and uint8 for unsigned elements");
     return BRC_OK;
 }
 
-/* MX rules that two systems carry out in their own way. */
+/* MX rules that some systems carry out in their own way. */
 static int is_mx_of_system(const brc_recipe *r) {
     return (r->arith == BRC_ARITH_CT && r->rule == BRC_RULE_EVEN) ||
-           (r->arith == BRC_ARITH_MODELOPT && r->rule == BRC_RULE_RCEIL && r->element == BRC_E2M1);
+           (r->arith == BRC_ARITH_MODELOPT && r->rule == BRC_RULE_RCEIL && r->element == BRC_E2M1) ||
+           (r->arith == BRC_ARITH_GGML && r->rule == BRC_RULE_FLOOR);
 }
 
 static brc_status check_arithmetic(const brc_recipe *r, brc_error *err) {

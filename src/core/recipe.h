@@ -8,7 +8,10 @@
 #define BRCI_MAX_HISTORY (1 << 20) /* casts that delayed scaling may remember */
 
 /* The rule gives E8M0 exponents by integer arithmetic on amax (OCP MX). */
-static inline int brci_is_mx_rule(unsigned rule) { return rule >= BRC_RULE_RCEIL; }
+static inline int brci_is_mx_rule(unsigned rule) { return rule >= BRC_RULE_RCEIL && rule <= BRC_RULE_EVEN; }
+
+/* ggml's blocks lie in one row, and have no more numbers (Q2_K and its kind have as many). */
+#define BRCI_GGML_BLOCK 256u
 
 /* E4M3 block scales as NVFP4 has them; one-level integers take theirs by the integers' rules. */
 static inline int brci_has_fraction_scales(const brc_recipe *r) {
@@ -20,9 +23,9 @@ static inline int brci_stores_divisor(const brc_recipe *r) {
     return r->arith == BRC_ARITH_DIV || r->arith == BRC_ARITH_CT;
 }
 
-/* Codes that no other recipe would choose, so that the vector kernels do not serve it: ModelOpt's MXFP4. */
+/* Codes that no other recipe would choose, so that the vector kernels do not serve it: ggml's, ModelOpt's MXFP4. */
 static inline int brci_has_own_codes(const brc_recipe *r) {
-    return brci_is_mx_rule(r->rule) && r->arith == BRC_ARITH_MODELOPT;
+    return r->arith == BRC_ARITH_GGML || (brci_is_mx_rule(r->rule) && r->arith == BRC_ARITH_MODELOPT);
 }
 
 /* What amax is divided by: the largest element, for signed integers half the code range (7.5, 127.5). */

@@ -123,7 +123,7 @@ static const char *read_rule(brc_recipe *r, const char *text) {
             if (brci_is_mx_rule(i)) r->arith = BRC_ARITH_RECIP; /* implied; another one asked for later is refused */
             return NULL;
         }
-    return "amax, noclip, minmax, rceil, floor, ceil or even";
+    return "amax, noclip, minmax, rceil, floor, ceil, even, peak or fit";
 }
 static int write_rule(const brc_recipe *r, const brc_recipe *base, char *text) {
     strcpy(text, brc_rule_name((brc_rule)r->rule));
@@ -136,7 +136,7 @@ static const char *read_arith(brc_recipe *r, const char *text) {
             r->arith = (uint8_t)i;
             return NULL;
         }
-    return "te, div, deepgemm or recip";
+    return "te, div, deepgemm, recip, ct, modelopt or ggml";
 }
 static int write_arith(const brc_recipe *r, const brc_recipe *base, char *text) {
     strcpy(text, brc_arith_name((brc_arith)r->arith));
@@ -257,8 +257,9 @@ static const key keys[] = {
     {"scale", "format of the scales: f32, f16, bf16, e8m0, e4m3", read_scale, write_scale},
     {"block", "elements that share a scale: tensor, expert, row, column, or ROWSxCOLS", read_block, write_block},
     {"group", "the same as block=1xN; 0 or -1 = the whole row", read_group, write_group},
-    {"rule", "how a block becomes a scale: amax, noclip, minmax, rceil, floor, ceil, even", read_rule, write_rule},
-    {"arith", "in which arithmetic: te, div, deepgemm, recip, ct, modelopt", read_arith, write_arith},
+    {"rule", "how a block becomes a scale: amax, noclip, minmax, rceil, floor, ceil, even, peak, fit", read_rule,
+     write_rule},
+    {"arith", "in which arithmetic: te, div, deepgemm, recip, ct, modelopt, ggml", read_arith, write_arith},
     {"levels", "2 = a global scale above the block scales", read_levels, write_levels},
     {"pow2", "1 = f32 scales are powers of two", read_pow2, write_pow2},
     {"partial", "1 = edge blocks may be partial", read_partial, write_partial},
@@ -280,7 +281,10 @@ const char *brc_recipe_key_get(size_t i, const char **help) {
 /* The zero point follows from rule and element, so that one change leaves a valid recipe valid. */
 static void derive(brc_recipe *r) {
     if (r->id == BRC_RECIPE_UNKNOWN) return;
-    r->zero = r->rule != BRC_RULE_MINMAX ? BRC_NONE : brci_format(r->element)->family == BRC_INT ? BRC_INT8 : BRC_UINT8;
+    r->zero = r->rule != BRC_RULE_MINMAX                   ? BRC_NONE
+              : r->arith == BRC_ARITH_GGML                 ? BRC_F16
+              : brci_format(r->element)->family == BRC_INT ? BRC_INT8
+                                                           : BRC_UINT8;
 }
 
 static brc_status set(brc_recipe *r, const char *name, const char *value, brc_error *err) {

@@ -63,7 +63,9 @@ brc_status brc_tensor_plan(const brc_recipe *recipe, int rank, const int64_t *sh
         t.global = (brc_table){.format = BRC_F32,
                                .kind = brci_stores_divisor(recipe) ? BRC_KIND_DIVISOR : BRC_KIND_MULTIPLIER};
     if (recipe->zero != BRC_NONE)
-        t.zero = (brc_table){.format = recipe->zero, .kind = BRC_KIND_CODE, .block = recipe->block};
+        t.zero = (brc_table){.format = recipe->zero,
+                             .kind = recipe->arith == BRC_ARITH_GGML ? BRC_KIND_REAL : BRC_KIND_CODE,
+                             .block = recipe->block};
     if (recipe->id == BRC_RECIPE_UNKNOWN) {
         t.zero.kind = recipe->zero_kind;
         t.global.kind = recipe->global_kind;

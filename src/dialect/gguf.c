@@ -21,15 +21,14 @@ static brc_layout layout_of(const brci_gguf_block *b) {
 }
 
 static void set_geometry(const brci_gguf_block *b, const brc_named_array *array, brc_tensor *t) {
-    const brc_block group = {1, 1, b->group}, whole = {0, 0, 0};
+    const brc_block group = {1, 1, b->group};
     *t = (brc_tensor){.size = sizeof *t, .format = b->element, .rank = (uint8_t)array->rank};
     t->layout = (uint8_t)layout_of(b);
     memcpy(t->shape, array->shape, array->rank * sizeof *t->shape);
     t->row_pitch = brc_row_bytes((brc_format)b->element, t->shape[t->rank - 1]);
     t->scale = (brc_table){.format = b->scale, .kind = BRC_KIND_MULTIPLIER, .block = group};
     if (b->zero != BRC_NONE)
-        t->zero = (brc_table){
-            .format = b->zero, .kind = b->one ? BRC_KIND_CODE : BRC_KIND_REAL, .block = b->one ? whole : group};
+        t->zero = (brc_table){.format = b->zero, .kind = b->one ? BRC_KIND_CODE : BRC_KIND_REAL, .block = group};
     t->recipe = (brc_recipe){.size = sizeof t->recipe,
                              .id = BRC_RECIPE_UNKNOWN,
                              .element = b->element,
@@ -128,7 +127,7 @@ static strides strides_of(const brci_gguf_block *b) {
     strides s = {.bits = brc_format_get((brc_format)b->element)->bits};
     s.codes = (size_t)b->numbers * s.bits / 8;
     s.scales = groups * brc_format_get((brc_format)b->scale)->bits / 8;
-    s.zeros = b->zero == BRC_NONE || b->one ? 0 : groups * brc_format_get((brc_format)b->zero)->bits / 8;
+    s.zeros = groups * brc_format_get((brc_format)b->zero)->bits / 8;
     return s;
 }
 
@@ -146,7 +145,6 @@ static brc_status load(const brci_reading *reading, brc_owned *owned, brc_error 
     TRY(brci_owned_of(&reading->entry.tensor, 0, owned, err));
     owned->tensor.global = reading->entry.tensor.global;
     uint8_t *codes = owned->tensor.data, *scales = owned->tensor.scale.data, *zeros = owned->tensor.zero.data;
-    if (b->one) *zeros = 1;
     for (int64_t n = array->bytes / b->bytes; n-- > 0; block += b->bytes) {
         brci_gguf_unpack(b, block, &p);
         tame_scales(b, p.scales, s.scales);

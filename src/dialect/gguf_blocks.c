@@ -177,6 +177,7 @@ static void q2_0(const uint8_t *block, brci_gguf_parts *p) {
 }
 
 void brci_gguf_unpack(const brci_gguf_block *b, const uint8_t *block, brci_gguf_parts *parts) {
+    if (b->one) memset(parts->zeros, 1, groups(b));
     if (b->unpack != NULL) b->unpack(block, parts);
     else unpack_columns(b, block, parts);
 }

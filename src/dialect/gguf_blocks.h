@@ -19,7 +19,7 @@ typedef struct brci_gguf_block {
     const char *word;
     uint32_t numbers, bytes;      /* of a block */
     uint8_t element, scale, zero; /* brc_format; zero NONE = no table */
-    uint8_t one;                  /* code 1 stands for 0: one zero point for the whole tensor */
+    uint8_t one;                  /* code 1 stands for 0: every zero point is 1 */
     uint32_t group;               /* numbers that share a scale */
     int8_t scale_at, zero_at, high_at, codes_at;
     uint8_t flip;

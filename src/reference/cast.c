@@ -48,6 +48,15 @@ static void encode(const brci_casting *c, const brci_source *source, const range
         }
 }
 
+/* The scale of a block from its extent; ggml's from its numbers, of which there are few. */
+static brci_scaling choose(const brci_casting *c, const brci_source *source, const range *r,
+                           const brci_extent *extent) {
+    float x[BRCI_GGML_BLOCK];
+    if (c->recipe->arith != BRC_ARITH_GGML) return brci_choose(c, extent);
+    brci_read(source, r->batch, r->row, r->col, r->col_end - r->col, x);
+    return brci_choose_ggml(c, x, r->col_end - r->col);
+}
+
 /* Sub-byte codes are put into zeroed rows; padding bits stay 0. */
 static void clear_rows(const brc_tensor *dst, brci_view v, const range *r) {
     if (v.cols == 0) return; /* there may be no data at all */
@@ -76,7 +85,7 @@ void brci_reference_cast(const brci_casting *c, const brci_source *source, brc_t
             brci_extent extent = {0};
             brci_scaling s;
             measure(source, &r, &extent);
-            s = brci_choose(c, &extent);
+            s = choose(c, source, &r, &extent);
             brci_table_put(&dst->scale, i * n.cols + j, s.scale);
             if (dst->zero.data != NULL) brci_table_put(&dst->zero, i * n.cols + j, s.zero);
             encode(c, source, &r, &s.coder, dst);

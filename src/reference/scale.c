@@ -228,6 +228,8 @@ static brci_scaling choose_integer(const brci_casting *c, const brci_extent *e) 
 
 brci_scaling brci_choose(const brci_casting *c, const brci_extent *e) {
     const brc_recipe *r = c->recipe;
+    if (r->arith == BRC_ARITH_GGML)
+        return brci_choose_ggml(c, NULL, 0); /* a block of zeros: others have their numbers */
     if (brci_is_mx_rule(r->rule)) return choose_mx(c, e);
     if (brci_has_fraction_scales(r))
         return r->arith == BRC_ARITH_CT || r->arith == BRC_ARITH_MODELOPT ? choose_e4m3_of_system(c, e)
@@ -248,6 +250,7 @@ static uint64_t encode_modelopt_mx(const brc_format_info *element, float y) {
 }
 
 uint64_t brci_encode_scaled(const brc_format_info *element, const brci_coder *coder, float x) {
+    if (coder->ggml != 0) return brci_encode_ggml(element, coder, x);
     float y = coder->divide ? x / coder->factor : x * coder->factor;
     if (coder->round_first) y = brci_round_even(y);
     if (coder->no_minus_zero) y += 0.0f;

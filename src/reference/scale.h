@@ -23,6 +23,7 @@ typedef struct brci_coder {
     int round_first;   /* the zero point is added to the rounded number (torchao), not before rounding */
     int no_minus_zero; /* -0 is encoded as +0 (systems that add a zero point of 0, or ask x < 0) */
     int modelopt_mx;   /* ties toward zero, and zero is the code of -0 */
+    unsigned ggml;     /* 1 + the rule by which ggml.c encodes (zero: in units of the value); 0 = others do */
 } brci_coder;
 
 /* The numbers stored for one block. */
@@ -44,6 +45,10 @@ typedef struct brci_casting {
 float brci_choose_global(const brc_recipe *recipe, float amax);
 
 brci_scaling brci_choose(const brci_casting *casting, const brci_extent *extent);
+
+/* The same for arith=ggml, which takes more of a block than its extent. */
+brci_scaling brci_choose_ggml(const brci_casting *casting, const float *x, int64_t count);
+uint64_t brci_encode_ggml(const brc_format_info *element, const brci_coder *coder, float x);
 
 uint64_t brci_encode_scaled(const brc_format_info *element, const brci_coder *coder, float x);
 

@@ -25,11 +25,17 @@ ROWS = {
     "nvfp4": ("nvfp4", "NVFP4BlockScaling", "e2m1", "e4m3", 2, "per_block_mn", (1, 1, 16), "amax", "recip", 0),
     "int8": ("int8", "INT8Scaling", "int8", "f32", 1, "per_channel", (1, 1, 0), "amax", "div", 0),
     "int4": ("int4", "INT4Scaling", "int4", "f16", 1, "per_block_k", (1, 1, 128), "amax", "div", 0),
+    "q4_0": ("ggml", "GGMLScaling", "int4", "f16", 1, "per_block_k", (1, 1, 32), "peak", "ggml", 0),
+    "q4_1": ("ggml", "GGMLScaling", "uint4", "f16", 1, "per_block_k", (1, 1, 32), "minmax", "ggml", 0),
+    "q5_0": ("ggml", "GGMLScaling", "int5", "f16", 1, "per_block_k", (1, 1, 32), "peak", "ggml", 0),
+    "q5_1": ("ggml", "GGMLScaling", "uint5", "f16", 1, "per_block_k", (1, 1, 32), "minmax", "ggml", 0),
+    "q8_0": ("ggml", "GGMLScaling", "int8", "f16", 1, "per_block_k", (1, 1, 32), "amax", "ggml", 0),
+    "iq4_nl": ("ggml", "GGMLScaling", "iq4_nl", "f16", 1, "per_block_k", (1, 1, 32), "fit", "ggml", 0),
 }
 SCALES = ["f32", "f16", "bf16", "e8m0", "e4m3"]
 MX = ["rceil", "floor", "ceil", "even"]
-RULES = ["amax", "noclip", "minmax", *MX]
-ARITHS = ["te", "div", "deepgemm", "recip", "ct", "modelopt"]
+RULES = ["amax", "noclip", "minmax", *MX, "peak", "fit"]
+ARITHS = ["te", "div", "deepgemm", "recip", "ct", "modelopt", "ggml"]
 
 
 def words(brc, r):
@@ -46,7 +52,8 @@ def test_rows(brc):
         file, klass, element, scale, levels, layout, block, rule, arith, length = ROWS[name]
         text = lambda chars: brc.ffi.string(chars).decode()
         assert (text(info.file_name), text(info.class_name)) == (file, klass)
-        want = dict(id=number, format=element, scale=scale, zero="none", levels=levels, layout=layout, block=block, rule=rule, arith=arith,
+        zero = "f16" if arith == "ggml" and rule == "minmax" else "none"
+        want = dict(id=number, format=element, scale=scale, zero=zero, levels=levels, layout=layout, block=block, rule=rule, arith=arith,
                     pow2=0, partial=0, history=0, margin=0, length=length, epsilon=0, size=brc.ffi.sizeof("brc_recipe"))
         assert words(brc, info.recipe) == want
         made = brc.ffi.new("brc_recipe *")
@@ -237,6 +244,8 @@ def goes_together(element, scale, rule, arith, pow2, levels):
     """The rules of what may be composed, once more."""
     integer = element in SMALL_INTEGERS or element == "int8q6"
     floating = element in FLOATS
+    if arith == "ggml" or rule in ("peak", "fit"):              # blocks of 1 to 256 columns; here they are whole rows
+        return False
     if rule in MX:
         own = (arith, rule) == ("ct", "even") or (arith, rule, element) == ("modelopt", "rceil", "e2m1")
         return scale == "e8m0" and (arith == "recip" or own) and not pow2 and levels == 1 and (rule != "even" or floating)
@@ -269,9 +278,9 @@ def test_check_of_every_combination(brc):
 
 
 @pytest.mark.parametrize("field, values, word", [
-    ("size", (0, 4, 39), "size"), ("id", (13, 100, 253), "unknown"), ("element", (0, 1, 4, 12, 30, 255), "format"),
+    ("size", (0, 4, 39), "size"), ("id", (len(ROWS), 100, 253), "unknown"), ("element", (0, 1, 4, 12, 30, 255), "format"),
     ("scale", (0, 1, 6, 8, 11, 200), "scale"), ("zero", (5, 19, 200), "zero"), ("levels", (0, 2, 3), "levels"), ("layout", (0, 1, 4, 255), "block|layout"),
-    ("rule", (1, 3, 7, 255), "rule"), ("arith", (5, 6, 255), "arith"), ("pow2", (2, 255), "pow2"), ("partial", (2,), "partial"),
+    ("rule", (1, 3, 7, 8, 9, 255), "rule"), ("arith", (5, 6, 7, 255), "arith"), ("pow2", (2, 255), "pow2"), ("partial", (2,), "partial"),
     ("history", (2, 255), "history"), ("margin", (1, -65, 65), "margin"), ("history_length", (1, 1 << 31), "length"),
     ("epsilon", (-1.0, float("inf"), float("nan")), "epsilon")])
 def test_check_of_single_fields(brc, field, values, word):

@@ -109,3 +109,46 @@ def test_one_and_two_bits(tmp_path):
         c.usable()
         golden_files.same(c["one"].values(), (scales * signs).reshape(2, 256))
         golden_files.same(c["two"].values(), (scales * (fields - 1)).reshape(2, 128))
+
+
+# ------------------------------------------------------------------------------------------------- writing
+
+RECIPES = {"Q4_0": "q4_0", "Q4_1": "q4_1", "Q5_0": "q5_0", "Q5_1": "q5_1", "Q8_0": "q8_0", "IQ4_NL": "iq4_nl",
+           "MXFP4": "mxfp4:rule=floor,arith=ggml", "NVFP4": "nvfp4:levels=1,arith=ggml"}
+
+
+def weights(rows=48, cols=128, seed=11):
+    return (np.random.default_rng(seed).standard_normal((rows, cols)) * 0.02).astype(np.float32)
+
+
+def read(path):
+    """({name: (type word, logical shape, bytes)}, {key: value}) by gguf-py."""
+    reader = gguf.GGUFReader(path)
+    tensors = {t.name: (t.tensor_type.name, tuple(int(n) for n in t.shape[::-1]), t.data.tobytes()) for t in reader.tensors}
+    return tensors, {k: f.contents() for k, f in reader.fields.items() if not k.startswith("GGUF.")}
+
+
+@pytest.mark.parametrize("word", PLAIN)
+def test_quantized_files_are_those_of_ggml(tmp_path, word):
+    """From safetensors: gguf-py and ggml open the file, its blocks are what ggml makes of the weights."""
+    w, path = weights(), tmp_path / "m.gguf"
+    source = files.write(tmp_path / "s.safetensors", {"blk.0.ffn_up.weight": w, "output_norm.weight": np.ones(128, np.float32)}, {"general.name": "x"})
+    outcomes = files.quantize(source, path, RECIPES[word], "plain")
+    assert outcomes["blk.0.ffn_up.weight"].quantized and ggml_c.opens(path)
+    tensors, pairs = read(path)
+    assert tensors == {"blk.0.ffn_up.weight": (word, (48, 128), ggml_c.quantize(w, word).tobytes()),
+                       "output_norm.weight": ("F32", (128,), np.ones(128, np.float32).tobytes())}
+    assert pairs == {"general.name": "x", "general.quantization_version": 2,
+                     "general.file_type": int(gguf.LlamaFileType["MOSTLY_" + word + ("_MOE" if word == "MXFP4" else "")])}
+    with files.Checkpoint(path) as c:
+        c.usable()
+        same(c["blk.0.ffn_up.weight"].values(), ggml_c.dequantize(ggml_c.quantize(w, word), word), word)
+
+
+@pytest.mark.parametrize("word", PLAIN)
+def test_blocks_come_back_from_the_value_alone(tmp_path, word):
+    """Any bytes: read as a tensor, written from that tensor, without what the file was."""
+    raw = random_blocks(word, 4, 6, 5)
+    with files.Checkpoint(write(tmp_path / "x.gguf", {"a.weight": (word, raw)})) as c:
+        files.save(tmp_path / "y.gguf", "gguf", {"a.weight": c["a.weight"].tensor()})
+    assert read(tmp_path / "y.gguf")[0]["a.weight"][2] == raw.tobytes()

@@ -225,6 +225,9 @@ def integers(r, b):
 def cast(r, x, input_max=LARGEST, delayed=None):
     """.scale and .codes (one an item, of the stored formats), .zero (integers or None), .globals (float32 or None)."""
     x = three(np.asarray(x).astype(F))
+    if r.arith == "ggml":
+        with np.errstate(all="ignore"):
+            return ggml(r, x)
     b = Blocks(x, r.block)
     zero = g = None
     with np.errstate(all="ignore"):
@@ -246,6 +249,92 @@ def cast(r, x, input_max=LARGEST, delayed=None):
         if r.arith == "modelopt" and r.rule == "rceil":
             codes = below_ties(y)
         return SimpleNamespace(scale=scale, zero=zero, globals=g, codes=codes, blocks=b)
+
+
+def ue4m3(x):
+    """E4M3 without a sign, half up by one bit; all of [256, 448] is 448."""
+    x = np.clip(x, F(0), F(448))
+    bits = x.view(np.uint32).astype(np.int64)
+    exponent = (bits >> 23) - 120
+    normal = (exponent << 3 | (bits >> 20) & 7) + (bits >> 19 & 1)
+    small = np.clip(np.trunc(x * F(512) + F(0.5)), 0, 7).astype(np.int64)
+    return np.where(exponent <= 0, small, np.where(normal >= 15 << 3, 0x7E, normal)).astype(np.uint8)
+
+
+def upper_of_ties(values, y):
+    """The nearest of the rising values, by differences in float32."""
+    at = np.clip(np.searchsorted(values, y, "right"), 1, len(values) - 1)
+    return np.where(y - values[at - 1] < values[at] - y, at - 1, at)
+
+
+def fit(values, v, peak):
+    """quantize_row_iq4_nl_impl: 16 scales are tried, errors weighted by x*x; sums run from left to right."""
+    def sums(factor):
+        product = square = np.zeros(v.shape[:-1], F)
+        q = values[upper_of_ties(values, v * factor[..., None])]
+        weighted = v * v * q
+        for j in range(v.shape[-1]):
+            product, square = product + weighted[..., j] * v[..., j], square + weighted[..., j] * q[..., j]
+        return product, square
+
+    product, square = sums(inverse(-peak / values[0]))
+    d = np.where(square > 0, product / square, F(0))
+    best = d * product
+    for i in range(-7, 8):
+        product, square = sums((F(i) + values[0]) / peak)
+        better = (square > 0) & (product * product > best * square)
+        d = np.where(better, product / square, d)
+        best = np.where(better, d * product, best)
+    d = np.where(np.isfinite(d), d, -peak / values[0])
+    return np.where(np.abs(peak) < F(1e-15), F(0), d)
+
+
+def inverse(d):
+    return np.where(d == 0, F(0), cap(F(1) / d))
+
+
+def ggml(r, x):
+    """quantize_row_*_ref of ggml: codes from the scale that is not rounded yet. What overflows saturates here."""
+    side = r.block[2]
+    pad = -x.shape[2] % side
+    cut = np.pad(x, ((0, 0), (0, 0), (0, pad)), constant_values=np.nan).reshape(*x.shape[:2], (x.shape[2] + pad) // side, side)
+    v = np.where(np.isnan(cut), F(0), cap(cut))
+    some = ~np.isnan(cut).all(-1)
+    pick = lambda of, where: np.take_along_axis(of, where[..., None], -1)[..., 0] if of.size else of.sum(-1)
+    low = np.where(some, pick(v, np.where(np.isnan(cut), np.inf, v).argmin(-1)), F(0))          # the first of equals: of 0 and -0
+    high = np.where(some, pick(v, np.where(np.isnan(cut), -np.inf, v).argmax(-1)), F(0))
+    peak = pick(v, np.abs(v).argmax(-1))
+    peak = np.where(peak == 0, F(0), peak)
+    half = lambda d: np.clip(d, F(-65504), F(65504)).astype(np.float16)
+    lowest, highest = (F(n) for n in limits(r.element))
+    zero, spread = None, lambda table: table[..., None]
+    if r.rule == "floor":
+        exponent = (np.abs(peak).view(np.uint32) >> 23).astype(np.int64)
+        scale = np.maximum(exponent - 2, 0).astype(np.uint8)
+        s = np.ldexp(F(1), scale.astype(np.int32) - 127)
+    elif r.scale == "e4m3":
+        scale = ue4m3(np.abs(peak) / F(6))
+        s = number("e4m3", scale)
+    else:
+        d = {"peak": lambda: peak / lowest, "minmax": lambda: cap(high - low) / highest, "amax": lambda: np.abs(peak) / highest,
+             "fit": lambda: fit(values_of("iq4_nl", np.arange(16)).astype(F), v, peak)}[r.rule]()
+        scale, y = half(d).view(np.uint16), v * spread(inverse(d))
+    if r.element == "e2m1":
+        errors = np.abs(values_of("e2m1", np.arange(16)).astype(F) * spread(s)[..., None] - v[..., None])
+        codes = errors.argmin(-1)
+    elif r.rule == "peak":
+        codes = np.clip(np.trunc(y + (F(0.5) - lowest)), 0, highest - lowest).astype(np.int64) + int(lowest)
+    elif r.rule == "minmax":
+        zero = half(low)
+        codes = np.clip(np.trunc(cap(v - spread(low)) * spread(inverse(d)) + F(0.5)), 0, highest).astype(np.int64)
+    elif r.rule == "fit":
+        codes = upper_of_ties(values_of("iq4_nl", np.arange(16)).astype(F), y)
+    else:
+        size = np.abs(y)
+        codes = (np.sign(y) * np.minimum(np.floor(size) + (size - np.floor(size) >= 0.5), highest)).astype(np.int64)
+    bits = {"e2m1": 4, "iq4_nl": 4}.get(r.element) or int(r.element.lstrip("uint"))
+    codes = (codes & ((1 << bits) - 1)).astype(np.uint8).reshape(*x.shape[:2], x.shape[2] + pad)[..., :x.shape[2]]
+    return SimpleNamespace(scale=scale, zero=zero, globals=None, codes=codes, blocks=None)
 
 
 def below_ties(y):

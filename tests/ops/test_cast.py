@@ -16,6 +16,8 @@ from ops import expected, inputs
 F = np.float32
 RECIPES = ["fp8-delayed", "fp8", "fp8-row", "fp8-block", "fp8-block128", "mxfp8", "mxfp6-e3m2", "mxfp6-e2m3", "mxfp4", "mxint8", "nvfp4",
            "int8", "int4"]
+GGML = ["q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "iq4_nl", "mxfp4:rule=floor,arith=ggml", "nvfp4:levels=1,arith=ggml",
+        "q4_0:format=int3,group=16", "q4_1:format=uint8,group=256", "q8_0:format=int5,group=8", "iq4_nl:group=24"]
 VARIANTS = ["fp8:format=e5m2", "fp8:pow2=1", "fp8:margin=3", "fp8:margin=-3", "fp8:epsilon=0.5", "fp8:block=expert", "fp8:format=e4m3fnuz",
             "fp8:margin=64", "fp8:margin=-64", "fp8:margin=64,pow2=1",
             "fp8-row:format=e5m2fnuz,scale=bf16", "fp8-block:arith=te,pow2=1", "fp8-block128:arith=te", "fp8-block:arith=deepgemm,pow2=1",
@@ -58,6 +60,8 @@ def agree(brc, t, r, want, what=""):
         equal(bits(t.globals).ravel(), bits(np.array([want.globals])), "global scale")
     if want.zero is None:
         assert t.zero is None
+    elif want.zero.dtype == np.float16:
+        equal(bits(t.zero), bits(want.zero), "zero point")
     else:
         assert np.array_equal(t.zero.astype(int), want.zero.astype(int)), f"{t.recipe} {what} zero point"
     rows = t.data.view(np.uint8).reshape(-1, t.data.shape[-1])
@@ -76,7 +80,7 @@ def check(brc, text, x, what="", **more):
 # ------------------------------------------------------------------------------------------- every recipe and its arithmetic
 
 @pytest.mark.parametrize("kind", TYPES)
-@pytest.mark.parametrize("text", RECIPES + VARIANTS)
+@pytest.mark.parametrize("text", RECIPES + VARIANTS + GGML)
 def test_bit_exact(brc, text, kind):
     for name, x in inputs.ALL.items():
         with np.errstate(over="ignore", invalid="ignore"):
@@ -248,7 +252,7 @@ def test_report_counts(brc):
 
 # ---------------------------------------------------------------------------------------------------------- shapes
 
-@pytest.mark.parametrize("text", RECIPES)
+@pytest.mark.parametrize("text", RECIPES + GGML)
 def test_empty(brc, text):
     for rank in range(1, 9):
         for at in range(rank):
@@ -266,7 +270,7 @@ def test_empty(brc, text):
             assert (t.report.nan, t.report.infinite, t.report.amax) == (0, 0, 0)
 
 
-@pytest.mark.parametrize("text", RECIPES)
+@pytest.mark.parametrize("text", RECIPES + GGML)
 def test_ranks(brc, text):
     x = np.random.default_rng(4).standard_normal(256 * 128).astype(F)
     for shape in [(256 * 128,), (128, 256), (2, 128, 128), (1, 2, 1, 128, 128), (1, 1, 1, 2, 1, 1, 128, 128), (2, 1, 1, 1, 1, 1, 128, 128)]:
@@ -275,7 +279,7 @@ def test_ranks(brc, text):
         brc.cast(np.array(1, F), text)
 
 
-@pytest.mark.parametrize("text", RECIPES)
+@pytest.mark.parametrize("text", RECIPES + GGML)
 def test_ragged_edges(brc, text):
     """Shapes the block does not divide: refused, with partial=1 cut at the edge."""
     rng, r = np.random.default_rng(5), expected.fields(brc, text)
@@ -292,7 +296,7 @@ def test_ragged_edges(brc, text):
 
 
 @pytest.mark.parametrize("kind", TYPES)
-@pytest.mark.parametrize("text", RECIPES)
+@pytest.mark.parametrize("text", RECIPES + GGML)
 def test_strides(brc, text, kind):
     """Transposed, sliced, reversed and broadcast sources give the bits of their contiguous copies."""
     base = inputs.magnitudes(np.random.default_rng(6), -4, 4)
@@ -308,7 +312,7 @@ def test_strides(brc, text, kind):
             check(brc, partial(text), view, f"view {i}")
 
 
-@pytest.mark.parametrize("text", [*RECIPES, "nvfp4:block=16x16", "int4:format=int3,rule=minmax,group=40"])
+@pytest.mark.parametrize("text", [*RECIPES, *GGML, "nvfp4:block=16x16", "int4:format=int3,rule=minmax,group=40"])
 def test_threads(brc, text):
     """1, 2 and 7 threads give the same bits and the same report."""
     x = (np.random.default_rng(7).standard_normal((2, 260, 960)) * 3).astype(F)
