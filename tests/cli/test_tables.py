@@ -39,7 +39,8 @@ def test_text_has_every_format(breccia, formats):
 # Element bits, scale bits, numbers of a 4096x4096 matrix that share a scale, bits of what stands above.
 SIZES = {"fp8-delayed": (8, 32, 4096**2, 0), "fp8": (8, 32, 4096**2, 0), "fp8-row": (8, 32, 4096, 0), "fp8-block": (8, 32, 128, 0),
          "fp8-block128": (8, 32, 128**2, 0), "mxfp8": (8, 8, 32, 0), "mxfp6-e3m2": (6, 8, 32, 0), "mxfp6-e2m3": (6, 8, 32, 0),
-         "mxfp4": (4, 8, 32, 0), "mxint8": (8, 8, 32, 0), "nvfp4": (4, 8, 16, 32), "int8": (8, 32, 4096, 0), "int4": (4, 16, 128, 0)}
+         "mxfp4": (4, 8, 32, 0), "mxint8": (8, 8, 32, 0), "nvfp4": (4, 8, 16, 32), "int8": (8, 32, 4096, 0), "int4": (4, 16, 128, 0),
+         "q4_0": (4, 16, 32, 0), "q4_1": (4, 32, 32, 0), "q5_0": (5, 16, 32, 0), "q5_1": (5, 32, 32, 0), "q8_0": (8, 16, 32, 0), "iq4_nl": (4, 16, 32, 0)}
 
 
 def test_recipes(breccia):

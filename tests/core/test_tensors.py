@@ -13,6 +13,11 @@ def up(n):
     return -(-n // 64) * 64
 
 
+def has_minimums(name):
+    """Rows with a zero point: minimums as wide as the scales."""
+    return name in ("q4_1", "q5_1")
+
+
 def want_counts(shape, block):
     three = (int(np.prod(shape[:-2], dtype=int)) if len(shape) > 2 else 1, shape[-2] if len(shape) > 1 else 1, shape[-1])
     return tuple(1 if side == 0 else -(-n // side) for n, side in zip(three, block))
@@ -26,8 +31,9 @@ def test_plan_and_bind(brc, name, shape):
     row = (shape[-1] * BITS[element] + 7) // 8
     data = int(np.prod(shape[:-1], dtype=int)) * row
     scales = int(np.prod(want_counts(shape, block))) * BITS[scale] // 8
-    assert (sizes.data, sizes.scale, getattr(sizes, "global"), sizes.zero) == (data, scales, 4 * (levels == 2), 0)
-    assert sizes.total == up(data) + up(scales) + up(4 * (levels == 2))
+    zeros = scales * has_minimums(name)
+    assert (sizes.data, sizes.scale, getattr(sizes, "global"), sizes.zero) == (data, scales, 4 * (levels == 2), zeros)
+    assert sizes.total == up(data) + up(scales) + up(4 * (levels == 2)) + up(zeros)
     assert (t.size, t.rank, t.row_pitch, tuple(t.shape)[:t.rank]) == (brc.ffi.sizeof("brc_tensor"), len(shape), row, shape)
     assert brc.format_name(t.format) == element and brc.ffi.string(brc.lib.brc_layout_get(t.layout).name).decode() == layout
     assert brc.format_name(t.scale.format) == scale and (t.scale.block.batch, t.scale.block.rows, t.scale.block.cols) == block
@@ -35,13 +41,16 @@ def test_plan_and_bind(brc, name, shape):
     memory = brc.ffi.cast("uint8_t *", 1 << 20)
     brc.lib.brc_tensor_bind(t, sizes, memory)
     assert t.data == memory and t.scale.data == memory + up(data)
-    assert getattr(t, "global").data == (memory + up(data) + up(scales) if levels == 2 else brc.ffi.NULL) and t.zero.data == brc.ffi.NULL
+    assert getattr(t, "global").data == (memory + up(data) + up(scales) if levels == 2 else brc.ffi.NULL)
+    assert t.zero.data == (memory + up(data) + up(scales) if has_minimums(name) else brc.ffi.NULL)
 
 
 def test_plan_of_zero_points_and_divisors(brc):
     t, sizes = brc.plan("int4:rule=minmax,group=32,format=uint4", (3, 64))
     assert (sizes.data, sizes.scale, sizes.zero, sizes.total) == (96, 12, 6, 128 + 64 + 64)
     assert brc.format_name(t.zero.format) == "uint8" and t.zero.kind == brc.lib.BRC_KIND_CODE
+    t, _ = brc.plan("q4_1", (3, 64))
+    assert brc.format_name(t.zero.format) == "f16" and t.zero.kind == brc.lib.BRC_KIND_REAL
     t, _ = brc.plan("nvfp4:arith=div", (3, 64))
     assert getattr(t, "global").kind == brc.lib.BRC_KIND_DIVISOR
     t, _ = brc.plan("nvfp4", (3, 64))
@@ -72,7 +81,7 @@ def test_sizes_and_bits(brc, name):
     for part in ("data", "scale", "global", "zero", "total"):
         assert getattr(t.sizes, part) == getattr(planned, part)
     numbers = int(np.prod(want_counts((2, 128, 256), block)))
-    assert t.bits == BITS[element] + (numbers * BITS[scale] + 32 * (levels == 2)) / (2 * 128 * 256)
+    assert t.bits == BITS[element] + (numbers * BITS[scale] * (1 + has_minimums(name)) + 32 * (levels == 2)) / (2 * 128 * 256)
 
 
 def equal(brc, a, b):

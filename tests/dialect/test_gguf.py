@@ -8,6 +8,7 @@ from gguf import quants
 
 import breccia_c as brc
 import checkpoint_files as files
+import ggml_c
 import golden_files
 
 PLAIN = ["Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "IQ4_NL", "MXFP4", "NVFP4"]
