@@ -219,6 +219,10 @@ BRC_API const brc_finding *brc_checkpoint_finding(const brc_checkpoint *checkpoi
  * tensor's order, else rearranged into memory of its own. brc_release it before the checkpoint is closed. */
 BRC_API brc_status brc_checkpoint_load(const brc_checkpoint *checkpoint, const brc_entry *entry, brc_owned *tensor,
                                        brc_error *err);
+/* The recipe of a tensor that brc_checkpoint_load gave: its own, or where the file does not say how the numbers were made, one that
+ * has its formats, blocks and kinds: of the entry's text, of recipes.def, else what brc_recipe_of says of its tables. Edge
+ * blocks are partial where the shape needs it. */
+BRC_API brc_status brc_entry_recipe(const brc_entry *entry, const brc_tensor *tensor, brc_recipe *recipe, brc_error *err);
 /* The first finding that stops everything but inspect (ERROR or AMBIGUITY) as a status; BRC_OK if there is none. */
 BRC_API brc_status brc_checkpoint_usable(const brc_checkpoint *checkpoint, brc_error *err);
 

@@ -17,6 +17,7 @@ brc_status brci_name_recipe(const brc_tensor *t, const char *text, brc_recipe *r
                 brc_recipe_describes(recipe, t);
     for (unsigned i = 0; !named && i < BRC_RECIPE_COUNT; i++) {
         *recipe = brc_recipe_get((brc_recipe_id)i)->recipe;
+        recipe->pow2 = t->recipe.pow2;
         named = recipe->history_length == 0 && brc_recipe_describes(recipe, t);
     }
     if (!named) TRY(brc_recipe_of(t, recipe, err));
@@ -26,4 +27,11 @@ brc_status brci_name_recipe(const brc_tensor *t, const char *text, brc_recipe *r
         recipe->partial = brc_tensor_plan(recipe, t->rank, t->shape, &plan, NULL, NULL) != BRC_OK;
     }
     return BRC_OK;
+}
+
+brc_status brc_entry_recipe(const brc_entry *entry, const brc_tensor *tensor, brc_recipe *recipe, brc_error *err) {
+    if (entry == NULL || tensor == NULL || recipe == NULL)
+        return brci_fail(err, BRC_ARGUMENT, 0, "entry, tensor and recipe must be given");
+    if (tensor->recipe.id == BRC_RECIPE_UNKNOWN) return brci_name_recipe(tensor, entry->recipe, recipe, err);
+    return brc_recipe_of(tensor, recipe, err);
 }

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """ScaledTensors between array libraries, through DLPack."""
+import warnings
 from typing import Any
 
 from breccia import _frameworks as frameworks
@@ -8,8 +9,27 @@ from breccia._core import ScaledTensor, _make
 __all__ = ["to_dlpack", "from_dlpack"]
 
 
-def to_dlpack(scaled: ScaledTensor) -> tuple[Any, Any]:
+class Capsules(tuple[Any, ...]):
+    """DLPack capsules of a ScaledTensor: (data, scale), or all parts. The attributes lead to each by name; None = not there."""
+
+    data: Any
+    scale: Any
+    zero_point: Any
+    global_scale: Any
+    group_index: Any
+
+
+def to_dlpack(scaled: ScaledTensor, parts: str = "pair") -> Capsules:
     """DLPack capsules of data and scale; FP8 as uint8 codes where the array library has no such type.
+
+    Parameters
+    ----------
+    scaled
+        A ScaledTensor of any library, on a device that its library exports from.
+    parts
+        "pair": (data, scale); what else the value has is in the attributes ``zero_point``, ``global_scale`` and ``group_index``, and a
+        UserWarning names it, since two arrays alone would not mean the same. "all": (data, scale, zero_point, global_scale,
+        group_index), None for what is not there.
 
     Each capsule is for one consumer. TypeError for what is no ScaledTensor. Source: DLPack 1.3.
 
@@ -20,7 +40,17 @@ def to_dlpack(scaled: ScaledTensor) -> tuple[Any, Any]:
     """
     if not isinstance(scaled, ScaledTensor):
         raise TypeError(f"a ScaledTensor is needed, got {type(scaled).__name__}")
-    return tuple(frameworks.of(part).capsule(part) for part in (scaled.data, scaled.scale))         # type: ignore[return-value]
+    if parts not in ("pair", "all"):
+        raise ValueError(f"parts must be 'pair' or 'all', got {parts!r}")
+    found = {name: getattr(scaled, name) for name in ("data", "scale", "zero_point", "global_scale", "group_index")}
+    capsules = {name: None if part is None else frameworks.of(part).capsule(part) for name, part in found.items()}
+    beyond = [name for name in ("zero_point", "global_scale", "group_index") if capsules[name] is not None]
+    if beyond and parts == "pair":
+        warnings.warn(f"the values also need {' and '.join(beyond)}, an attribute of the result; parts='all' returns every part",
+                      stacklevel=2)
+    made = Capsules(list(capsules.values())[:2 if parts == "pair" else None])
+    made.__dict__.update(capsules)
+    return made
 
 
 def from_dlpack(scaled: ScaledTensor, framework: str) -> ScaledTensor:

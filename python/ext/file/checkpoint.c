@@ -211,26 +211,12 @@ static PyObject *text_of(const brc_recipe *recipe) {
     return PyUnicode_FromString(text);
 }
 
-/* What the entry says it is, where that gives the tensor; else what its tables mean. Edge blocks are partial where the
- * shape needs it. */
-static brc_status recipe_of(const brc_entry *entry, const brc_tensor *t, brc_recipe *recipe, brc_error *err) {
-    brc_tensor plan;
-    if (t->recipe.id != BRC_RECIPE_UNKNOWN) return brc_recipe_of(t, recipe, err);
-    if (brc_recipe_parse(entry->recipe, recipe, NULL) != BRC_OK || !brc_recipe_describes(recipe, t)) {
-        const brc_status status = brc_recipe_of(t, recipe, err);
-        if (status != BRC_OK) return status;
-    }
-    recipe->partial = 0;
-    recipe->partial = brc_tensor_plan(recipe, t->rank, t->shape, &plan, NULL, NULL) != BRC_OK;
-    return BRC_OK;
-}
-
 static PyObject *describe(const file_state *state, const brc_entry *entry, memory *holder) {
     const brc_tensor *t = &holder->owned.tensor;
     const brc_block b = t->scale.block;
     brc_recipe recipe;
     brc_error err = {0};
-    const brc_status status = recipe_of(entry, t, &recipe, &err);
+    const brc_status status = brc_entry_recipe(entry, t, &recipe, &err);
     int64_t rows = 1;
     PyObject *keeper = (PyObject *)holder, *index = Py_NewRef(Py_None);
     if (status != BRC_OK) {
