@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Casts and dequantization against the copy bandwidth of the same run, and torch.compile'd casts where asked for.
+"""Casts and dequantization against the copy bandwidth of the same run: casts.py [ROWSxCOLS [bf16|f16|f32]]; ONLY="mxfp4 int" chooses.
 Cold: one call after the L2 was emptied by reading; repeated: a graph of calls over rotating buffers."""
 import argparse
+import os
 import statistics
 import sys
 
@@ -42,6 +43,7 @@ CASTS = (("fp8-delayed", 8, 0, 1), ("fp8", 8, 0, 2), ("fp8-row", 8, 0, 1), ("fp8
 def main():
     rows, cols = (int(v) for v in (sys.argv[1] if len(sys.argv) > 1 else "16384x8192").split("x"))
     dtype = {"bf16": torch.bfloat16, "f16": torch.float16, "f32": torch.float32}[sys.argv[2] if len(sys.argv) > 2 else "bf16"]
+    only = os.environ.get("ONLY", "").split()
     tools = referee.Tools(256)
     n, size = rows * cols, dtype.itemsize
     sets = max(2, -(-200 * 2**20 // (n * size)))
@@ -59,6 +61,8 @@ def main():
     measure("copy again", [lambda x=x, y=y: y.copy_(x) for x, y in zip(xs, ys)], 2 * size * n, base)
     k = torch.tensor(3.7, device="cuda")
     for text, bits, scales, reads in CASTS:
+        if only and not any(text.startswith(word) for word in only):
+            continue
         r = bt.recipe(text.split()[0])
         cs = [bt.Cast(x, r, k if text == "fp8-delayed" else None, "column" in text, "given" not in text) for x in xs]
         if "given" in text:

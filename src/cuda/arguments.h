@@ -99,7 +99,7 @@ typedef struct brci_narrow_args {
 } brci_narrow_args;
 
 /* Casts and dequantization: rows of `cols` numbers, in pieces of 16 bytes of the wide type. */
-enum { BRCI_CAST_THREADS = 256, BRCI_CAST_AHEAD = 4, BRCI_CAST_ROW_THREADS = 1024 };
+enum { BRCI_CAST_THREADS = 256, BRCI_CAST_AHEAD = 4, BRCI_CAST_ROW_THREADS = 512 };
 
 /* Pieces that a thread of a dequantization has under way. */
 #define BRCI_DEQUANTIZE_AHEAD(bits) ((bits) == 6 ? 4 : 2)

@@ -45,56 +45,64 @@ template <class T, class E> __device__ __forceinline__ void write(const brci_cas
 
 /* ---- encoding a piece */
 
-/* Awkward: NaN or infinity may be among the numbers, or a shift is needed. POWER: factors are powers of two.
- * clamp: numbers beyond the element's largest. */
-enum Division { MULTIPLY, DIVIDE };
-enum Kind { PLAIN, AWKWARD };
-template <class T, class E, Division DIVISION, Kind AWKWARD_, bool POWER>
-__device__ __forceinline__ uint64_t encode(const uint4 &raw, Coder c, bool clamp)
+/* How the numbers of a piece become codes. AWKWARD: NaN or infinity may be among them, or a shift is needed. CLAMP: numbers may
+ * be beyond the element's largest. POWER: factors are powers of two. */
+struct Plain { static constexpr bool AWKWARD = false, CLAMP = false; };
+struct Clamped { static constexpr bool AWKWARD = false, CLAMP = true; };
+struct Awkward { static constexpr bool AWKWARD = true, CLAMP = true; };
+struct Multiplied { static constexpr bool DIVIDE = false; };
+struct Divided { static constexpr bool DIVIDE = true; };
+
+template <class T, class E, bool POWER, class HOW, class CASE>
+__device__ __forceinline__ uint64_t encode(const uint4 &raw, Coder c, HOW, CASE)
 {
     constexpr int V = PIECE<T>;
-    constexpr bool ODD = AWKWARD_ == AWKWARD;
     uint32_t signs[V / 4] = {};
     if constexpr (E::UNSIGNED) signs_of<T>(raw, signs);
-    if constexpr (!(ODD && E::WATCHED) && POWER && std::is_same_v<T, BF16> && std::is_same_v<E, E2M1>) {
+    if constexpr (!CASE::AWKWARD && POWER && std::is_same_v<T, BF16> && std::is_same_v<E, E2M1>) {
         const uint32_t w[4] = {raw.x, raw.y, raw.z, raw.w}, factor = __byte_perm(__float_as_uint(c.factor), 0, 0x3232);
         uint32_t two[4];
 #pragma unroll
         for (int i = 0; i < 4; i++) {
             uint32_t y = bf16_multiply_add(magnitude_bf16(w[i]), factor, 0x80008000u);
-            if (clamp) y = __vminu2(y, 0x40C040C0u);       /* 6 */
+            if (CASE::CLAMP) y = __vminu2(y, 0x40C040C0u);       /* 6 */
             two[i] = E2M1::two_of_bf16(y);
         }
         return E2M1::with_signs(two[0], two[1], signs[0]) | E2M1::with_signs(two[2], two[3], signs[1]) << 16;
     } else {
         float x[V];
         floats_of<T>(raw, x);
-        if constexpr (ODD && E::WATCHED) {
+        if constexpr (CASE::AWKWARD && E::WATCHED) {
 #pragma unroll
-            for (int i = 0; i < V; i++) x[i] = DIVISION == DIVIDE ? quotient<true>(x[i], c) : __fmul_rn(x[i], c.factor);
+            for (int i = 0; i < V; i++) x[i] = HOW::DIVIDE ? quotient<true>(x[i], c) : __fmul_rn(x[i], c.factor);
             return encode_any<E>(x);
         } else {
             if constexpr (E::BEFORE != 1.0f) c.factor = __fmul_rn(c.factor, E::BEFORE);
 #pragma unroll
             for (int i = 0; i < V; i++) {
                 if (E::UNSIGNED) x[i] = fabsf(x[i]);
-                x[i] = DIVISION == DIVIDE ? quotient<ODD>(x[i], c) : __fmul_rn(x[i], c.factor);
+                x[i] = HOW::DIVIDE ? quotient<CASE::AWKWARD>(x[i], c) : __fmul_rn(x[i], c.factor);
+                if (E::WATCHED && CASE::CLAMP) x[i] = fmaxf(fminf(x[i], E::MAX * E::BEFORE), E::LEAST * E::BEFORE);
             }
-            if constexpr (E::WATCHED)
-                if (clamp) {
-#pragma unroll
-                    for (int i = 0; i < V; i++) x[i] = fmaxf(fminf(x[i], E::MAX * E::BEFORE), E::LEAST * E::BEFORE);
-                }
             return encode_ordinary<E>(x, signs);
         }
     }
 }
-/* The same, as the block's case demands. */
-template <class T, class E, bool POWER> __device__ __forceinline__ uint64_t encode(const uint4 &raw, const Coder &c, bool divide, bool odd, bool clamp)
+
+/* Calls f(how, case) for what is the same for a whole warp: the loop in f is then free of branches. */
+template <class E, bool POWER, class F> __device__ __forceinline__ void in_case(bool divide, bool odd, bool clamp, F f)
 {
-    if (!POWER && divide) return odd ? encode<T, E, DIVIDE, AWKWARD, false>(raw, c, clamp) : encode<T, E, DIVIDE, PLAIN, false>(raw, c, clamp);
-    if (E::WATCHED && odd) return encode<T, E, MULTIPLY, AWKWARD, POWER>(raw, c, clamp);
-    return encode<T, E, MULTIPLY, PLAIN, POWER>(raw, c, clamp);
+    if constexpr (!POWER)
+        if (divide) {
+            if (odd || (E::WATCHED && clamp)) f(Divided{}, Awkward{});
+            else f(Divided{}, Plain{});
+            return;
+        }
+    if constexpr (E::WATCHED) {
+        if (odd) return f(Multiplied{}, Awkward{});
+        if (clamp) return f(Multiplied{}, Clamped{});
+    }
+    f(Multiplied{}, Plain{});
 }
 
 /* ---- largest magnitudes over lanes */
@@ -184,14 +192,15 @@ __device__ __forceinline__ void cast_blocks_in(const brci_cast_args &g)
     const uint32_t live = static_cast<uint32_t>(min(g.pieces - first, static_cast<int64_t>(THREADS * N)));
     const int64_t one = FLAT ? 0 : min(first + threadIdx.x, g.pieces - 1);
     const Place at = place<T, E, false>(g, one);
-    const auto *in = static_cast<const typename T::word *>(g.in) + first * V;
+    const auto *in = static_cast<const typename T::word *>(g.in) + (first + threadIdx.x) * V;
+    auto *out = static_cast<uint8_t *>(g.out) + (first + threadIdx.x) * (V * E::BITS / 8);
     uint4 raw[N];
     uint32_t m[N];
 #pragma unroll
     for (int a = 0; a < N; a++) {
-        const uint32_t piece = a * THREADS + threadIdx.x;
-        if constexpr (FLAT) raw[a] = piece < live ? load_wide(in + piece * V) : make_uint4(0, 0, 0, 0);
-        else raw[a] = read<T>(g, at.in, piece < live ? at.count : 0);
+        const bool here = a * THREADS + threadIdx.x < live;
+        if constexpr (FLAT) raw[a] = here ? load_wide(in + a * (THREADS * V)) : make_uint4(0, 0, 0, 0);
+        else raw[a] = read<T>(g, at.in, here ? at.count : 0);
     }
 #pragma unroll
     for (int a = 0; a < N; a++) m[a] = Extent<T, E::WATCHED>::of(raw[a]);
@@ -249,18 +258,18 @@ __device__ __forceinline__ void cast_blocks_in(const brci_cast_args &g)
     const bool divide = KIND != MX && g.arith == ARITH_DIV;
     if (divide) odd = __any_sync(~0u, odd);
     const bool clamp = E::WATCHED && __any_sync(~0u, beyond);
+    in_case<E, KIND == MX>(divide, odd, clamp, [&](auto how, auto is) {
 #pragma unroll
-    for (int a = 0; a < N; a++) {
-        const uint32_t piece = a * THREADS + threadIdx.x;
-        Coder c = {Lanes::of(factor, a), 0.0f, 1.0f};
-        if (divide) {
-            c.inverse = Lanes::of(inverse, a);
-            if (odd) c.shift = Lanes::of(shift, a);
+        for (int a = 0; a < N; a++) {
+            const bool here = a * THREADS + threadIdx.x < live;
+            Coder c = {Lanes::of(factor, a), 0.0f, 1.0f};
+            if constexpr (how.DIVIDE) c.inverse = Lanes::of(inverse, a);
+            if constexpr (how.DIVIDE && is.AWKWARD) c.shift = Lanes::of(shift, a);
+            const uint64_t codes = encode<T, E, KIND == MX>(raw[a], c, how, is);
+            if constexpr (FLAT) store_piece<E::BITS, V>(out + a * (THREADS * V * E::BITS / 8), codes, here);
+            else if (here && at.count > 0) write<T, E>(g, at.out, codes, at.count);
         }
-        const uint64_t codes = encode<T, E, KIND == MX>(raw[a], c, divide, odd, clamp);
-        if constexpr (FLAT) store_piece<E::BITS, V>(static_cast<uint8_t *>(g.out) + first * (V * E::BITS / 8) + piece * (V * E::BITS / 8), codes, piece < live);
-        else if (piece < live && at.count > 0) write<T, E>(g, at.out, codes, at.count);
-    }
+    });
 }
 
 template <class T, class E, int KIND, int BLOCK>
@@ -320,7 +329,7 @@ __device__ __forceinline__ uint32_t encode_some(const brci_cast_args &g, const C
     for (int a = 0; a < N; a++) {
         const int64_t piece = first + a * step;
         if (!BACKWARDS) amax = Numbers<T>::larger(amax, Numbers<T>::of(raw[a]));
-        const uint64_t codes = encode<T, E, false>(raw[a], c, false, false, false);
+        const uint64_t codes = encode<T, E, false>(raw[a], c, Multiplied{}, Plain{});
         if (piece >= g.pieces) continue;
         const Place at = place<T, E, FLAT>(g, BACKWARDS ? g.pieces - 1 - piece : piece);
         if constexpr (FLAT) store_piece<E::BITS, V>(static_cast<uint8_t *>(g.out) + at.out, codes, true);
@@ -424,16 +433,18 @@ __device__ __forceinline__ void cast_row_in(const brci_cast_args &g)
     const Coder c = choose<T, E, KIND>(g, amax, Second{}, false, row * g.scale_row, part == 0);
     const bool divide = g.arith == ARITH_DIV, clamp = E::WATCHED && !(__fmul_rn(__fmul_rn(amax, c.shift), divide ? c.inverse : c.factor) < E::ROOM);
     odd |= c.shift != 1.0f;
-    auto put = [&](const uint4 &raw, uint32_t piece) {
-        const uint64_t codes = encode<T, E, false>(raw, c, divide, odd, clamp);
-        const int64_t to = out + static_cast<int64_t>(piece) * V;
-        if (WIDE) store_piece<8, V>(static_cast<uint8_t *>(g.out) + to, codes, true);
-        else write<T, E>(g, to, codes, count(piece));
-    };
+    in_case<E, false>(divide, odd, clamp, [&](auto how, auto is) {
+        auto put = [&](const uint4 &raw, uint32_t piece) {
+            const uint64_t codes = encode<T, E, false>(raw, c, how, is);
+            const int64_t to = out + static_cast<int64_t>(piece) * V;
+            if (WIDE) store_piece<8, V>(static_cast<uint8_t *>(g.out) + to, codes, true);
+            else write<T, E>(g, to, codes, count(piece));
+        };
 #pragma unroll
-    for (int i = 0; i < AHEAD; i++)
-        if (part + i * threads < g.piece_row) put(kept[i], part + i * threads);
-    for (uint32_t piece = part + AHEAD * threads; piece < g.piece_row; piece += threads) put(fetch(piece), piece);
+        for (int i = 0; i < AHEAD; i++)
+            if (part + i * threads < g.piece_row) put(kept[i], part + i * threads);
+        for (uint32_t piece = part + AHEAD * threads; piece < g.piece_row; piece += threads) put(fetch(piece), piece);
+    });
 }
 
 template <class T, class E, bool WARP> __device__ __forceinline__ void cast_rows(const brci_cast_args &g)
@@ -469,7 +480,8 @@ __device__ __forceinline__ void cast_square_in(const brci_cast_args &g)
     for (int i = 0; i < 8; i++) {
         const int64_t to = (row0 + 16 * i) * g.out_pitch + col;
         if (16 * i >= rows) continue;
-        const uint64_t codes = encode<T, E, false>(raw[i], c, divide, odd, false);
+        uint64_t codes;
+        in_case<E, false>(divide, odd, false, [&](auto how, auto is) { codes = encode<T, E, false>(raw[i], c, how, is); });
         if (WIDE) store_piece<8, V>(static_cast<uint8_t *>(g.out) + to, codes, true);
         else write<T, E>(g, to, codes, count);
     }

@@ -128,7 +128,8 @@ struct Second { float number, inverse; bool there, ordinary; };
 __device__ __forceinline__ Second second_of(const brci_cast_args &g)
 {
     const float x = g.global ? __ldg(g.global) : 1.0f;
-    return {x, __frcp_rn(x), g.global != nullptr, x > 1e-18f && x < 1e18f};
+    const bool ordinary = x > 1e-18f && x < 1e18f;
+    return {x, ordinary ? reciprocal(x) : __frcp_rn(x), g.global != nullptr, ordinary};
 }
 
 /* NVFP4: E4M3 scales, under a second level or none. ORDINARY: arith is not DIV, and no step of a division is subnormal. */
