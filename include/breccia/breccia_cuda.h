@@ -6,7 +6,9 @@
  * includes this header starts on a machine without a GPU. What is missing there is said by the status:
  *   BRC_NO_DRIVER    libcuda.so.1 is not installed, or too old (12.0 is needed)
  *   BRC_NO_DEVICE    the driver sees no GPU
- *   BRC_UNSUPPORTED  the current device has no kernels here: they are made for compute capability 9.0 (H100, H200, GH200)
+ *   BRC_UNSUPPORTED  the current device has no kernels here: products are made for compute capability 9.0 (H100, H200, GH200);
+ *                    casts run on 8.0 and later, where the driver compiles them when they are first used. Or the library was
+ *                    built without kernels
  *   BRC_DEVICE       the driver reported an error; its own words are in the text
  *
  * Every call works on the calling thread's current CUDA context, which is that of the framework in use; a program of its
@@ -27,7 +29,7 @@ extern "C" {
 
 /* ----------------------------------------------------------------------------------------------- 1 devices */
 
-/* Number of devices that have kernels here. BRC_OK with 0 never happens: the status says what is missing. */
+/* Number of devices on which casts run. BRC_OK with 0 never happens: the status says what is missing. */
 BRC_API brc_status brc_cuda_devices(int *count, brc_error *err);
 /* Makes the primary context of a device (the one frameworks use) current on this thread. */
 BRC_API brc_status brc_cuda_use(int device, brc_error *err);
