@@ -175,6 +175,52 @@ def dequantize(source, target, format="bf16", overwrite=False, threads=0, progre
     return outcomes, overflowed[0]
 
 
+REQUIRE = {None: 0, "value-exact": 1 + lib.BRC_VALUE_EXACT, "bit-exact": 1 + lib.BRC_BIT_EXACT, "exact": 1 + lib.BRC_VALUE_EXACT, "one-ulp": 1 + lib.BRC_ONE_ULP}
+
+
+def conversion(source, target, dialect, recipes=(), format=None, read_as=None, include=(), exclude=(), overwrite=False, dry_run=False, require=None, keep=False,
+               threads=0, progress=None, left=None, warnings=None):
+    """{name: outcome}: class, sqnr, from, to. `warnings` takes (tensor, what, text)."""
+    outcomes = {}
+
+    @ffi.callback("void(void *, const brc_outcome *)")
+    def outcome(_, o):
+        outcomes[_text(o.name)] = SimpleNamespace(quantized=bool(o.quantized), why=None if o.why == ffi.NULL else _text(o.why), elements=o.elements,
+                                                  before=o.bytes_before, after=o.bytes_after, sqnr=o.sqnr, source=_text(getattr(o, "from")), to=_text(o.to),
+                                                  exactness=_text(lib.brc_exactness_name(o.exactness)))
+
+    @ffi.callback("void(void *, const char *, const char *, const char *)")
+    def warn(_, tensor, what, text):
+        if warnings is not None:
+            warnings.append((_text(tensor), _text(what), _text(text)))
+
+    _, step = _callbacks({}, progress)
+    included, keep_included = _globs(include)
+    excluded, keep_excluded = _globs(exclude)
+    chosen = ffi.new("brc_recipe[]", [brc.recipe(r)[0] for r in recipes] or 1)
+    options = brc.new("brc_convert_options", dialect=lib.BRC_DIALECT_PLAIN if dialect == "dense" else lib.brc_dialect_find(dialect.encode()),
+                      format=lib.BRC_NONE if format is None else brc.format_of(format), recipes=chosen, n_recipes=len(recipes), include=included,
+                      n_include=len(include), exclude=excluded, n_exclude=len(exclude), overwrite=int(overwrite), dry_run=int(dry_run),
+                      require=REQUIRE[require], keep_nonfinite=int(keep), threads=threads, progress=step, outcome=outcome, left=_left(left), warn=warn)
+    with Checkpoint(source, read_as) as c:
+        brc.call("brc_convert_checkpoint", c.c, os.fsencode(target), options)
+    return outcomes
+
+
+def dialects(column):
+    """Names of the dialects that are "reads" or "writes", in the order of the table."""
+    rows = [lib.brc_dialect_get(i) for i in range(lib.BRC_DIALECT_COUNT)]
+    return [_text(r.name) for r in rows if getattr(r, column)]
+
+
+def dialect_recipes(name):
+    """The recipes that a dialect lists."""
+    texts, i = [], lib.brc_dialect_find(name.encode())
+    while (text := lib.brc_dialect_recipe(i, len(texts))) != ffi.NULL:
+        texts.append(_text(text))
+    return texts
+
+
 def compare(a, b, threads=0):
     """({name: difference}, {name: what is missing}, total)."""
     fields = ("elements", "signal", "noise", "sqnr", "cosine", "max_absolute", "max_relative", "saturated", "flushed", "nonfinite", "quantized")
@@ -188,24 +234,13 @@ def compare(a, b, threads=0):
 
 
 def convert(source, target, dialect, recipes=(), include=(), require=None, read_as=None, warned=None):
-    """{name: (class, SQNR)} of brc_convert_checkpoint; `warned` collects (tensor, what)."""
-    found = {}
-
-    @ffi.callback("void(void *, const brc_outcome *)")
-    def outcome(_, o):
-        found[_text(o.name)] = (_text(lib.brc_exactness_name(o.exactness)), o.sqnr)
-
-    warn = ffi.callback("void(void *, const char *, const char *, const char *)", lambda _, n, w, t: None if warned is None else warned.append((_text(n), _text(w))))
-    chosen = ffi.new("brc_recipe[]", max(len(recipes), 1))
-    for i, text in enumerate(recipes):
-        chosen[i] = brc.recipe(text)[0]
-    included, keep = _globs(include)
-    options = brc.new("brc_convert_options", dialect=lib.brc_dialect_find(dialect.encode()), recipes=chosen if recipes else ffi.NULL, n_recipes=len(recipes),
-                      include=included, n_include=len(include), outcome=outcome, warn=warn,
-                      require=0 if require is None else 1 + getattr(lib, f"BRC_{require}"))
-    with Checkpoint(source, read_as) as c:
-        brc.call("brc_convert_checkpoint", c.c, os.fsencode(target), options)
-    return found
+    """{name: (class, SQNR)} of conversion(); `warned` collects (tensor, what)."""
+    warnings = []
+    found = conversion(source, target, dialect, recipes, include=include, require=None if require is None else require.lower().replace("_", "-"), read_as=read_as,
+                       warnings=warnings)
+    if warned is not None:
+        warned.extend(w[:2] for w in warnings)
+    return {name: (o.exactness, o.sqnr) for name, o in found.items()}
 
 
 def save(path, dialect, tensors):

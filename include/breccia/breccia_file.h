@@ -166,6 +166,10 @@ BRC_API const brc_dialect_info *brc_dialect_get(brc_dialect dialect);
 /* By name; BRC_DIALECT_COUNT if there is none. */
 BRC_API brc_dialect brc_dialect_find(const char *name);
 
+/* Text of the i-th recipe (brc_recipe_parse) in which it stores what it is given in another, its default first; NULL past the
+ * end, and for a dialect that stores any or is not written. */
+BRC_API const char *brc_dialect_recipe(brc_dialect dialect, size_t i);
+
 /* An array that belongs to an entry. */
 typedef struct brc_part {
     const char *role;                  /* "data", "scale", "zero_point", "global_scale", "group_index", "input_scale" .. */

@@ -76,6 +76,10 @@ brc_status brci_file_add_pair(brc_file *file, const brci_pair *pair, uint32_t *f
 /* One shard of bytes in memory that outlives the file; for fuzzing and tests. */
 brc_status brci_file_of_bytes(const uint8_t *bytes, size_t size, brc_file **file, brc_error *err);
 
+/* Arrays in memory as a file: they, the pairs and config.json's text (NULL = none) outlive it. */
+brc_status brci_file_of_arrays(const brc_named_array *arrays, size_t n, const brci_pair *pairs, size_t n_pairs,
+                               const char *config, brc_file **file, brc_error *err);
+
 /* A file that cannot be read, by its name or first bytes: BRC_UNSUPPORTED saying what it is; BRC_OK for anything else.
  */
 brc_status brci_foreign_name(const char *path, brc_error *err);

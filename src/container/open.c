@@ -374,6 +374,28 @@ brc_status brci_file_of_bytes(const uint8_t *bytes, size_t size, brc_file **file
     return status;
 }
 
+static brc_status add_all(brc_file *file, const brc_named_array *arrays, size_t n, const brci_pair *pairs,
+                          size_t n_pairs, brc_error *err) {
+    TRY(shards_new(file, 1, "(memory)", err));
+    file->shards[0].path = "(memory)";
+    file->n_shards = 1;
+    for (size_t i = 0; i < n; i++) TRY(brci_file_add_array(file, &arrays[i], err));
+    for (size_t i = 0; i < n_pairs; i++) TRY(brci_file_add_pair(file, &pairs[i], NULL, err));
+    return BRC_OK;
+}
+
+brc_status brci_file_of_arrays(const brc_named_array *arrays, size_t n, const brci_pair *pairs, size_t n_pairs,
+                               const char *config, brc_file **file, brc_error *err) {
+    brc_file *made = calloc(1, sizeof *made);
+    *file = NULL;
+    if (made == NULL) return no_memory("(memory)", err);
+    made->config = config;
+    const brc_status status = add_all(made, arrays, n, pairs, n_pairs, err);
+    if (status == BRC_OK) *file = made;
+    else brc_file_close(made);
+    return status;
+}
+
 void brc_file_close(brc_file *file) {
     if (file == NULL) return;
     for (size_t i = 0; i < file->n_shards; i++) brci_map_close(&file->shards[i].map);

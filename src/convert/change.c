@@ -44,6 +44,27 @@ static const char *text_before(const brci_conversion *c, const brc_entry *entry)
 
 /* ------------------------------------------------------------------------------------------------ deciding */
 
+static int packs_any(const brci_store *store) {
+    for (size_t i = 0; i < store->n; i++)
+        if (store->arrays[i].pack != NULL) return 1;
+    return 0;
+}
+
+/* Some numbers have no place in an order that holds others: only packing tells. */
+static brc_status try_packing(const brci_conversion *c, const brc_entry *entry, const brci_change *change,
+                              brc_error *err) {
+    brci_pool pool = {0};
+    brci_store store = {.pool = &pool};
+    brci_made made;
+    brc_status status = c->target->store(entry->name, &change->tensor, change->origin, &store, err);
+    const int needed = status == BRC_OK && packs_any(&store);
+    brci_pool_free(&pool);
+    if (!needed) return status;
+    status = brci_change_make(c, entry, change, &made, err);
+    brci_made_end(&made);
+    return status;
+}
+
 /* Under the dialect's own names without any change of its numbers. */
 static brc_status settle_as_it_is(const brci_conversion *c, const brc_entry *entry, brci_change *change,
                                   brc_error *err) {
@@ -51,7 +72,7 @@ static brc_status settle_as_it_is(const brci_conversion *c, const brc_entry *ent
     TRY(brci_settle(c->target, entry->name, &change->tensor, change->origin, err));
     change->way = change->tensor.global.kind == entry->tensor.global.kind ? BRCI_STORE : BRCI_TURN;
     change->to = change->from;
-    return BRC_OK;
+    return try_packing(c, entry, change, err);
 }
 
 /* Whether the dialect stores what a recipe makes of this shape. */
@@ -241,11 +262,13 @@ brc_status brci_change_make(const brci_conversion *c, const brc_entry *entry, co
     }
     if (change->way == BRCI_DENSE) return make_dense(c, entry, change->format, made, err);
     TRY(make_scaled(c, entry, change, made, err));
-    if (made->stored.global.format == BRC_NONE || made->stored.global.kind == change->tensor.global.kind) return BRC_OK;
-    return brci_turn(&made->stored, change->tensor.global.kind, &made->memory, err);
+    if (made->stored.global.format != BRC_NONE && made->stored.global.kind != change->tensor.global.kind)
+        TRY(brci_turn(&made->stored, change->tensor.global.kind, &made->memory, err));
+    return brci_pack(c->target, entry->name, &made->stored, change->origin, &made->packed, err);
 }
 
 void brci_made_end(brci_made *made) {
+    brci_packed_free(&made->packed);
     brc_release(&made->before);
     brc_release(&made->after);
     free(made->memory);

@@ -4,6 +4,7 @@
 #ifndef BRCI_CHANGE_H
 #define BRCI_CHANGE_H
 
+#include "convert/bytes.h"
 #include "core/status.h"
 #include "dialect/dialect.h"
 
@@ -50,18 +51,20 @@ brc_status brci_change_plan(const brci_conversion *c, const brc_entry *entry, br
 /* A tensor on both sides. */
 typedef struct brci_made {
     brc_owned before, after;
-    brc_tensor stored; /* what is stored, of the memory of either */
-    brc_array dense;   /* of DENSE */
-    void *memory;      /* of turned global scales, or of dense numbers */
+    brc_tensor stored;  /* what is stored, of the memory of either */
+    brci_packed packed; /* the same as the dialect's arrays */
+    brc_array dense;    /* of DENSE */
+    void *memory;       /* of turned global scales, or of dense numbers */
 } brci_made;
 
 /* Makes what was decided, but for CARRY; to be ended in any case. */
 brc_status brci_change_make(const brci_conversion *c, const brc_entry *entry, const brci_change *change,
                             brci_made *made, brc_error *err);
 void brci_made_end(brci_made *made);
-/* Compares the values of both sides and fills in the class (judge.c). */
-brc_status brci_change_judge(const brci_conversion *c, const brc_entry *entry, const brci_made *made,
-                             brci_change *change, brc_error *err);
+/* Fills in the class (judge.c): compares the values before with those that the dialect's own reader finds in what is to
+ * be written. */
+brc_status brci_change_judge(const brci_conversion *c, const brc_entry *entry, brci_made *made, brci_change *change,
+                             brc_error *err);
 /* Makes, judges, and lets go. */
 brc_status brci_change_measure(const brci_conversion *c, const brc_entry *entry, brci_change *change, brc_error *err);
 

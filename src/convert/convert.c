@@ -118,7 +118,8 @@ static brc_status declare(converting *c, size_t i, brc_error *err) {
     const brci_change *change = &c->changes[i];
     const brc_named_array *array = entry->parts[0].array;
     if (change->tensor.format != BRC_NONE)
-        c->written[c->n_written++] = (brci_written){.name = entry->name, .tensor = &change->tensor, .origin = entry};
+        c->written[c->n_written++] =
+            (brci_written){.name = entry->name, .tensor = &change->tensor, .origin = change->origin};
     else if (change->way == BRCI_DENSE ? entry->tensor.rank == 2 : array->rank == 2 && brci_is_high(array))
         c->kept[c->n_kept++] = entry->name;
     if (change->tensor.format == BRC_NONE) c->plain[c->n_plain++] = entry->name;
@@ -169,9 +170,7 @@ static brc_status declare_all(converting *c, brc_error *err) {
 
 static brc_status write_made(converting *c, const brc_entry *entry, const brci_change *change, const brci_made *made,
                              size_t *next, int64_t *bytes, brc_error *err) {
-    if (change->way != BRCI_DENSE)
-        return brci_transfer_write(&c->transfer, c->conversion.target, entry->name, &made->stored, change->origin, next,
-                                   bytes, err);
+    if (change->way != BRCI_DENSE) return brci_transfer_write_packed(&c->transfer, &made->packed, next, bytes, err);
     *bytes = brci_entry_elements(entry) * brc_format_get(change->format)->bits / 8;
     return brc_writer_write(c->transfer.writer, c->transfer.numbers[(*next)++], 0, made->memory, *bytes, err);
 }

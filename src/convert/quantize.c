@@ -81,9 +81,11 @@ static brc_status write_quantized(quantizing *q, const brc_entry *entry, size_t 
     const brc_recipe recipe = brci_recipe_for(q->options->recipe, array->rank, array->shape);
     const brc_options options = {.size = sizeof options, .threads = q->options->threads};
     brc_owned owned;
+    brci_packed packed;
     TRY(brci_quantize(array, &recipe, &options, (int)q->options->saturate_nonfinite, &owned, err));
-    brc_status status =
-        brci_transfer_write(&q->transfer, q->dialect, entry->name, &owned.tensor, entry, next, after, err);
+    brc_status status = brci_pack(q->dialect, entry->name, &owned.tensor, entry, &packed, err);
+    if (status == BRC_OK) status = brci_transfer_write_packed(&q->transfer, &packed, next, after, err);
+    brci_packed_free(&packed);
     brc_release(&owned);
     return status;
 }

@@ -34,25 +34,6 @@ static brc_status about(brc_error *err, brc_status status, const char *name) {
 
 /* ---------------------------------------------------------------------------------------------- the arrays */
 
-static brc_named_array named(const char *name, unsigned format, int rank, const int64_t *shape, const void *bytes,
-                             int64_t n) {
-    return (brc_named_array){.name = name,
-                             .dtype = brc_safetensors_dtype((brc_format)format),
-                             .array = brc_array_of((brc_format)format, rank, shape, (void *)(uintptr_t)bytes),
-                             .bytes = n,
-                             .rank = (uint32_t)rank,
-                             .shape = shape};
-}
-
-/* Blocks of GGUF: the array is their bytes. */
-static void set_blocks(brc_named_array *array, const char *dtype) {
-    const brci_dtype *type = brci_gguf_of_word(dtype);
-    array->dtype = dtype;
-    array->array = brc_array_of(BRC_UINT8, 1, &array->bytes, array->array.data);
-    array->block_numbers = type->numbers;
-    array->block_bytes = type->bytes;
-}
-
 static brc_status yield_scaled(const brci_dialect *dialect, const brc_item *item, size_t i, const brc_sink *sink,
                                int geometry, brci_pool *pool, brc_error *err) {
     brci_store store = {.pool = pool};
@@ -68,8 +49,7 @@ static brc_status yield_scaled(const brci_dialect *dialect, const brc_item *item
         const brci_stored *s = &store.arrays[a];
         brci_bytes bytes = {.n = brci_stored_bytes(s)};
         if (!geometry) status = brci_bytes_of(s, &tensor, &bytes, err);
-        brc_named_array array = named(s->name, s->format, s->rank, s->shape, bytes.at, bytes.n);
-        if (s->dtype != NULL) set_blocks(&array, s->dtype);
+        const brc_named_array array = brci_array_of_stored(s, &bytes);
         if (status == BRC_OK && (status = sink->array(sink->user, i, &array)) != BRC_OK)
             brci_fail(err, status, 0, "%s", brc_status_text(status));
         brci_bytes_free(&bytes);
@@ -91,7 +71,12 @@ static brc_status yield_plain(const brc_item *item, size_t i, const brc_sink *si
     }
     if (f == NULL || f->bits < 8 || bytes < 0)
         return brci_fail(err, BRC_ARGUMENT, 0, "a plain array must be dense, row-major, of whole bytes");
-    const brc_named_array array = named(item->name, a->format, a->rank, a->shape, a->data, bytes);
+    const brc_named_array array = {.name = item->name,
+                                   .dtype = brc_safetensors_dtype((brc_format)a->format),
+                                   .array = *a,
+                                   .bytes = bytes,
+                                   .rank = a->rank,
+                                   .shape = a->shape};
     const brc_status status = sink->array == NULL ? BRC_OK : sink->array(sink->user, i, &array);
     return status == BRC_OK ? BRC_OK : brci_fail(err, status, 0, "%s", brc_status_text(status));
 }

@@ -146,21 +146,14 @@ brc_status brci_transfer_declare_stored(brci_transfer *t, const brci_dialect *di
     return store.key == NULL ? BRC_OK : brc_writer_metadata(t->writer, store.key, store.value, err);
 }
 
-brc_status brci_transfer_write(brci_transfer *t, const brci_dialect *dialect, const char *name,
-                               const brc_tensor *tensor, const brc_entry *origin, size_t *next, int64_t *written,
-                               brc_error *err) {
-    brci_pool pool = {0};
-    brci_store store = {.pool = &pool};
-    brc_status status = dialect->store(name, tensor, origin, &store, err);
-    for (size_t i = 0; status == BRC_OK && i < store.n; i++) {
-        brci_bytes bytes;
-        status = brci_bytes_of(&store.arrays[i], tensor, &bytes, err);
-        if (status == BRC_OK) status = brc_writer_write(t->writer, t->numbers[(*next)++], 0, bytes.at, bytes.n, err);
-        *written += bytes.n;
-        brci_bytes_free(&bytes);
+brc_status brci_transfer_write_packed(brci_transfer *t, const brci_packed *packed, size_t *next, int64_t *written,
+                                      brc_error *err) {
+    for (size_t i = 0; i < packed->store.n; i++) {
+        const brci_bytes *bytes = &packed->bytes[i];
+        TRY(brc_writer_write(t->writer, t->numbers[(*next)++], 0, bytes->at, bytes->n, err));
+        *written += bytes->n;
     }
-    brci_pool_free(&pool);
-    return status;
+    return BRC_OK;
 }
 
 brc_status brci_transfer_write_plain(brci_transfer *t, const brc_entry *entry, size_t *next, brc_error *err) {

@@ -4,6 +4,7 @@
 #ifndef BRCI_TRANSFER_H
 #define BRCI_TRANSFER_H
 
+#include "convert/bytes.h"
 #include "core/status.h"
 #include "dialect/dialect.h"
 
@@ -47,9 +48,8 @@ brc_status brci_transfer_write_plain(brci_transfer *t, const brc_entry *entry, s
  * in brci_dialect.store. */
 brc_status brci_transfer_declare_stored(brci_transfer *t, const brci_dialect *dialect, const brc_entry *entry,
                                         const brc_tensor *tensor, const brc_entry *origin, brc_error *err);
-brc_status brci_transfer_write(brci_transfer *t, const brci_dialect *dialect, const char *name,
-                               const brc_tensor *tensor, const brc_entry *origin, size_t *next, int64_t *written,
-                               brc_error *err);
+brc_status brci_transfer_write_packed(brci_transfer *t, const brci_packed *packed, size_t *next, int64_t *written,
+                                      brc_error *err);
 /* The source's metadata, less what describes one of the tensors that change (changed[i] is 1 for those; NULL = plain
  * ones do) and, if any does, less what describes the checkpoint as one of a dialect; and less the arrays of GGUF where
  * the destination holds strings alone. */

@@ -181,6 +181,20 @@ brc_status brc_checkpoint_open(const char *path, const brc_checkpoint_options *o
     return BRC_OK;
 }
 
+brc_status brci_checkpoint_of(brc_file *file, brc_dialect forced, brc_checkpoint **checkpoint, brc_error *err) {
+    brc_checkpoint *c = calloc(1, sizeof *c);
+    *checkpoint = NULL;
+    if (c == NULL) {
+        brc_file_close(file);
+        return brci_fail(err, BRC_MEMORY, 0, "out of memory");
+    }
+    c->file = file;
+    const brc_status status = read_structure(brc_file_shard_path(file, 0), forced, c, err);
+    if (status == BRC_OK) *checkpoint = c;
+    else brc_checkpoint_close(c);
+    return status;
+}
+
 void brc_checkpoint_close(brc_checkpoint *c) {
     if (c == NULL) return;
     brc_file_close(c->file);

@@ -241,6 +241,9 @@ brc_status brci_owned_new(const brc_tensor *tensor, const brc_sizes *sizes, brc_
 /* Memory for a tensor of this geometry, zeroed: its data, each table that has a format, and a group index if wanted. */
 brc_status brci_owned_of(const brc_tensor *tensor, int with_index, brc_owned *owned, brc_error *err);
 
+/* A checkpoint of a file that is open already, read as one dialect; it closes the file, also where it fails. */
+brc_status brci_checkpoint_of(brc_file *file, brc_dialect forced, brc_checkpoint **checkpoint, brc_error *err);
+
 /* Steps of opening, in their order (checkpoint.c). */
 void brci_read_quantization(brci_reader *reader);
 brc_status brci_recognise(brci_reader *reader, brc_error *err);

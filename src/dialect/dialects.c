@@ -41,3 +41,11 @@ brc_dialect brc_dialect_find(const char *name) {
 const brci_dialect *brci_dialect_of(brc_dialect dialect) {
     return (unsigned)dialect < BRC_DIALECT_COUNT ? dialects[dialect] : NULL;
 }
+
+const char *brc_dialect_recipe(brc_dialect dialect, size_t i) {
+    const brci_dialect *d = brci_dialect_of(dialect);
+    if (d == NULL || d->store == NULL || d->recipes == NULL) return NULL;
+    for (size_t at = 0; at < i; at++)
+        if (d->recipes[at] == NULL) return NULL;
+    return d->recipes[i];
+}

@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every dialect in each of its recipes, into every dialect: as the dialect's own list decides, and under each recipe of that list. What is
+read and written is decoded by tests/convert/decoders.py, and the class that convert states is checked on those numbers.
+
+The cells come from the tables (brc_dialect_get, brc_dialect_recipe, brc_recipe_get): a new dialect enters by itself, and fails here until
+decoders.py can read it. docs/conversions.md is made from the same cells: BRECCIA_REWRITE=1 writes it anew."""
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from convert.decoders import DECODERS, File
+
+import breccia_c as brc
+import checkpoint_files as files
+
+F = np.float32
+W, NORM, CACHE = "model.layers.0.mlp.experts.up_proj.weight", "model.layers.0.input_layernorm.weight", "model.layers.0.self_attn.k_scale"
+SHAPE = (256, 384)                              # 2 x 3 blocks of 128, no number of one axis fits the other
+DENSE = ("bf16", "f16", "f32")
+PAGE = Path(brc.ROOT) / "docs" / "conversions.md"
+
+
+def written():
+    return [d for d in files.dialects("writes") if d not in ("plain", "gguf")]             # gguf: once its recipes are rows
+
+
+def recipes_of(dialect):
+    """Those that a dialect lists; of one that stores any, all rows."""
+    return files.dialect_recipes(dialect) or [r for r in brc.recipes() if not brc.recipe(r).history_length]
+
+
+SOURCES = [(d, r) for d in written() for r in recipes_of(d)]
+
+
+def place(folder, dialect):
+    return folder / ("model.gguf" if dialect == "gguf" else "model")
+
+
+def numbers():
+    rng = np.random.default_rng(7)
+    x = rng.standard_normal(SHAPE).astype(F) * np.exp2(rng.integers(-8, -2, (SHAPE[0], 1))).astype(F)
+    x[5], x[9, ::3], x[17, 64:96] = 0, 0, 0
+    return x
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory):
+    """{(dialect, recipe): path}, each made once."""
+    folder, made = tmp_path_factory.mktemp("sources"), {}
+    (folder / "plain").mkdir()
+    (folder / "plain" / "config.json").write_text('{"model_type": "llama", "hidden_size": 384}')
+    files.write(folder / "plain" / "model.safetensors", {W: numbers(), NORM: np.linspace(0.5, 2, 384, dtype=F), CACHE: np.array(0.25, F)})
+
+    def of(dialect, recipe):
+        if (dialect, recipe) not in made:
+            at = folder / str(len(made))
+            at.mkdir()
+            made[dialect, recipe] = place(at, dialect)
+            files.quantize(folder / "plain", made[dialect, recipe], recipe, dialect)
+        return made[dialect, recipe]
+
+    return of
+
+
+def decode(dialect, path):
+    assert dialect in DECODERS, f"{dialect}: tests/convert/decoders.py has no decoder for it"
+    return DECODERS[dialect](File(path), W)
+
+
+def sqnr(before, after):
+    before, after = before.astype(np.float64), after.astype(np.float64)
+    with np.errstate(divide="ignore"):
+        return 10 * np.log10((before ** 2).sum() / ((before - after) ** 2).sum())
+
+
+def check_class(outcome, before, after):
+    old, new = before.value, after.value
+    same = np.array_equal(old, new)
+    if outcome.exactness == "bit-exact":
+        zero = lambda d: 0 if d.add is None else d.add
+        assert np.array_equal(before.x, after.x) and np.array_equal(before.m, after.m) and np.array_equal(zero(before), zero(after)) and same
+    elif outcome.exactness == "value-exact":
+        assert same and outcome.sqnr == np.inf
+    elif outcome.exactness == "one-ulp":
+        assert not same and (np.abs(new - old) <= 5 * 2.0**-24 * np.abs(old)).all()
+    else:
+        assert not same and abs(outcome.sqnr - sqnr(old, new)) < 1e-6
+
+
+def convert(source, origin, target, recipes, folder):
+    """One cell: outcome, or the text of a refusal."""
+    path, warnings = place(folder, target), []
+    kind = "dense" if target in DENSE else target
+    try:
+        outcomes = files.conversion(origin, path, kind, recipes, format=target if kind == "dense" else None, warnings=warnings)
+    except brc.Error as refused:
+        assert refused.name == "UNSUPPORTED" and not path.exists(), refused.text
+        return refused.text.split(": ")[-1]
+    assert not warnings
+    assert {n for n in outcomes} == {W, NORM, CACHE}
+    assert outcomes[NORM].exactness == outcomes[CACHE].exactness == "bit-exact" and outcomes[NORM].to == "F32"
+    before, after = decode(source[0], origin), decode("plain" if kind == "dense" else target, path)
+    check_class(outcomes[W], before, after)
+    with files.Checkpoint(path) as c:
+        c.usable()
+        assert c[NORM].dialect == c[CACHE].dialect == "plain" and (kind == "dense" or c[W].dialect == target)
+        if kind != "dense":
+            golden = after.value
+            assert np.array_equal(c[W].values(), golden), "breccia reads other values than it wrote"
+            assert not [f for f in c.verify() if f.severity in ("error", "ambiguity")]
+    return outcomes[W]
+
+
+CELLS = {}
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda s: f"{s[0]}-{s[1]}")
+def test_every_class_is_true(sources, tmp_path, source):
+    origin = sources(*source)
+    for i, target in enumerate([*written(), *DENSE]):
+        (tmp_path / str(i)).mkdir()
+        try:
+            CELLS[source, target] = convert(source, origin, target, (), tmp_path / str(i))
+        except Exception as e:
+            raise AssertionError(f"{source} -> {target}: {e!r}") from e
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda s: f"{s[0]}-{s[1]}")
+def test_every_class_is_true_under_every_recipe(sources, tmp_path, source):
+    origin, done = sources(*source), 0
+    for target in written():
+        for recipe in recipes_of(target):
+            done += 1
+            (tmp_path / str(done)).mkdir()
+            try:
+                made = convert(source, origin, target, (recipe,), tmp_path / str(done))
+            except Exception as e:
+                raise AssertionError(f"{source} -> {target}:{recipe}: {e!r}") from e
+            assert not isinstance(made, str), (source, target, recipe, made)
+
+
+# ------------------------------------------------------------------------------------------------------- the page
+
+HEAD = """<!-- SPDX-License-Identifier: Apache-2.0 -->
+<!-- Made by tests/convert/test_matrix.py (BRECCIA_REWRITE=1); do not edit. -->
+# What `breccia convert` makes of what
+
+A row is a dialect's file in one recipe, a column what it was converted to. The weight: 256 x 384 normal numbers, rows of six magnitudes, some
+zeros. The class is what `convert` stated, and the test that makes this page checked it on the values with decoders of its own:
+
+- `=` bit-exact: the same codes and scales, under other names or in another order
+- **recipe** value-exact: every value is the same number, in the named recipe
+- *recipe* one-ulp: the global scale became its reciprocal, rounded
+- recipe, and a number: lossy; the ratio of signal to noise in dB, the least that this dialect's list allows
+- `-` refused: the dialect has no place for it
+"""
+
+
+def cell(made):
+    if isinstance(made, str):
+        return "-"
+    name = made.to.replace("|", "\\|")
+    return {"bit-exact": "=", "value-exact": f"**{name}**", "one-ulp": f"*{name}*"}.get(made.exactness, f"{name} {made.sqnr:.0f}")
+
+
+def page():
+    targets = [*written(), *DENSE]
+    lines = [HEAD]
+    for dialect in written():
+        lines += [f"## From {dialect}", "", "| recipe | " + " | ".join(targets) + " |", "|---" * (len(targets) + 1) + "|"]
+        lines += [f"| {r} | " + " | ".join(cell(CELLS[(dialect, r), t]) for t in targets) + " |" for r in recipes_of(dialect)]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def test_the_page_is_current():
+    if len(CELLS) < len(SOURCES):
+        pytest.skip("the page is made of all cells: run the whole file")
+    if os.environ.get("BRECCIA_REWRITE") == "1":
+        PAGE.write_text(page())
+    assert PAGE.read_text() == page(), "docs/conversions.md is not what the cells say: BRECCIA_REWRITE=1 writes it anew"
