@@ -47,16 +47,21 @@ static int has_part(const brci_written *w, const char *role) {
     return w->origin != NULL && brci_part(w->origin, role) != NULL;
 }
 
+/* Under whatever name the source has it: conversion carries it. */
+static int has_input(const brci_written *w) {
+    return has_part(w, "input_scale") || has_part(w, "input_divisor") || has_part(w, "activation_scale");
+}
+
 /* Weights are quantized, activations are not: but where a scale for them is there, and in int-quantized, whose loaders
  * know it with 8-bit activations only (the library's preset W8A8). */
 static json_t *inputs_of(const brci_written *w, int format) {
     const int is_float = brci_ct_formats[format].element != BRC_NONE;
-    if (format == BRCI_CT_NVFP4 && (has_part(w, "input_divisor") || has_part(w, "input_scale")))
+    if (format == BRCI_CT_NVFP4 && has_input(w))
         return json_pack("{s:i, s:s, s:b, s:s, s:i, s:s, s:s, s:s}", "num_bits", 4, "type", "float", "symmetric", 1,
                          "strategy", "tensor_group", "group_size", 16, "dynamic", "local", "scale_dtype",
                          "torch.float8_e4m3fn", "observer", "static_minmax");
     if (format != BRCI_CT_FLOAT && format != BRCI_CT_INT) return json_null();
-    if (has_part(w, "input_scale"))
+    if (has_input(w))
         return json_pack("{s:i, s:s, s:b, s:s, s:b}", "num_bits", 8, "type", is_float ? "float" : "int", "symmetric",
                          !has_part(w, "input_zero_point"), "strategy", "tensor", "dynamic", 0);
     if (is_float) return json_null();

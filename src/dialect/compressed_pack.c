@@ -4,6 +4,7 @@
  * whole codes instead. A row's stream is the row of a brc_tensor but for the top bit of each code. */
 #include "dialect/compressed.h"
 
+#include "dialect/packing.h"
 #include "dialect/words.h"
 
 #include <string.h>
@@ -54,23 +55,6 @@ static void load_words(const brc_named_array *data, const brci_ct_layout *layout
     }
 }
 
-/* One code a byte, sign-extended. */
-static brc_status load_bytes(const brc_named_array *data, const brc_tensor *t, brc_error *err) {
-    const int64_t columns = t->shape[t->rank - 1], rows = rows_of(t);
-    const unsigned bits = bits_of(t);
-    const int limit = 1 << (bits - 1);
-    for (int64_t n = 0; n < rows; n++)
-        for (int64_t k = 0; k < columns; k++) {
-            const int code = ((const int8_t *)data->array.data)[n * columns + k];
-            if (code < -limit || code >= limit)
-                return brci_fail(err, BRC_MALFORMED, (uint64_t)(n * columns + k),
-                                 "%s: element %lld is %d, which is no %u-bit code", data->name,
-                                 (long long)(n * columns + k), code, bits);
-            brci_code_put((uint8_t *)t->data + n * t->row_pitch, k, bits, (unsigned)code & ((1u << bits) - 1));
-        }
-    return BRC_OK;
-}
-
 /* Blocks of one matrix, and how many matrices there are. */
 static brc_status zero_counts(const brc_tensor *t, int64_t counts[3], brc_error *err) {
     return brc_block_counts(t->rank, t->shape, t->zero.block, counts, err);
@@ -109,7 +93,7 @@ brc_status brci_ct_load(const brci_reading *reading, brc_owned *owned, brc_error
     copy(t->scale.data, brci_part(entry, "scale"));
     if (indexed) copy((void *)(uintptr_t)t->group_index, brci_part(entry, "group_index"));
     if (packed) load_words(data, layout, t);
-    else if (layout->bits < 8) status = load_bytes(data, t, err);
+    else if (layout->bits < 8) status = brci_pack_codes(data->name, data->array.data, 1, t, t->data, err);
     else copy(t->data, data);
     if (t->zero.format == BRC_NONE) return status;
     if (!packed) copy(t->zero.data, zero);
@@ -136,15 +120,9 @@ brc_status brci_ct_pack_words(const brc_tensor *t, const brci_stored *stored, vo
 }
 
 brc_status brci_ct_pack_bytes(const brc_tensor *t, const brci_stored *stored, void *bytes, brc_error *err) {
-    const int64_t columns = t->shape[t->rank - 1], rows = rows_of(t);
-    const unsigned bits = bits_of(t), top = 1u << (bits - 1);
     (void)stored;
     (void)err;
-    for (int64_t n = 0; n < rows; n++)
-        for (int64_t k = 0; k < columns; k++) {
-            const unsigned code = brci_code_get((const uint8_t *)t->data + n * t->row_pitch, k, bits);
-            ((int8_t *)bytes)[n * columns + k] = (int8_t)((int)(code ^ top) - (int)top);
-        }
+    brci_unpack_codes(t, 1, 0, bytes);
     return BRC_OK;
 }
 

@@ -140,25 +140,25 @@ static brc_status add_global(brci_store *store, const char *name, const brc_tens
     return BRC_OK;
 }
 
-/* What the module keeps of its inputs and outputs. Four-bit codes have a divisor for their inputs, as for themselves.
- */
+/* What the module keeps of its inputs and outputs. Conversion gives the scale of inputs in both directions: NVFP4 has a
+ * divisor for its inputs, as for itself, bytes have a multiplier; else the one that the source has comes first. */
 static void add_companions(brci_store *store, const char *name, const brc_entry *origin, int format) {
+    static const char *const suffixes[][2] = {{"input_scale", "input_scale"},
+                                              {"input_divisor", "input_global_scale"},
+                                              {"input_zero_point", "input_zero_point"},
+                                              {"output_scale", "output_scale"},
+                                              {"output_zero_point", "output_zero_point"}};
     const int64_t module = brci_stem(name, "weight");
-    const size_t n = (size_t)module;
-    static const struct {
-        const char *role, *suffix;
-    } carried[] = {{"input_scale", "input_scale"},
-                   {"input_zero_point", "input_zero_point"},
-                   {"output_scale", "output_scale"},
-                   {"output_zero_point", "output_zero_point"},
-                   {"input_divisor", "input_global_scale"}};
-    if (module < 0) return;
-    for (size_t i = 0; i < sizeof carried / sizeof *carried; i++) {
-        if (i == 0 && format == BRCI_CT_NVFP4 &&
-            brci_carry_inverse(store, origin, "input_scale", name, n, "input_global_scale"))
-            brci_stored_number(store, 1);
-        else if (brci_carry(store, origin, carried[i].role, name, n, carried[i].suffix)) brci_stored_number(store, 1);
-    }
+    const int bytes = format == BRCI_CT_FLOAT || format == BRCI_CT_INT;
+    int inputs = 0;
+    for (size_t p = 0; origin != NULL && module >= 0 && p < origin->n_parts; p++)
+        for (size_t i = 0; i < sizeof suffixes / sizeof *suffixes; i++) {
+            const char *role = suffixes[i][0];
+            if (strcmp(origin->parts[p].role, role) != 0) continue;
+            if (i < 2 && (inputs++ > 0 && format != BRCI_CT_NVFP4 && !bytes)) continue;
+            if ((i == 0 && format == BRCI_CT_NVFP4) || (i == 1 && bytes)) continue;
+            if (brci_carry(store, origin, role, name, (size_t)module, suffixes[i][1])) brci_stored_number(store, 1);
+        }
 }
 
 brc_status brci_ct_store(const char *name, const brc_tensor *t, const brc_entry *origin, brci_store *store,

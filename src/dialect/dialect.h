@@ -154,9 +154,6 @@ int64_t brci_stored_bytes(const brci_stored *stored);
 int brci_carry(brci_store *store, const brc_entry *origin, const char *role, const char *name, size_t length,
                const char *suffix);
 
-/* Stores the reciprocal of the part of `origin` with this role, one F32: systems differ in what they divide by. */
-int brci_carry_inverse(brci_store *store, const brc_entry *origin, const char *role, const char *name, size_t length,
-                       const char *suffix);
 /* The last array stored is one number: as [] (rank 0) or as [1] (rank 1). */
 void brci_stored_number(brci_store *store, int rank);
 

@@ -42,28 +42,14 @@ brc_recipe brci_recipe_of(const brc_tensor *t) {
                         .block = t->scale.block};
 }
 
-/* The row of the table whose numbers have these formats and blocks; NULL = none. How they were made is not known. */
-static const brc_recipe_info *row_of(const brc_tensor *t) {
-    const brc_block b = t->scale.block;
-    for (unsigned i = 0; i < BRC_RECIPE_COUNT; i++) {
-        const brc_recipe_info *row = brc_recipe_get((brc_recipe_id)i);
-        const brc_recipe *r = &row->recipe;
-        if (r->element == t->format && r->scale == t->scale.format && r->zero == t->zero.format &&
-            (r->levels == 2) == (t->global.format != BRC_NONE) && r->history_length == 0 && !t->recipe.pow2 &&
-            r->block.rows == b.rows && r->block.cols == b.cols && (r->block.batch == b.batch || t->rank <= 2))
-            return row;
-    }
-    return NULL;
-}
-
 static const char *recipe_text(brci_pool *pool, const brc_tensor *t) {
-    const brc_recipe_info *row = row_of(t);
+    const char *row = brci_row_name(t);
     char text[512];
     if (t->recipe.id != BRC_RECIPE_UNKNOWN) {
         brc_recipe_text(&t->recipe, text, sizeof text);
         return brci_pool_print(pool, "%s", text);
     }
-    if (row != NULL) return row->name;
+    if (row[0] != '\0') return row;
     return brci_pool_print(pool, "%s, %s per %s", brc_format_get((brc_format)t->format)->name,
                            brc_format_get((brc_format)t->scale.format)->name,
                            brci_block_text(pool, t->scale.block, t->rank));

@@ -36,19 +36,6 @@ int brci_carry(brci_store *store, const brc_entry *origin, const char *role, con
     return 1;
 }
 
-int brci_carry_inverse(brci_store *store, const brc_entry *origin, const char *role, const char *name, size_t length,
-                       const char *suffix) {
-    const brc_named_array *array = origin == NULL ? NULL : brci_part(origin, role);
-    float *inverse = brci_pool_alloc(store->pool, sizeof *inverse);
-    if (array == NULL || array->array.format != BRC_F32 || array->bytes != sizeof *inverse || inverse == NULL ||
-        store->n == BRCI_MAX_PARTS)
-        return 0;
-    memcpy(inverse, array->array.data, sizeof *inverse);
-    *inverse = 1 / *inverse;
-    brci_stored_new(store, name, length, suffix, BRC_F32)->bytes = inverse;
-    return 1;
-}
-
 void brci_stored_number(brci_store *store, int rank) {
     brci_stored *last = &store->arrays[store->n - 1];
     if (last->rank > 1 || (last->rank == 1 && last->shape[0] != 1)) return;
