@@ -7,6 +7,9 @@ import json
 import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+from container import gguf_bytes  # noqa: E402
+
 folder = Path(sys.argv[1])
 bits = {"BOOL": 8, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "U8": 8, "F8_E4M3": 8, "F8_E8M0": 8, "BF16": 16, "F32": 32, "C64": 64, "U64": 64}
 
@@ -45,7 +48,12 @@ indexes = {
     "out": {"weight_map": {"a": "../x"}},
     "size": {"metadata": {"total_size": 1e10, "x": {}}, "weight_map": {}},
 }
-for kind, made in (("safetensors", files), ("index", {n: json.dumps(v).encode() for n, v in indexes.items()})):
+pairs = [gguf_bytes.pair("general.alignment", "u32", 64), *(gguf_bytes.pair(k, k, 1) for k in gguf_bytes.NUMBERS)]
+lists = [gguf_bytes.pair("s", "str", "text"), gguf_bytes.pair("l", ["str"], ["a", "", "ccc"]), gguf_bytes.pair("n", ["f32"], [1, 2])]
+tensors = [(f"t{i}", t, (2, gguf_bytes.TYPES[t][1])) for i, t in enumerate(gguf_bytes.TYPES)]
+ggufs = {"pairs": gguf_bytes.gguf(pairs, tensors, 64), "lists": gguf_bytes.gguf(lists, tensors[:2]), "bare": gguf_bytes.gguf(),
+         "two": gguf_bytes.gguf(lists, tensors[2:], version=2)}
+for kind, made in (("gguf", ggufs), ("safetensors", files), ("index", {n: json.dumps(v).encode() for n, v in indexes.items()})):
     (folder / kind).mkdir(parents=True, exist_ok=True)
     for name, raw in made.items():
         (folder / kind / name).write_bytes(raw)

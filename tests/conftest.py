@@ -58,6 +58,12 @@ def fracast():
 
 
 @pytest.fixture(scope="session")
+def smollm2():
+    """SmolLM2-135M-Instruct as model.gguf: 272 tensors, Q4_1 with F32 norms and Q8_0 embeddings."""
+    return _model("smollm2")
+
+
+@pytest.fixture(scope="session")
 def breccia():
     """breccia("inspect", path, ...) runs the command line: .returncode, .stdout, .stderr (text)."""
     if not breccia_c.CLI.exists():

@@ -51,6 +51,11 @@ class File:
             key = lib.brc_file_metadata_at(c, i, value)
             assert lib.brc_file_metadata(c, key) == value[0]
             self.metadata[_text(key)] = _text(value[0])
+        self.values = {}
+        typed = ffi.new("brc_value *")
+        for i in range(lib.brc_file_metadata_count(c)):
+            key = _text(lib.brc_file_value_at(c, i, typed))
+            self.values[key] = (typed.type, typed.item, typed.count, bytes(ffi.buffer(typed.bytes, typed.length)) if typed.length else b"")
         self.shards = [_text(lib.brc_file_shard_path(c, i)) for i in range(lib.brc_file_shards(c))]
         self.notes = [_text(lib.brc_file_note_at(c, i).text) for i in range(lib.brc_file_note_count(c))]
         config, index = lib.brc_file_config(c), lib.brc_file_index(c)
@@ -96,6 +101,19 @@ class Writer:
         format = dtype if isinstance(dtype, int) else lib.brc_safetensors_format(dtype.encode())
         brc.call("brc_writer_add", self.c, raw, format, len(shape), list(shape), shard, number)
         self.numbers[name] = number[0]
+        return self
+
+    def add_dtype(self, name, dtype, shape, shard=0):
+        """By the container's own word."""
+        number = ffi.new("size_t *")
+        brc.call("brc_writer_add_dtype", self.c, name.encode(), dtype.encode(), len(shape), list(shape), shard, number)
+        self.numbers[name] = number[0]
+        return self
+
+    def value(self, key, type, raw, item=0, count=1):
+        """A pair of this number's type, its bytes as GGUF has them."""
+        raw = ffi.from_buffer(raw)
+        brc.call("brc_writer_value", self.c, key.encode(), brc.new("brc_value", type=type, item=item, count=count, bytes=raw, length=len(raw)))
         return self
 
     def metadata(self, **pairs):
