@@ -53,7 +53,23 @@ brc_status brci_census_of(const brc_tensor *t, const brc_table *table, brci_cens
     return c->zero == 0 || t->zero.data != NULL ? BRC_OK : count_lost(t, table, &c->lost, err);
 }
 
-static brc_status check(const brci_dialect *dialect, const brc_tensor *t, const brc_table *table, const char *what,
+/* Numbers in breccia's files that ggml made, or that may be those of a system with scales of any sign. */
+static int is_of_others(brc_dialect dialect, const brc_tensor *t) {
+    const brc_family family = (brc_family)brc_format_get((brc_format)t->format)->family;
+    if (dialect != BRC_DIALECT_BRECCIA) return 0;
+    if (t->recipe.id != BRC_RECIPE_UNKNOWN) return t->recipe.arith == BRC_ARITH_GGML;
+    return family == BRC_INT || family == BRC_UINT || family == BRC_CODEBOOK;
+}
+
+int brci_takes_signs(brc_dialect dialect, const brc_tensor *t) {
+    return brci_dialect_of(dialect)->signed_scales || is_of_others(dialect, t);
+}
+
+int brci_takes_zeros(brc_dialect dialect, const brc_tensor *t) {
+    return brci_dialect_of(dialect)->zero_scales || is_of_others(dialect, t);
+}
+
+static brc_status check(brc_dialect dialect, const brc_tensor *t, const brc_table *table, const char *what,
                         brc_error *err) {
     brci_census c;
     if (table->data == NULL) return BRC_OK;
@@ -62,8 +78,8 @@ static brc_status check(const brci_dialect *dialect, const brc_tensor *t, const 
         int64_t n;
         const char *are;
     } faults[] = {{c.nonfinite, "are NaN or infinite"},
-                  {dialect->signed_scales ? 0 : c.negative, "are negative"},
-                  {(c.lost > 0 && !dialect->zero_scales) || table->kind == BRC_KIND_DIVISOR ? c.zero : 0,
+                  {brci_takes_signs(dialect, t) ? 0 : c.negative, "are negative"},
+                  {(c.lost > 0 && !brci_takes_zeros(dialect, t)) || table->kind == BRC_KIND_DIVISOR ? c.zero : 0,
                    "are zero, their elements are not"}};
     for (size_t i = 0; i < sizeof faults / sizeof *faults; i++)
         if (faults[i].n > 0)
@@ -73,8 +89,8 @@ static brc_status check(const brci_dialect *dialect, const brc_tensor *t, const 
 }
 
 brc_status brci_check_scales(brc_dialect dialect, const brc_tensor *t, brc_error *err) {
-    TRY(check(brci_dialect_of(dialect), t, &t->scale, "scales", err));
-    return check(brci_dialect_of(dialect), t, &t->global, "global scales", err);
+    TRY(check(dialect, t, &t->scale, "scales", err));
+    return check(dialect, t, &t->global, "global scales", err);
 }
 
 int brci_doubt(double largest, char text[BRCI_DOUBT_SIZE]) {

@@ -14,8 +14,11 @@ typedef struct brci_census {
 } brci_census;
 
 brc_status brci_census_of(const brc_tensor *tensor, const brc_table *table, brci_census *census, brc_error *err);
-/* BRC_NONFINITE where a scale is NaN, infinite, negative (unless the dialect's scales have signs), or zero where the
- * elements are not. */
+/* Whether scales of a tensor may be negative, or zero over elements that are not: the dialect's, or where the values
+ * came from (breccia's files hold those of ggml and others, under integers and codebooks). */
+int brci_takes_signs(brc_dialect dialect, const brc_tensor *tensor);
+int brci_takes_zeros(brc_dialect dialect, const brc_tensor *tensor);
+/* BRC_NONFINITE where a scale is NaN, infinite, negative, or zero where the elements are not, unless it may be so. */
 brc_status brci_check_scales(brc_dialect dialect, const brc_tensor *tensor, brc_error *err);
 
 /* Whether weights of this largest magnitude are hardly weights: most often a scale was read the wrong way. The text

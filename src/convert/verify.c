@@ -27,18 +27,18 @@ __attribute__((format(printf, 4, 5))) static void report(const verifying *v, con
 
 static brc_status check_scales(const verifying *v, const brc_entry *entry, const brc_tensor *t, const brc_table *table,
                                const char *what, brc_error *err) {
-    const brci_dialect *dialect = brci_dialect_of(entry->dialect);
     brci_census c;
     if (table->data == NULL) return BRC_OK;
     TRY(brci_census_of(t, table, &c, err));
     if (c.nonfinite > 0)
         report(v, entry, BRC_ERROR, "%lld of %lld %s are NaN or infinite", (long long)c.nonfinite, (long long)c.n,
                what);
-    if (c.negative > 0 && !dialect->signed_scales)
+    if (c.negative > 0 && !brci_takes_signs(entry->dialect, t))
         report(v, entry, BRC_ERROR, "%lld of %lld %s are negative", (long long)c.negative, (long long)c.n, what);
     if (c.zero > 0)
         report(v, entry,
-               (c.lost > 0 && !dialect->zero_scales) || table->kind == BRC_KIND_DIVISOR ? BRC_ERROR : BRC_WARNING,
+               (c.lost > 0 && !brci_takes_zeros(entry->dialect, t)) || table->kind == BRC_KIND_DIVISOR ? BRC_ERROR
+                                                                                                       : BRC_WARNING,
                "%lld of %lld %s are zero%s", (long long)c.zero, (long long)c.n, what,
                c.lost > 0 ? ", their elements are not" : "");
     if (c.uneven > 0 && table == &t->scale && t->recipe.pow2)
