@@ -10,7 +10,7 @@ static int tensor_fits(const brc_tensor *t) {
     brci_vector_format format;
     if (!brci_is_little_endian() || t->group_index != NULL || !brci_vector_format_of(brci_format(t->format), &format))
         return 0;
-    if (t->zero.data != NULL && (t->zero.kind == BRC_KIND_REAL || t->zero.block.cols != t->scale.block.cols)) return 0;
+    if (t->zero.data != NULL && t->zero.block.cols != t->scale.block.cols) return 0;
     if (t->global.data != NULL && t->global.block.cols != 0) return 0;
     return brci_block_counts(brci_tensor_view(t), t->scale.block).cols <= 1 ||
            (uint64_t)t->scale.block.cols * format.bits % 8 == 0;
@@ -51,9 +51,27 @@ static int ordinary(const float *m, int64_t n) {
     return !wrong;
 }
 
+/* Zero points in units of the value are added at the end: they must be finite, as a NaN would keep its bits. */
+static int are_finite(const float *z, int64_t n) {
+    uint32_t wrong = 0;
+    for (int64_t i = 0; i < n; i++) wrong |= (uint32_t)(brci_magnitude(z[i]) >= BRCI_F32_INFINITY);
+    return !wrong;
+}
+
+static int is_real(const brc_tensor *t) { return t->zero.data != NULL && t->zero.kind == BRC_KIND_REAL; }
+
+/* f32(f32(e-z)*m), or f32(f32(e*m)+z) where zero points are `real`. */
+static void decode(const brci_kernels *k, const brci_vector_format *format, int real, const uint8_t *codes,
+                   int64_t blocks, int64_t length, const float *m, const float *zeros, float *out) {
+    k->decode(format, codes, blocks, length, m, real ? NULL : zeros, out);
+    for (int64_t i = 0; real && i < blocks; i++)
+        for (int64_t j = 0; j < length; j++) out[i * length + j] += zeros[i];
+}
+
 typedef struct writer {
     const brci_kernels *kernels;
     brci_vector_format format;
+    int real;      /* kind of the zero points */
     unsigned out;  /* brc_format */
     int64_t bytes; /* of an output element */
     float piece[PIECE];
@@ -67,21 +85,21 @@ static void write_blocks(writer *w, const uint8_t *codes, int64_t blocks, int64_
                          const float *zeros, uint8_t *out) {
     const uint32_t bits = w->format.bits;
     if (w->out == BRC_F32) {
-        w->kernels->decode(&w->format, codes, blocks, length, m, zeros, (float *)(void *)out);
+        decode(w->kernels, &w->format, w->real, codes, blocks, length, m, zeros, (float *)(void *)out);
     } else if (length <= PIECE) {
         const int64_t many = PIECE / length;
         for (int64_t i = 0; i < blocks; i += many) {
             int64_t n = least(many, blocks - i);
-            w->kernels->decode(&w->format, codes + i * length * bits / 8, n, length, m + i,
-                               zeros == NULL ? NULL : zeros + i, w->piece);
+            decode(w->kernels, &w->format, w->real, codes + i * length * bits / 8, n, length, m + i,
+                   zeros == NULL ? NULL : zeros + i, w->piece);
             narrow(w, n * length, out + i * length * w->bytes);
         }
     } else {
         for (int64_t i = 0; i < blocks; i++)
             for (int64_t col = 0; col < length; col += PIECE) {
                 int64_t n = least(PIECE, length - col), at = i * length + col;
-                w->kernels->decode(&w->format, codes + at * bits / 8, 1, n, m + i, zeros == NULL ? NULL : zeros + i,
-                                   w->piece);
+                decode(w->kernels, &w->format, w->real, codes + at * bits / 8, 1, n, m + i,
+                       zeros == NULL ? NULL : zeros + i, w->piece);
                 narrow(w, n, out + at * w->bytes);
             }
     }
@@ -103,6 +121,7 @@ static int write_row(writer *w, const brc_tensor *t, int64_t batch, int64_t row,
         for (int64_t i = 0; i < n; i++) m[i] = brci_multiplier(t, m[i], global);
         if (!ordinary(m, n)) return 0;
         if (zero != NULL) numbers(w->kernels, &t->zero, zero_at + j, n, zeros);
+        if (w->real && !are_finite(zeros, n)) return 0;
         write_blocks(w, codes + at * w->format.bits / 8, full, length, m, zero, out + at * w->bytes);
         if (full < n) { /* the partial block at the edge */
             at += full * length;
@@ -115,7 +134,7 @@ static int write_row(writer *w, const brc_tensor *t, int64_t batch, int64_t row,
 
 void brci_cpu_store(const brci_kernels *k, const brc_tensor *t, brc_array *dst, int64_t first, int64_t last) {
     const brci_source source = brci_source_tensor(t);
-    writer w = {.kernels = k, .out = dst->format, .bytes = brci_format(dst->format)->bits / 8};
+    writer w = {.kernels = k, .real = is_real(t), .out = dst->format, .bytes = brci_format(dst->format)->bits / 8};
     (void)brci_vector_format_of(brci_format(t->format), &w.format);
     for (int64_t i = first; i < last && source.view.cols > 0; i++) {
         int64_t batch = i / source.view.rows, row = i % source.view.rows;
@@ -164,11 +183,16 @@ void brci_cpu_read(const brci_kernels *k, const brci_source *source, int64_t bat
             return;
         }
         if (zero != NULL) numbers(k, &t->zero, zero_at + first, n, zeros);
+        if (is_real(t) && !are_finite(zeros, n)) {
+            brci_read(source, batch, row, col, end - col, out);
+            return;
+        }
         for (int64_t i = 0; i < n;) {
             const int64_t stop = least((first + i + 1) * length, end),
                           whole = col == (first + i) * length ? (end - col) / length : 0;
             const int64_t blocks = whole > 0 ? least(whole, n - i) : 1, size = whole > 0 ? length : stop - col;
-            k->decode(&format, codes + col * format.bits / 8, blocks, size, m + i, zero == NULL ? NULL : zero + i, out);
+            decode(k, &format, is_real(t), codes + col * format.bits / 8, blocks, size, m + i,
+                   zero == NULL ? NULL : zero + i, out);
             out += blocks * size;
             col += blocks * size;
             i += blocks;
