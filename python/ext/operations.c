@@ -216,7 +216,8 @@ static int source(ext_tensor *t, const ext_state *state, PyObject *tuple) {
         if (table(&t->zero, item[7], "zero_point", ext_zero_format, recipe->zero, &t->tensor, &t->tensor.zero) != 0)
             return -1;
         const brc_format_info *f = brc_format_get((brc_format)t->tensor.zero.format);
-        if (recipe->id != BRC_RECIPE_UNKNOWN && recipe->arith != BRC_ARITH_GGML) /* else the recipe says */
+        if (recipe->id != BRC_RECIPE_UNKNOWN && recipe->arith != BRC_ARITH_GGML &&
+            recipe->arith != BRC_ARITH_MLX) /* else the recipe says */
             t->tensor.zero.kind = f->family == BRC_FLOAT ? BRC_KIND_FLOAT_CODE : BRC_KIND_CODE;
     }
     if (item[8] != Py_None) {

@@ -153,7 +153,8 @@ static brc_status source(call *c, const char *recipe_name, const char *numbers_n
     TRY(table(c, ext_scale_format, recipe.scale, t, &t->scale));
     if (n[PARTS] & HAS_ZERO) {
         TRY(table(c, ext_zero_format, recipe.zero, t, &t->zero));
-        if (recipe.id != BRC_RECIPE_UNKNOWN && recipe.arith != BRC_ARITH_GGML) /* else the recipe says */
+        if (recipe.id != BRC_RECIPE_UNKNOWN && recipe.arith != BRC_ARITH_GGML &&
+            recipe.arith != BRC_ARITH_MLX) /* else the recipe says */
             t->zero.kind =
                 brc_format_get((brc_format)t->zero.format)->family == BRC_FLOAT ? BRC_KIND_FLOAT_CODE : BRC_KIND_CODE;
     }

@@ -106,6 +106,24 @@ static brc_status check_ggml(const brc_recipe *r, const brc_format_info *element
     return BRC_OK;
 }
 
+/* MLX's modes: mxfp4, mxfp8, nvfp4 without a global scale, and affine. */
+static brc_status check_mlx(const brc_recipe *r, const brc_format_info *element, brc_error *err) {
+    const int affine = r->rule == BRC_RULE_MINMAX && element->family == BRC_UINT && element->mantissa_bits == 0;
+    WANT("rule",
+         (affine && brci_format(r->scale)->role == BRC_HIGH) ||
+             (r->rule == BRC_RULE_RCEIL && (r->element == BRC_E2M1 || r->element == BRC_E4M3)) ||
+             (r->rule == BRC_RULE_AMAX && r->element == BRC_E2M1 && r->scale == BRC_E4M3),
+         "arith=mlx takes rceil for e2m1 and e4m3, amax for e2m1 with e4m3 scales, and minmax for unsigned integers "
+         "with f32, f16 or bf16 scales");
+    WANT("levels", r->levels == 1, "arith=mlx has no global scale");
+    WANT("zero", r->zero == BRC_NONE || r->zero == r->scale, "must be of the scale's format with arith=mlx");
+    WANT("block",
+         !affine ||
+             (r->block.batch == 1 && r->block.rows == 1 && r->block.cols >= 1 && r->block.cols <= BRCI_MLX_BLOCK),
+         "with rule=minmax,arith=mlx 1 to %u columns of one row", BRCI_MLX_BLOCK);
+    return BRC_OK;
+}
+
 static brc_status check_formats(const brc_recipe *r, brc_error *err) {
     const brc_format_info *element = brc_format_get((brc_format)r->element);
     const brc_format_info *scale = brc_format_get((brc_format)r->scale);
@@ -130,6 +148,7 @@ static brc_status check_formats(const brc_recipe *r, brc_error *err) {
     WANT("zero", (r->rule == BRC_RULE_MINMAX) == (r->zero != BRC_NONE),
          "a zero point goes with rule=minmax and only with it");
     if (r->arith == BRC_ARITH_GGML) return check_ggml(r, element, err);
+    if (r->arith == BRC_ARITH_MLX) return check_mlx(r, element, err);
     WANT("zero", r->zero == BRC_NONE || r->zero == (element->family == BRC_INT ? BRC_INT8 : BRC_UINT8),
          "must be int8 for signed and uint8 for unsigned elements");
     return BRC_OK;
@@ -139,7 +158,8 @@ static brc_status check_formats(const brc_recipe *r, brc_error *err) {
 static int is_mx_of_system(const brc_recipe *r) {
     return (r->arith == BRC_ARITH_CT && r->rule == BRC_RULE_EVEN) ||
            (r->arith == BRC_ARITH_MODELOPT && r->rule == BRC_RULE_RCEIL && r->element == BRC_E2M1) ||
-           (r->arith == BRC_ARITH_GGML && r->rule == BRC_RULE_FLOOR);
+           (r->arith == BRC_ARITH_GGML && r->rule == BRC_RULE_FLOOR) ||
+           (r->arith == BRC_ARITH_MLX && r->rule == BRC_RULE_RCEIL);
 }
 
 static brc_status check_arithmetic(const brc_recipe *r, brc_error *err) {

@@ -12,6 +12,12 @@ static inline int brci_is_mx_rule(unsigned rule) { return rule >= BRC_RULE_RCEIL
 
 /* ggml's blocks lie in one row, and have no more numbers (Q2_K and its kind have as many). */
 #define BRCI_GGML_BLOCK 256u
+#define BRCI_MLX_BLOCK BRCI_GGML_BLOCK /* the same of MLX's affine ones, which end at 128 */
+
+/* Zero points are in units of the value, and in the format of the scales. */
+static inline int brci_has_real_zeros(const brc_recipe *r) {
+    return r->arith == BRC_ARITH_GGML || r->arith == BRC_ARITH_MLX;
+}
 
 /* E4M3 block scales as NVFP4 has them; one-level integers take theirs by the integers' rules. */
 static inline int brci_has_fraction_scales(const brc_recipe *r) {
@@ -23,9 +29,11 @@ static inline int brci_stores_divisor(const brc_recipe *r) {
     return r->arith == BRC_ARITH_DIV || r->arith == BRC_ARITH_CT;
 }
 
-/* Codes that no other recipe would choose, so that the vector kernels do not serve it: ggml's, ModelOpt's MXFP4. */
+/* Codes that no other recipe would choose, so that the vector kernels do not serve it: ggml's, ModelOpt's MXFP4, and
+ * MLX's but for MXFP8. */
 static inline int brci_has_own_codes(const brc_recipe *r) {
-    return r->arith == BRC_ARITH_GGML || (brci_is_mx_rule(r->rule) && r->arith == BRC_ARITH_MODELOPT);
+    return r->arith == BRC_ARITH_GGML || (r->arith == BRC_ARITH_MLX && r->element != BRC_E4M3) ||
+           (brci_is_mx_rule(r->rule) && r->arith == BRC_ARITH_MODELOPT);
 }
 
 /* What amax is divided by: the largest element, for signed integers half the code range (7.5, 127.5). */

@@ -136,7 +136,7 @@ static const char *read_arith(brc_recipe *r, const char *text) {
             r->arith = (uint8_t)i;
             return NULL;
         }
-    return "te, div, deepgemm, recip, ct, modelopt or ggml";
+    return "te, div, deepgemm, recip, ct, modelopt, ggml or mlx";
 }
 static int write_arith(const brc_recipe *r, const brc_recipe *base, char *text) {
     strcpy(text, brc_arith_name((brc_arith)r->arith));
@@ -259,7 +259,7 @@ static const key keys[] = {
     {"group", "the same as block=1xN; 0 or -1 = the whole row", read_group, write_group},
     {"rule", "how a block becomes a scale: amax, noclip, minmax, rceil, floor, ceil, even, peak, fit", read_rule,
      write_rule},
-    {"arith", "in which arithmetic: te, div, deepgemm, recip, ct, modelopt, ggml", read_arith, write_arith},
+    {"arith", "in which arithmetic: te, div, deepgemm, recip, ct, modelopt, ggml, mlx", read_arith, write_arith},
     {"levels", "2 = a global scale above the block scales", read_levels, write_levels},
     {"pow2", "1 = f32 scales are powers of two", read_pow2, write_pow2},
     {"partial", "1 = edge blocks may be partial", read_partial, write_partial},
@@ -282,7 +282,7 @@ const char *brc_recipe_key_get(size_t i, const char **help) {
 static void derive(brc_recipe *r) {
     if (r->id == BRC_RECIPE_UNKNOWN) return;
     r->zero = r->rule != BRC_RULE_MINMAX                   ? BRC_NONE
-              : r->arith == BRC_ARITH_GGML                 ? BRC_F16
+              : brci_has_real_zeros(r)                     ? r->scale
               : brci_format(r->element)->family == BRC_INT ? BRC_INT8
                                                            : BRC_UINT8;
 }

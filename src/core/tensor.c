@@ -64,7 +64,7 @@ brc_status brc_tensor_plan(const brc_recipe *recipe, int rank, const int64_t *sh
                                .kind = brci_stores_divisor(recipe) ? BRC_KIND_DIVISOR : BRC_KIND_MULTIPLIER};
     if (recipe->zero != BRC_NONE)
         t.zero = (brc_table){.format = recipe->zero,
-                             .kind = recipe->arith == BRC_ARITH_GGML ? BRC_KIND_REAL : BRC_KIND_CODE,
+                             .kind = brci_has_real_zeros(recipe) ? BRC_KIND_REAL : BRC_KIND_CODE,
                              .block = recipe->block};
     if (recipe->id == BRC_RECIPE_UNKNOWN) {
         t.zero.kind = recipe->zero_kind;

@@ -301,8 +301,9 @@ static int64_t describes(const char *key, const char *value) {
     return strcmp(key, brci_mlx_key) == 0 && strstr(value, "\"group_size\"") != NULL ? 0 : -1;
 }
 
-/* MLX's own default, then what keeps the values of others. */
-static const char *const recipes[] = {"mxfp8", "mxfp4", "nvfp4:levels=1", NULL};
+/* MLX's own default, then what may keep the values of others. */
+static const char *const recipes[] = {"int4:format=uint4,group=64,scale=bf16,rule=minmax,arith=mlx", "mxfp8:arith=mlx",
+                                      "mxfp4:arith=mlx", "nvfp4:levels=1,arith=mlx", NULL};
 
 const brci_dialect brci_dialect_MLX = {.signed_scales = 1,
                                        .recipes = recipes,

@@ -48,13 +48,14 @@ static void encode(const brci_casting *c, const brci_source *source, const range
         }
 }
 
-/* The scale of a block from its extent; ggml's from its numbers, of which there are few. */
+/* The scale of a block from its extent; ggml's and MLX's affine ones from its numbers, of which there are few. */
 static brci_scaling choose(const brci_casting *c, const brci_source *source, const range *r,
                            const brci_extent *extent) {
     float x[BRCI_GGML_BLOCK];
-    if (c->recipe->arith != BRC_ARITH_GGML) return brci_choose(c, extent);
+    const int affine = c->recipe->arith == BRC_ARITH_MLX && c->recipe->rule == BRC_RULE_MINMAX;
+    if (c->recipe->arith != BRC_ARITH_GGML && !affine) return brci_choose(c, extent);
     brci_read(source, r->batch, r->row, r->col, r->col_end - r->col, x);
-    return brci_choose_ggml(c, x, r->col_end - r->col);
+    return affine ? brci_choose_affine(c, x, r->col_end - r->col) : brci_choose_ggml(c, x, r->col_end - r->col);
 }
 
 /* Sub-byte codes are put into zeroed rows; padding bits stay 0. */

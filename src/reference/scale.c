@@ -63,8 +63,14 @@ static int floor_log2(double x) { /* of a normal number */
 /* compressed-tensors adds a zero point of 0 before it encodes, but for FP6. */
 static int is_ct_with_zero(const brci_casting *c) { return c->recipe->arith == BRC_ARITH_CT && c->element->bits != 6; }
 
+static int ties_of(const brci_casting *c) {
+    if (c->recipe->arith == BRC_ARITH_MODELOPT) return BRCI_TIES_MINUS_ZERO;
+    return c->recipe->arith == BRC_ARITH_MLX && c->element->bits == 4 ? BRCI_TIES_PLUS_ZERO : BRCI_TIES_EVEN;
+}
+
 /* E8M0 scales of OCP MX. RCEIL encodes by x*2^(127-S) as TransformerEngine does, the others by x/s with s >= 2^-126 as
- * torchao does (compressed-tensors: with s as it is); a zero block is byte 0. Infinity takes the largest scale. */
+ * torchao does (compressed-tensors: with s as it is); a zero block is byte 0 (MLX: 127). Infinity takes the largest
+ * scale. */
 static brci_scaling choose_mx(const brci_casting *c, const brci_extent *e) {
     const brc_recipe *r = c->recipe;
     uint32_t amax = brci_bits(e->amax), exponent;
@@ -81,12 +87,13 @@ static brci_scaling choose_mx(const brci_casting *c, const brci_extent *e) {
         if (r->rule == BRC_RULE_CEIL) up = (amax & 0x7FFFFFu) > 0;
         exponent = clamp_exponent((int64_t)(amax >> 23) + up - floor_log2(c->element->max));
     }
+    if (r->arith == BRC_ARITH_MLX && brci_bits(e->amax) == 0) exponent = 127;
     s.scale = exponent;
     s.coder.divide = r->rule != BRC_RULE_RCEIL;
     if (s.coder.divide && r->arith != BRC_ARITH_CT && exponent == 0) exponent = 1;
     s.coder.factor = (float)brci_power(s.coder.divide ? (int)exponent - 127 : 127 - (int)exponent);
     s.coder.no_minus_zero = is_ct_with_zero(c);
-    s.coder.modelopt_mx = r->arith == BRC_ARITH_MODELOPT;
+    s.coder.ties_below = ties_of(c);
     return s;
 }
 
@@ -148,6 +155,47 @@ static brci_scaling choose_e4m3(const brci_casting *c, const brci_extent *e) {
         result.coder.factor = capped(whole);
     }
     return result;
+}
+
+/* MLX's NVFP4: a scale may be 0, where amax is 0 or too small, and so are its codes then. */
+static brci_scaling choose_e4m3_of_mlx(const brci_casting *c, const brci_extent *e) {
+    brci_scaling s = {.scale = brci_encode(brci_format(BRC_E4M3), capped(e->amax) / brci_element_reach(c->element)),
+                      .coder = {.divide = 1, .ties_below = ties_of(c)}};
+    s.coder.factor = s.scale == 0 ? LARGEST : stored(BRC_E4M3, s.scale);
+    return s;
+}
+
+/* A number of either sign in its stored format, never infinite. */
+static uint64_t store_signed(unsigned format, float x) {
+    const brc_format_info *f = brci_format(format);
+    const uint64_t sign = (uint64_t)1 << (f->bits - 1), code = brci_encode(f, x);
+    return (code & ~sign) > f->max_code ? f->max_code | (code & sign) : code;
+}
+
+/* MLX's affine blocks: the end of larger magnitude is a code exactly, the scale counts from there. Codes come from
+ * scale and offset before these are rounded to their format. Source: quantize, mode affine (ml-explore/mlx,
+ * mlx/backend/cpu/quantized.cpp). */
+brci_scaling brci_choose_affine(const brci_casting *c, const float *x, int64_t count) {
+    const brc_recipe *r = c->recipe;
+    float low = LARGEST, high = -LARGEST, scale, edge, steps;
+    for (int64_t i = 0; i < count; i++) {
+        if (brci_is_nan(x[i])) continue;
+        const float v = x[i] < 0 ? -capped(-x[i]) : capped(x[i]);
+        low = v < low ? v : low;
+        high = v > high ? v : high;
+    }
+    if (low > high) low = high = 0; /* nothing but NaN */
+    const int down = brci_magnitude(low) > brci_magnitude(high);
+    scale = capped(high - low) / (float)c->element->max;
+    if (scale < 1e-7f) scale = 1e-7f;
+    if (!down) scale = -scale;
+    edge = down ? low : high;
+    steps = brci_round_even(edge / scale);
+    if (brci_bits(steps + 0.0f) == 0) edge = 0;
+    else scale = edge / steps;
+    return (brci_scaling){.scale = store_signed(r->scale, scale),
+                          .zero = store_signed(r->zero, edge),
+                          .coder = {.factor = scale, .zero = edge, .is_offset = 1}};
 }
 
 float brci_choose_global(const brc_recipe *r, float amax) {
@@ -231,6 +279,8 @@ brci_scaling brci_choose(const brci_casting *c, const brci_extent *e) {
     if (r->arith == BRC_ARITH_GGML)
         return brci_choose_ggml(c, NULL, 0); /* a block of zeros: others have their numbers */
     if (brci_is_mx_rule(r->rule)) return choose_mx(c, e);
+    if (r->arith == BRC_ARITH_MLX)
+        return r->rule == BRC_RULE_MINMAX ? brci_choose_affine(c, NULL, 0) : choose_e4m3_of_mlx(c, e);
     if (brci_has_fraction_scales(r))
         return r->arith == BRC_ARITH_CT || r->arith == BRC_ARITH_MODELOPT ? choose_e4m3_of_system(c, e)
                                                                           : choose_e4m3(c, e);
@@ -238,23 +288,24 @@ brci_scaling brci_choose(const brci_casting *c, const brci_extent *e) {
     return brci_is_integer(c->element) ? choose_integer(c, e) : choose_float(c, e);
 }
 
-/* ModelOpt's MXFP4: the element below where the one chosen is just as far, and zeros as -0. */
-static uint64_t encode_modelopt_mx(const brc_format_info *element, float y) {
+/* The element below where the one chosen is just as far. */
+static uint64_t encode_below(const brc_format_info *element, float y, int ties) {
     const uint64_t sign = (uint64_t)1 << (element->bits - 1);
     const double magnitude = (double)brci_float(brci_magnitude(y));
     uint64_t code = brci_encode(element, brci_float(brci_magnitude(y)));
     if (code > 0 && brci_decode(element, code) > magnitude &&
         brci_decode(element, code) - magnitude >= magnitude - brci_decode(element, code - 1))
         code--;
-    return y > 0 ? code : code | sign;
+    return y > 0 || (code == 0 && ties == BRCI_TIES_PLUS_ZERO) ? code : code | sign;
 }
 
 uint64_t brci_encode_scaled(const brc_format_info *element, const brci_coder *coder, float x) {
     if (coder->ggml != 0) return brci_encode_ggml(element, coder, x);
+    if (coder->is_offset) return brci_encode(element, ((brci_is_nan(x) ? 0 : x) - coder->zero) / coder->factor);
     float y = coder->divide ? x / coder->factor : x * coder->factor;
     if (coder->round_first) y = brci_round_even(y);
     if (coder->no_minus_zero) y += 0.0f;
-    if (coder->modelopt_mx && !brci_is_nan(x)) return encode_modelopt_mx(element, y);
+    if (coder->ties_below != BRCI_TIES_EVEN && !brci_is_nan(x)) return encode_below(element, y, coder->ties_below);
     if (brci_is_integer(element)) y = brci_is_nan(x) ? coder->zero : y + coder->zero; /* NaN becomes the code of 0 */
     return brci_encode(element, y);
 }

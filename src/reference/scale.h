@@ -14,6 +14,9 @@ typedef struct brci_extent {
 
 void brci_extend(brci_extent *extent, const float *x, int64_t count);
 
+/* E2M1 with ties toward zero: which zero stands for what rounds to it. */
+enum brci_ties { BRCI_TIES_EVEN, BRCI_TIES_PLUS_ZERO, BRCI_TIES_MINUS_ZERO };
+
 /* How the elements of one block are encoded: y = f32(x*factor) or f32(x/factor), then the zero point, then the codec.
  */
 typedef struct brci_coder {
@@ -22,7 +25,8 @@ typedef struct brci_coder {
     float zero;        /* integer zero point */
     int round_first;   /* the zero point is added to the rounded number (torchao), not before rounding */
     int no_minus_zero; /* -0 is encoded as +0 (systems that add a zero point of 0, or ask x < 0) */
-    int modelopt_mx;   /* ties toward zero, and zero is the code of -0 */
+    int ties_below;    /* of two equally near elements the one nearer to zero (brci_ties) */
+    int is_offset;     /* y = f32(f32(x - zero) / factor): the zero point is in units of the value (MLX) */
     unsigned ggml;     /* 1 + the rule by which ggml.c encodes (zero: in units of the value); 0 = others do */
 } brci_coder;
 
@@ -49,6 +53,9 @@ brci_scaling brci_choose(const brci_casting *casting, const brci_extent *extent)
 /* The same for arith=ggml, which takes more of a block than its extent. */
 brci_scaling brci_choose_ggml(const brci_casting *casting, const float *x, int64_t count);
 uint64_t brci_encode_ggml(const brc_format_info *element, const brci_coder *coder, float x);
+
+/* And for MLX's affine blocks, which take the true ends, not widened to zero. */
+brci_scaling brci_choose_affine(const brci_casting *casting, const float *x, int64_t count);
 
 uint64_t brci_encode_scaled(const brc_format_info *element, const brci_coder *coder, float x);
 

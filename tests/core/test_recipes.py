@@ -35,7 +35,7 @@ ROWS = {
 SCALES = ["f32", "f16", "bf16", "e8m0", "e4m3"]
 MX = ["rceil", "floor", "ceil", "even"]
 RULES = ["amax", "noclip", "minmax", *MX, "peak", "fit"]
-ARITHS = ["te", "div", "deepgemm", "recip", "ct", "modelopt", "ggml"]
+ARITHS = ["te", "div", "deepgemm", "recip", "ct", "modelopt", "ggml", "mlx"]
 
 
 def words(brc, r):
@@ -246,13 +246,17 @@ def goes_together(element, scale, rule, arith, pow2, levels):
     floating = element in FLOATS
     if arith == "ggml" or rule in ("peak", "fit"):              # blocks of 1 to 256 columns; here they are whole rows
         return False
+    if arith == "mlx" and rule == "minmax":                     # as those, and its zero points are not integers
+        return False
     if rule in MX:
-        own = (arith, rule) == ("ct", "even") or (arith, rule, element) == ("modelopt", "rceil", "e2m1")
+        own = (arith, rule) == ("mlx", "rceil") and element in ("e2m1", "e4m3") or (arith, rule) == ("ct", "even") or (arith, rule, element) == ("modelopt", "rceil", "e2m1")
         return scale == "e8m0" and (arith == "recip" or own) and not pow2 and levels == 1 and (rule != "even" or floating)
     if rule in ("noclip", "minmax") and not integer or rule == "minmax" and element == "int8q6":
         return False
     plain = rule == "amax" and scale == "f32"
     if arith == "te" and not (plain and floating) or arith == "deepgemm" and not (rule == "amax" and floating and levels == 1):
+        return False
+    if arith == "mlx" and not ((element, scale, rule) == ("e2m1", "e4m3", "amax") and levels == 1):
         return False
     if arith == "ct" and (not floating or scale == "e8m0"):
         return False

@@ -197,6 +197,29 @@ def test_mlx_opens_what_is_written_and_has_the_same_values(tmp_path, recipe):
         golden_files.same(values, brc.dequantize(brc.cast(x, recipe)), recipe)
 
 
+MADE = {"mxfp4": "mxfp4:arith=mlx", "mxfp8": "mxfp8:arith=mlx", "nvfp4": "nvfp4:levels=1,arith=mlx"}
+
+
+@pytest.mark.parametrize("case", LIVE)
+def test_quantized_as_mlx_itself_does(tmp_path, case):
+    mode, group, bits, dtype = LIVE[case]
+    x = weight(8, 384)
+    recipe = MADE.get(mode) or f"int4:format=uint{bits},group={group},scale={dtype},rule=minmax,arith=mlx"
+    source = np.array(mx.array(x).astype(DTYPES[dtype]).astype(mx.float32))
+    arrays, config = written(tmp_path, source, recipe)
+    assert config == settings(mode, group, bits)
+    for name, own in quantized(x, mode, group, bits, dtype).items():
+        assert arrays[name].dtype == own.dtype and mx.array_equal(arrays[name], own), name
+
+
+def test_what_others_store_becomes_mlx_s_default_where_nothing_keeps_it(tmp_path):
+    source = files.write(tmp_path / "s.safetensors", {NAME: weight(8, 384)})
+    files.quantize(source, tmp_path / "f", "fp8-row", include=["*"])
+    cls, sqnr = files.convert(tmp_path / "f", tmp_path / "t", "mlx")[NAME]
+    assert cls == "lossy" and 12 < sqnr < 30
+    assert json.loads((tmp_path / "t" / "config.json").read_text())["quantization"] == settings()
+
+
 @pytest.mark.parametrize("recipe", ["int4:format=uint4,group=32,scale=bf16,rule=minmax", "int8:rule=minmax,group=64,scale=f16", "int4:rule=minmax,group=64,scale=f32"])
 def test_integer_zero_points_become_biases(tmp_path, recipe):
     """bias = -(zero + 2^(bits - 1) for signed codes) * scale, rounded to the type of the scales: as NumPy does it."""

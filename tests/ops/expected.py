@@ -104,6 +104,8 @@ def mx(r, b):
         rounded = (bits.astype(np.int64) + (1 << (22 - kept))) >> 23
         s = np.clip(rounded - emax, 0, 254)
     s = np.where(np.isinf(b.amax), 254, s).astype(np.int64)
+    if r.arith == "mlx":
+        s = np.where(b.amax == 0, 127, s)
     if r.rule == "rceil":
         factor = np.ldexp(F(1), (127 - s).astype(np.int32))
         return s.astype(np.uint8), lambda x: x * b.spread(factor)
@@ -148,6 +150,10 @@ def nvfp4(r, b, gamax):
         factor = number("e4m3", codes) * (F(1) if g is None else g)
         factor = np.where(factor == 0, SMALLEST_NORMAL, factor)
         return codes, (lambda x: x / b.spread(factor)), g
+    if r.arith == "mlx":                # a scale may be 0: then all codes are
+        codes = encode("e4m3", np.minimum(block, F(448)))
+        s = number("e4m3", codes)
+        return codes, (lambda x: np.where(b.spread(s) == 0, F(0), x / b.spread(s))), g
     if r.levels == 2:
         if r.arith == "div":
             g = np.minimum(full / gamax, LARGEST) if gamax > 0 else F(1)
@@ -228,6 +234,9 @@ def cast(r, x, input_max=LARGEST, delayed=None):
     if r.arith == "ggml":
         with np.errstate(all="ignore"):
             return ggml(r, x)
+    if r.arith == "mlx" and r.rule == "minmax":
+        with np.errstate(all="ignore"):
+            return mlx_affine(r, x)
     b = Blocks(x, r.block)
     zero = g = None
     with np.errstate(all="ignore"):
@@ -248,6 +257,9 @@ def cast(r, x, input_max=LARGEST, delayed=None):
         codes = encode(r.element, y)
         if r.arith == "modelopt" and r.rule == "rceil":
             codes = below_ties(y)
+        if r.arith == "mlx" and r.element == "e2m1":
+            codes = below_ties(y)
+            codes = np.where((codes == 8) | np.isnan(y), 0, codes)      # of zeros the first
         return SimpleNamespace(scale=scale, zero=zero, globals=g, codes=codes, blocks=b)
 
 
@@ -335,6 +347,25 @@ def ggml(r, x):
     bits = {"e2m1": 4, "iq4_nl": 4}.get(r.element) or int(r.element.lstrip("uint"))
     codes = (codes & ((1 << bits) - 1)).astype(np.uint8).reshape(*x.shape[:2], x.shape[2] + pad)[..., :x.shape[2]]
     return SimpleNamespace(scale=scale, zero=zero, globals=None, codes=codes, blocks=None)
+
+
+def mlx_affine(r, x):
+    """mx.quantize, mode affine: the end of larger magnitude is a code; codes by scale and offset that are not rounded yet."""
+    side, last = r.block[2], F(limits(r.element)[1])
+    pad = -x.shape[2] % side
+    cut = np.pad(x, ((0, 0), (0, 0), (0, pad)), constant_values=np.nan).reshape(*x.shape[:2], (x.shape[2] + pad) // side, side)
+    some = ~np.isnan(cut).all(-1)
+    low, high = (np.where(some, cap(ends), F(0)) for ends in (np.fmin.reduce(cut, -1, initial=np.inf), np.fmax.reduce(cut, -1, initial=-np.inf)))
+    down = np.abs(low) > np.abs(high)
+    scale = np.maximum(cap(high - low) / last, F(1e-7))
+    scale, edge = np.where(down, scale, -scale), np.where(down, low, high)
+    steps = np.rint(edge / scale)
+    scale, offset = np.where(steps == 0, scale, edge / steps), np.where(steps == 0, F(0), edge)
+    y = (np.where(np.isnan(cut), F(0), cut) - offset[..., None]) / scale[..., None]
+    codes = np.clip(np.rint(y), 0, last).astype(np.uint8).reshape(*x.shape[:2], x.shape[2] + pad)[..., :x.shape[2]]
+    most = F(limits(r.scale)[1]) if r.scale != "f32" else LARGEST
+    stored = lambda a: encode(r.scale, np.clip(a, -most, most))
+    return SimpleNamespace(scale=stored(scale), zero=stored(offset), globals=None, codes=codes, blocks=None)
 
 
 def below_ties(y):

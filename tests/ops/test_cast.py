@@ -18,6 +18,9 @@ RECIPES = ["fp8-delayed", "fp8", "fp8-row", "fp8-block", "fp8-block128", "mxfp8"
            "int8", "int4"]
 GGML = ["q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "iq4_nl", "mxfp4:rule=floor,arith=ggml", "nvfp4:levels=1,arith=ggml",
         "q4_0:format=int3,group=16", "q4_1:format=uint8,group=256", "q8_0:format=int5,group=8", "iq4_nl:group=24"]
+MLX = ["mxfp4:arith=mlx", "mxfp8:arith=mlx", "nvfp4:levels=1,arith=mlx"] + [
+    f"int4:format=uint{bits},group={group},scale={scale},rule=minmax,arith=mlx"
+    for bits, group, scale in ((2, 32, "f32"), (3, 64, "bf16"), (4, 64, "f16"), (5, 128, "f32"), (6, 24, "bf16"), (8, 256, "f16"), (4, 32, "bf16"))]
 VARIANTS = ["fp8:format=e5m2", "fp8:pow2=1", "fp8:margin=3", "fp8:margin=-3", "fp8:epsilon=0.5", "fp8:block=expert", "fp8:format=e4m3fnuz",
             "fp8:margin=64", "fp8:margin=-64", "fp8:margin=64,pow2=1",
             "fp8-row:format=e5m2fnuz,scale=bf16", "fp8-block:arith=te,pow2=1", "fp8-block128:arith=te", "fp8-block:arith=deepgemm,pow2=1",
@@ -60,6 +63,8 @@ def agree(brc, t, r, want, what=""):
         equal(bits(t.globals).ravel(), bits(np.array([want.globals])), "global scale")
     if want.zero is None:
         assert t.zero is None
+    elif r.arith == "mlx":
+        equal(bits(t.zero), want.zero, "zero point")
     elif want.zero.dtype == np.float16:
         equal(bits(t.zero), bits(want.zero), "zero point")
     else:
@@ -80,7 +85,7 @@ def check(brc, text, x, what="", **more):
 # ------------------------------------------------------------------------------------------- every recipe and its arithmetic
 
 @pytest.mark.parametrize("kind", TYPES)
-@pytest.mark.parametrize("text", RECIPES + VARIANTS + GGML)
+@pytest.mark.parametrize("text", RECIPES + VARIANTS + GGML + MLX)
 def test_bit_exact(brc, text, kind):
     for name, x in inputs.ALL.items():
         with np.errstate(over="ignore", invalid="ignore"):
@@ -92,7 +97,7 @@ def test_bit_exact(brc, text, kind):
 
 SCALES = ["f32", "f16", "bf16", "e8m0", "e4m3"]
 RULES = ["amax", "noclip", "minmax", "rceil", "floor", "ceil", "even"]
-ARITHS = ["te", "div", "deepgemm", "recip", "ct", "modelopt"]
+ARITHS = ["te", "div", "deepgemm", "recip", "ct", "modelopt", "mlx"]
 BLOCKS = ["tensor", "expert", "row", "1x32", "1x16", "4x8", "5x7", "1x1", "16x16", "1x100"]
 
 
