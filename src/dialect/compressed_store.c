@@ -6,9 +6,12 @@
 
 /* --------------------------------------------------------------------------------------------- which format */
 
-static const brci_ct_layout *own_layout(const brc_entry *origin) {
+/* How the source kept these codes: integers of this width, that is. What was turned into them says nothing. */
+static const brci_ct_layout *own_layout(const brc_tensor *t, const brc_entry *origin) {
     if (origin == NULL || origin->dialect != BRC_DIALECT_COMPRESSED) return NULL;
-    return ((const brci_reading *)(const void *)origin)->detail;
+    const brci_ct_layout *own = ((const brci_reading *)(const void *)origin)->detail;
+    const int integers = own != NULL && (own->format == BRCI_CT_INT || own->format == BRCI_CT_PACK);
+    return integers && own->bits == brc_format_get((brc_format)t->format)->bits ? own : NULL;
 }
 
 static int is_high(unsigned format) { return format == BRC_F32 || format == BRC_F16 || format == BRC_BF16; }
@@ -57,7 +60,7 @@ int brci_ct_format_of(const brc_tensor *t, const brc_entry *origin) {
     const brc_format_info *f = brc_format_get((brc_format)t->format);
     if (t->rank < 2 || t->scale.kind != BRC_KIND_MULTIPLIER) return -1;
     if ((f->family == BRC_INT || f->family == BRC_UINT) && f->mantissa_bits == 0)
-        return t->global.format == BRC_NONE ? integer_format(t, own_layout(origin)) : -1;
+        return t->global.format == BRC_NONE ? integer_format(t, own_layout(t, origin)) : -1;
     if (t->zero.format != BRC_NONE || t->group_index != NULL) return -1;
     for (int i = 0; i < BRCI_CT_FORMATS; i++) {
         const brci_ct_format *row = &brci_ct_formats[i];
@@ -164,7 +167,7 @@ static void add_companions(brci_store *store, const char *name, const brc_entry 
 brc_status brci_ct_store(const char *name, const brc_tensor *t, const brc_entry *origin, brci_store *store,
                          brc_error *err) {
     const int format = brci_ct_format_of(t, origin);
-    const brci_ct_layout *own = own_layout(origin);
+    const brci_ct_layout *own = own_layout(t, origin);
     const int old_words = own != NULL && own->format == BRCI_CT_PACK && own->old_words;
     if (format < 0)
         return brci_fail(

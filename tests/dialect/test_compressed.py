@@ -423,3 +423,133 @@ def test_transformers_opens_a_model(llama, tmp_path, recipe):
     assert seen == 14
     with torch.no_grad():
         assert torch.isfinite(loaded(torch.arange(8)[None]).logits).all()
+
+
+# ------------------------------------------------------------------------------------------------ there and back
+
+@pytest.mark.parametrize("tag", CASES)
+def test_recorded_files_are_written_back_the_same(recorded, tmp_path, tag):
+    """With what the file says of itself, and from the values alone."""
+    arrays, config, _ = recorded(tag)
+    arrays |= {STEM + "input_scale": np.ones(1, np.float32)} if tag == "fp8_tensor" else {}
+    source = tmp_path / "in"
+    checkpoint(source, arrays, config)
+    assert files.convert(source, tmp_path / "out", "compressed-tensors")[NAME][0] == "bit-exact"
+    before, after = (files.read(tmp_path / f / "model.safetensors")[0] for f in ("in", "out"))
+    files.same_arrays(before, after)
+    assert (tmp_path / "out" / "config.json").read_bytes() == (source / "config.json").read_bytes()
+    alone, again = files.stored_again(source, tmp_path / "again")
+    files.same_arrays({n: a for n, a in alone.items() if not n.endswith("input_scale")}, again)
+
+
+@pytest.mark.parametrize("zero", [False, True])
+@pytest.mark.parametrize("old", [False, True])
+@pytest.mark.parametrize("bits", [2, 3, 4, 5, 6, 7, 8])
+def test_packed_words_are_written_back_the_same(tmp_path, bits, old, zero):
+    arrays, want = packed(bits, old=old, zero=zero)
+    arrays["other.weight_packed"], arrays["other.weight_scale"], arrays["other.weight_shape"] = (packed(bits, old=old)[0][NAME + e] for e in ("_packed", "_scale", "_shape"))
+    arrays = {k: v for k, v in arrays.items() if not k.startswith("other")} if zero else arrays
+    checkpoint(tmp_path / "in", arrays, settings(num_bits=bits, symmetric=not zero))
+    files.convert(tmp_path / "in", tmp_path / "out", "compressed-tensors")
+    files.same_arrays(*(files.read(tmp_path / f / "model.safetensors")[0] for f in ("in", "out")))
+    alone, again = files.stored_again(tmp_path / "in", tmp_path / "again")
+    with files.Checkpoint(tmp_path / "again") as c:            # today's words, whatever the source's
+        np.testing.assert_array_equal(c[NAME].values(), want)
+    if not old or 32 % bits == 0:
+        files.same_arrays(alone, again)
+
+
+def test_the_order_of_groups_is_written_back(tmp_path):
+    arrays, _ = packed(4, (8, 64), 32, zero=True)
+    arrays[NAME + "_g_idx"] = np.random.default_rng(1).integers(0, 2, 64).astype(np.int32)
+    checkpoint(tmp_path / "in", arrays, settings(symmetric=False, actorder="group"))
+    files.same_arrays(*files.stored_again(tmp_path / "in", tmp_path / "again"))
+    config = json.loads((tmp_path / "again" / "config.json").read_text())["quantization_config"]
+    assert config["config_groups"]["group_0"]["weights"]["actorder"] == "group"
+
+
+# ------------------------------------------------------------------------------------------------ configurations
+
+def test_tensors_of_several_kinds_get_a_group_each(tmp_path):
+    """The largest targets Linear, the others their names; and the library finds each module's."""
+    from compressed_tensors.quantization import QuantizationConfig
+    w = np.random.default_rng(8).standard_normal((64, 128)).astype(np.float32)
+    made = {"a.weight": "int8", "b.weight": "int8", "c.weight": "nvfp4:arith=ct", "d.weight": "fp8-block128:partial=1", "e.weight": "int4:group=32,scale=f32,rule=minmax"}
+    tensors = {name: brc.cast(w, recipe) for name, recipe in made.items()}
+    files.save(tmp_path / "out", "compressed-tensors", {**tensors, "norm.weight": w[0], "embed.weight": w})
+    config = json.loads((tmp_path / "out" / "config.json").read_text())["quantization_config"]
+    arrays = files.read(tmp_path / "out" / "model.safetensors")[0]
+    assert config["format"] == "mixed-precision" and set(config["ignore"]) == {"embed", "lm_head"}
+    groups = QuantizationConfig.model_validate(config).config_groups
+    by_target = {target: name for name, group in groups.items() for target in group.targets}
+    assert set(by_target) == {"Linear", "c", "d", "e"}
+    with files.Checkpoint(tmp_path / "out") as c:
+        c.usable()
+        for name in made:
+            group = by_target.get(name[0], by_target["Linear"])
+            theirs = decompressed(arrays, config, name, group)
+            golden_files.same(theirs, c[name].values(theirs.dtype), name)
+            assert group in c[name].evidence
+
+
+def test_what_the_source_says_beyond_the_weights_stays(tmp_path):
+    """A tensor changes, so that the configuration is made anew: the scheme of the cache and unchanged groups are kept."""
+    four, _ = packed(4)
+    other = {k.replace("up", "down"): v for k, v in fp8(ones(140, 1)).items()}
+    cache = {"num_bits": 8, "type": "float", "strategy": "tensor", "dynamic": False, "symmetric": True}
+    config = settings("mixed-precision", more={"kv_cache_scheme": cache})
+    inputs = {"num_bits": 8, "type": "float", "strategy": "token", "dynamic": True, "symmetric": True}
+    config["config_groups"] = {
+        "ints": {"targets": ["re:.*up$"], "weights": weights(), "format": "pack-quantized"},
+        "floats": {"targets": ["re:.*\\.(?:down|o)$"], "weights": weights(num_bits=8, type="float", strategy="channel", group_size=None),
+                   "input_activations": inputs, "format": "float-quantized"}}
+    checkpoint(tmp_path / "in", {**four, **other, "layers.0.attn.k_scale": ones(1)}, config)
+    with files.Checkpoint(tmp_path / "in") as c:
+        c.usable()
+        assert "ints" in c[NAME].evidence and "floats" in c["layers.0.down.weight"].evidence
+        assert [(f.severity, f.tensor) for f in c.findings] == [("note", "layers.0.attn.k_scale")]
+    found = files.convert(tmp_path / "in", tmp_path / "out", "compressed-tensors", ["int8"], include=[NAME])
+    assert found["layers.0.down.weight"][0] == "bit-exact" and found["layers.0.attn.k_scale"][0] == "bit-exact"
+    made = json.loads((tmp_path / "out" / "config.json").read_text())["quantization_config"]
+    assert made["kv_cache_scheme"] == cache and "layers.0.attn.k_scale" in files.read(tmp_path / "out" / "model.safetensors")[0]
+    by_format = {g["format"]: g for g in made["config_groups"].values()}
+    assert set(by_format) == {"int-quantized", "float-quantized"} and by_format["float-quantized"]["input_activations"] == inputs
+
+
+@pytest.mark.parametrize("targets, said", [(["re:.*up"], True), (["re:up"], False), (["re:layers\\.\\d+\\.(up|gate)$"], True), (["layers.0.up"], True),
+                                           (["re:(?!layers).*"], False), (["layers.1.up"], False)])
+def test_targets(tmp_path, targets, said):
+    """Two groups, so that only a match decides; a pattern that is not known matches nothing, and the arrays decide."""
+    arrays, want = packed(4)
+    config = settings(targets=targets)
+    config["config_groups"]["other"] = {"targets": ["layers.9.down"], "weights": weights(num_bits=8)}
+    with files.Checkpoint(checkpoint(tmp_path, arrays, config)) as c:
+        c.usable()
+        assert ("group_0" in c[NAME].evidence) == said
+        np.testing.assert_array_equal(c[NAME].values(), want)
+
+
+@pytest.mark.parametrize("more, words", [({"ignore": ["re:.*up"]}, "says to ignore"), ({"transform_config": {"config_groups": {"u": {}}}}, "rotated basis"),
+                                         ({"config_groups": {"W4A16": ["Linear"]}}, "does not say how weights are quantized")])
+def test_what_a_reader_should_know(tmp_path, more, words):
+    with files.Checkpoint(checkpoint(tmp_path, P4, {**settings(), **more})) as c:
+        c.usable()
+        assert [f.severity for f in c.findings] == ["warning"] and words in c.findings[0].text
+
+
+@pytest.mark.parametrize("key, value", [("num_bits", 99), ("num_bits", -4), ("num_bits", "4"), ("group_size", 2**40), ("group_size", -7), ("strategy", "diagonal"),
+                                        ("strategy", 3), ("block_structure", "128x"), ("symmetric", "yes"), ("type", None), ("targets", 5), ("config_groups", [1])])
+def test_nonsense_in_the_config_is_survived(tmp_path, key, value):
+    """Said or refused, never a crash; what is read has the right values."""
+    config = settings(**({key: value} if key not in ("targets", "config_groups") else {}))
+    if key == "targets":
+        config["config_groups"]["group_0"]["targets"] = value
+    elif key == "config_groups":
+        config[key] = value
+    arrays, want = packed(4)
+    with files.Checkpoint(checkpoint(tmp_path, arrays, config)) as c:
+        try:
+            c.usable()
+        except brc.Error:
+            return
+        np.testing.assert_array_equal(c[NAME].values(), want)
