@@ -95,9 +95,8 @@ brc_status brci_ct_load(const brci_reading *reading, brc_owned *owned, brc_error
     if (packed) load_words(data, layout, t);
     else if (layout->bits < 8) status = brci_pack_codes(data->name, data->array.data, 1, t, t->data, err);
     else copy(t->data, data);
-    if (t->zero.format == BRC_NONE) return status;
-    if (!packed) copy(t->zero.data, zero);
-    else if (status == BRC_OK) status = load_zeros(zero, layout, t, err);
+    if (!packed && t->zero.format != BRC_NONE) copy(t->zero.data, zero);
+    if (packed && t->zero.format != BRC_NONE) status = load_zeros(zero, layout, t, err);
     if (status != BRC_OK) brc_release(owned);
     return status;
 }
