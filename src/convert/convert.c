@@ -152,6 +152,7 @@ static brc_status declare_texts(converting *c, brc_error *err) {
                                       brci_method_dialect(&reader) == c->options->dialect ? reader.quantization : NULL};
     texts.n = c->conversion.target->config(&t->pool, &summary, texts.texts);
     json_decref(reader.quantization);
+    free(reader.scratch); /* of what it reported */
     if (texts.n < 0) return brci_fail(err, BRC_MEMORY, 0, "out of memory");
     texts.summary = &summary;
     texts.plain_text = c->conversion.target->plain_text;
