@@ -5,6 +5,7 @@ import ctypes
 NONE, F64, F32, F16, BF16, E4M3, E5M2 = range(7)          # the first rows of formats.def
 E2M1, E8M0, INT4 = 11, 12, 15
 TENSOR, ROW, BLOCK, BLOCK_ROWS = range(4)                  # brc_cuda_scaling
+ONE, BATCH, MASKED, RAGGED, INDEXED = range(5)             # brc_cuda_grouping
 FAST, ACCUMULATE, B_UNCHANGED, NO_OVERLAP = 1, 2, 4, 8
 
 
@@ -23,7 +24,9 @@ class Product(ctypes.Structure):
                 ("m", ctypes.c_int64), ("n", ctypes.c_int64), ("k", ctypes.c_int64), ("a", ctypes.c_void_p), ("b", ctypes.c_void_p),
                 ("a_pitch", ctypes.c_int64), ("b_pitch", ctypes.c_int64), ("d", ctypes.c_void_p), ("d_pitch", ctypes.c_int64),
                 ("a_scale", ctypes.c_void_p), ("b_scale", ctypes.c_void_p), ("a_scale_pitch", ctypes.c_int64),
-                ("b_scale_pitch", ctypes.c_int64), ("bias", ctypes.c_void_p), ("plan", ctypes.POINTER(Plan))]
+                ("b_scale_pitch", ctypes.c_int64), ("bias", ctypes.c_void_p), ("plan", ctypes.POINTER(Plan)),
+                ("grouping", ctypes.c_int32), ("groups", ctypes.c_int32), ("group_rows", ctypes.c_void_p)] + [(n, ctypes.c_int64) for n in (
+                    "expected_rows", "a_step", "b_step", "d_step", "a_scale_step", "b_scale_step")]
 
 
 class Block(ctypes.Structure):

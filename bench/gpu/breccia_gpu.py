@@ -64,6 +64,14 @@ def planned(p, row=None, sms=0):
     return plan if status == 0 and plan.microseconds < 1e8 else None
 
 
+def rows_of_table():
+    row = 0
+    p = Product(ctypes.sizeof(Product), a_format=E4M3, b_format=E4M3)
+    while lib.brc_cuda_plan_row(ctypes.byref(p), 0, row, ctypes.byref(Plan()), ctypes.byref(err := Error())) != 13:
+        row += 1
+    return row
+
+
 def of_problem(p, i, kind, flags=0, plan=None):
     """Set i of a referee's problem; kind: tensor, row, block."""
     if kind == "tensor":

@@ -74,6 +74,19 @@ typedef struct brc_cuda_plan {
     float microseconds;        /* what the planner expects */
 } brc_cuda_plan;
 
+/* Several products in one launch, for batches and mixtures of experts. Each has weights of its own: b is [groups][n, k], its
+ * scales and the bias [groups] of what they are for one product. The numbers of rows are read on the device when the kernel
+ * runs: the host need not know them. */
+typedef enum brc_cuda_grouping {
+    BRC_CUDA_ONE,
+    BRC_CUDA_BATCH,   /* a [groups][m, k], d [groups][m, n], the scales of a [groups] of what they are for one product */
+    BRC_CUDA_MASKED,  /* the same, but of product g only the first group_rows[g] rows of a and d (0..m): the rest of d stays */
+    BRC_CUDA_RAGGED,  /* a [m, k], d [m, n]: product g has the rows up to group_rows[g], from where product g - 1 ends */
+    BRC_CUDA_INDEXED  /* a [m, k], d [m, n]: row r belongs to product group_rows[r], or to none (-1). All rows from one multiple
+                         of 128 to the next belong to the product of the first of them, or to none; what d holds in rows of
+                         none is not specified. */
+} brc_cuda_grouping;
+
 /* d[m, n] = a[m, k] * b[n, k]^T (+ bias[n]) (+ d). Both operands are FP8 with K contiguous: a weight is stored [n, k].
  * Fast for any m, n, k as long as the pitches and addresses of a and b are multiples of 16 (k itself need not be), and K-block-major
  * scales start on 16 bytes with a pitch that is a multiple of 4; anything else is correct, but slow (the plan says so).
@@ -96,6 +109,14 @@ typedef struct brc_cuda_product {
     int64_t b_scale_pitch;     /* BLOCK: from one block row to the next; 0 = k/128. BLOCK_ROWS: as a_scale_pitch; 0 = n */
     const void *bias;          /* [n], or NULL */
     const brc_cuda_plan *plan; /* NULL = the planner's choice */
+
+    int32_t grouping;          /* brc_cuda_grouping; all that follows is 0 for one product */
+    int32_t groups;            /* products */
+    const int32_t *group_rows; /* on the device: MASKED, RAGGED [groups], INDEXED [m] */
+    int64_t expected_rows;     /* what the planner reckons with: rows of a usual product; 0 = m (BATCH, MASKED), m / groups */
+    int64_t a_step, b_step;    /* bytes from one product to the next; 0 = m * a_pitch, n * b_pitch */
+    int64_t d_step;            /* elements; 0 = m * d_pitch */
+    int64_t a_scale_step, b_scale_step; /* numbers; 0 = without gaps: 1, m or n, or all K blocks */
 } brc_cuda_product;
 
 BRC_API brc_status brc_cuda_matmul(const brc_cuda_product *product, void *stream, brc_error *err);

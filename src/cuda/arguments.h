@@ -44,6 +44,9 @@ typedef struct brci_gemm_args {
     int32_t scaled;                 /* small-M kernel: 1 = block scales */
     int32_t share;                  /* small-M kernel: the blocks of a cluster share the tokens, else they split K */
     int32_t early;                  /* small-M kernel: B may be read before the previous kernel has ended */
+    int32_t groups, grouping;       /* several products (the maps then have a third axis): how many, BRCI_GROUPS_* */
+    const int32_t *group_rows;      /* on the device; NULL for BATCH */
+    int64_t d_step, row_step, col_step; /* from one product to the next: elements of D, scales of A, scales of B */
 } brci_gemm_args;
 
 /* The plain kernel for shapes the tensor copies cannot address. */
@@ -58,6 +61,9 @@ typedef struct brci_plain_args {
     int32_t a_e5m2, b_e5m2;
     int32_t scaling; /* brc_cuda_scaling */
     int32_t out, bias_type, accumulate;
+    int32_t groups, grouping; /* as brci_gemm_args; one product: 1, BATCH */
+    const int32_t *group_rows;
+    int64_t a_step, b_step, d_step, row_step, col_step;
 } brci_plain_args;
 
 /* Packed narrow weights: parts/narrow.cuh. */

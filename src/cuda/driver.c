@@ -296,16 +296,17 @@ brc_status brci_cuda_map(const brci_view *v, brci_map *map, brc_error *err) {
     hash ^= hash >> 32;
     brci_view *known = &cache[hash % MAP_CACHE].view;
     if (known->data != v->data || known->inner != v->inner || known->outer != v->outer || known->pitch != v->pitch ||
-        known->box_inner != v->box_inner || known->box_outer != v->box_outer || known->bytes != v->bytes) {
-        const uint64_t dims[2] = {v->inner, v->outer}, pitch[1] = {v->pitch};
-        const uint32_t box[2] = {v->box_inner, v->box_outer}, step[2] = {1, 1};
+        known->count != v->count || known->step != v->step || known->box_inner != v->box_inner ||
+        known->box_outer != v->box_outer || known->bytes != v->bytes) {
+        const uint64_t dims[3] = {v->inner, v->outer, v->count}, pitch[2] = {v->pitch, v->step};
+        const uint32_t box[3] = {v->box_inner, v->box_outer, 1}, step[3] = {1, 1, 1};
         int plain = v->bytes == 4;
         known->data = NULL;
         CU(cuTensorMapEncodeTiled, &cache[hash % MAP_CACHE].map,
            plain           ? TYPE_FLOAT32
            : v->bytes == 2 ? TYPE_UINT16
                            : TYPE_UINT8,
-           2, v->data, dims, pitch, box, step, 0, plain ? SWIZZLE_NONE : SWIZZLE_128, plain ? PROMOTE_128 : PROMOTE_256,
+           v->count ? 3 : 2, v->data, dims, pitch, box, step, 0, plain ? SWIZZLE_NONE : SWIZZLE_128, plain ? PROMOTE_128 : PROMOTE_256,
            0);
         *known = *v;
     }

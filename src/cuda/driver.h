@@ -38,10 +38,12 @@ typedef struct brci_launch {
     void *arguments;  /* the kernel's one parameter */
 } brci_launch;
 
-/* A two-dimensional view for the tensor copies: `inner` contiguous elements of `bytes` each, `outer` rows. */
+/* A view for the tensor copies: `inner` contiguous elements of `bytes` each, `outer` rows; and so many of that, where `count`
+ * is not 0: the view then has three axes. */
 typedef struct brci_view {
     const void *data;
     uint64_t inner, outer, pitch; /* pitch in bytes */
+    uint64_t count, step;         /* step in bytes */
     uint32_t box_inner, box_outer;
     uint32_t bytes; /* of an element: 1 or 2 (128-byte rows, swizzled), 4 (plain F32) */
 } brci_view;

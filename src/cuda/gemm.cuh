@@ -20,6 +20,7 @@
 #include "parts/barrier.cuh"
 #include "parts/store.cuh"
 #include "parts/tma.cuh"
+#include "parts/walk.cuh"
 #include "parts/wgmma.cuh"
 
 namespace brc {
@@ -30,7 +31,8 @@ constexpr int gcd(int a, int b) { return b ? gcd(b, a % b) : a; }
 template <int MODE, int TEAM, int MW, int BN, int SHARE>
 struct GemmShape {
     static constexpr int GROUPS = 2;
-    static constexpr int CLUSTER = SHARE == BRCI_NONE ? 1 : 2;
+    static constexpr int CLUSTER = brci_cluster(SHARE);
+    static constexpr bool SEVERAL = SHARE == BRCI_GROUPS;   /* products */
     static constexpr int BM = brci_tile_rows(TEAM, MW), RINGS = brci_rings(TEAM), STAGES = brci_stages(MODE, TEAM, MW, BN);
     static constexpr int BUFFERS = brci_buffers(MODE, TEAM, MW, BN);
     static constexpr int READERS = (TEAM == BRCI_TOGETHER ? GROUPS : 1) * 4 * CLUSTER;   /* warps that free a stage */
@@ -61,18 +63,6 @@ template <int STAGES> struct Ring {
     __device__ __forceinline__ void next() { if (++stage == STAGES) { stage = 0; phase ^= 1; } }
     __device__ __forceinline__ void skip(uint32_t n) { n += stage; stage = n % STAGES; phase ^= n / STAGES & 1; }
 };
-
-/* Which tile a step of the walk is. Tiles are visited in groups, so that the tiles in flight at one time touch few rows
- * of both operands and find them in L2. Units are cluster tiles. */
-__device__ __forceinline__ void tile_at(const brci_gemm_args &g, int unit, int &tm, int &tn)
-{
-    const int major = g.group_n ? g.tiles_n : g.tiles_m, minor = g.group_n ? g.tiles_m : g.tiles_n;
-    const int per_group = g.group * minor, first = unit / per_group * g.group;
-    const int height = min(g.group, major - first), inside = unit % per_group;
-    const int a = first + inside % height, b = inside / height;
-    tm = g.group_n ? b : a;
-    tn = g.group_n ? a : b;
-}
 
 /* Calls f with the one of 0, STEP, .., END - STEP that x is, as a constant of the compiler. */
 template <int END, int STEP, int AT = 0, class F> __device__ __forceinline__ void with_constant(int x, F &&f)
@@ -130,18 +120,13 @@ __device__ __forceinline__ void gemm(const brci_gemm_args &g)
     tiles_at = __shfl_sync(~0u, tiles_at, 0);
     const int warp = __shfl_sync(~0u, threadIdx.x / 32, 0), group = warp / 4;
     const uint32_t rank = S::CLUSTER > 1 ? cluster_rank() : 0;
-    const int worker = blockIdx.x / S::CLUSTER, workers = gridDim.x / S::CLUSTER, units = g.tiles_m * g.tiles_n;
+    const int worker = blockIdx.x / S::CLUSTER, workers = gridDim.x / S::CLUSTER, lane = threadIdx.x % 32;
+    using Tiles = Walk<S::BM, BN, SHARE>;
 
     auto tile = [&](int ring, uint32_t stage) { return tiles_at + (ring * S::STAGES + stage) * S::TILE_BYTES; };
     auto scales = [&](int ring, uint32_t stage) { return tiles_at + S::SCALES_AT + (ring * S::STAGES + stage) * S::SCALE_BYTES; };
     auto full = [&](int ring, uint32_t stage) { return tiles_at + S::BARRIERS_AT + (ring * S::STAGES + stage) * 16; };
     auto empty = [&](int ring, uint32_t stage) { return full(ring, stage) + 8; };
-    auto place = [&](int unit, int &tm, int &tn) {
-        tile_at(g, unit, tm, tn);
-        if (SHARE == BRCI_B) tm = tm * 2 + rank;
-        if (SHARE == BRCI_A) tn = tn * 2 + rank;
-    };
-
     if (warp == 0 && elect_one()) {
         for (int i = 0; i < S::ALL; i++) {
             barrier_init(full(0, i), 1);
@@ -160,26 +145,34 @@ __device__ __forceinline__ void gemm(const brci_gemm_args &g)
         /* ---- loading */
         registers_give<40>();
         const int ring = warp % 4;
-        if (ring < S::RINGS && elect_one()) {
+        if (ring < S::RINGS && (S::SEVERAL || elect_one())) {
             Ring<S::STAGES> at;
-            for (int unit = worker + ring * workers; unit < units; unit += workers * S::RINGS) {
-                int tm, tn;
-                place(unit, tm, tn);
+            Tiles tiles(g, rank, lane);
+            Place p;
+            const int stride = workers * S::RINGS;
+            for (int unit = worker + ring * workers; tiles.seek(unit, stride, p); unit += stride) {
+                if (S::SEVERAL && lane) continue;         /* finding a tile takes the warp, loading it one thread */
                 for (int k = 0; k < g.k_steps; k++, at.next()) {
-                    const uint32_t bar = full(ring, at.stage), a = tile(ring, at.stage), b = a + S::A_BYTES;
+                    const uint32_t bar = full(ring, at.stage), a = tile(ring, at.stage), b = a + S::A_BYTES, s = scales(ring, at.stage);
                     barrier_wait(empty(ring, at.stage), at.phase ^ 1);
                     barrier_expect(bar, S::FULL_BYTES);
+                    if constexpr (S::SEVERAL) {
+                        tma_load(a, &g.a, bar, k * 128, p.row, p.product);
+                        tma_load(b, &g.b, bar, k * 128, p.column, p.weights);
+                        if constexpr (S::SCALED) tma_load(s, &g.a_scale, bar, p.row, k, p.product);
+                        if constexpr (MODE == BRCI_BLOCK_ROWS) tma_load(s + S::A_SCALE_BYTES, &g.b_scale, bar, p.column, k, p.weights);
+                        continue;
+                    }
                     if constexpr (SHARE == BRCI_A)
-                        tma_load_shared(a + rank * (S::A_BYTES / 2), &g.a, bar, k * 128, tm * S::BM + rank * (S::BM / 2), 3);
+                        tma_load_shared(a + rank * (S::A_BYTES / 2), &g.a, bar, k * 128, p.row + rank * (S::BM / 2), 3);
                     else
-                        tma_load(a, &g.a, bar, k * 128, tm * S::BM);
+                        tma_load(a, &g.a, bar, k * 128, p.row);
                     if constexpr (SHARE == BRCI_B)
-                        tma_load_shared(b + rank * (S::B_BYTES / 2), &g.b, bar, k * 128, tn * BN + rank * (BN / 2), 3);
+                        tma_load_shared(b + rank * (S::B_BYTES / 2), &g.b, bar, k * 128, p.column + rank * (BN / 2), 3);
                     else
-                        tma_load(b, &g.b, bar, k * 128, tn * BN);
-                    const uint32_t s = scales(ring, at.stage);
-                    if constexpr (S::SCALED) tma_load(s, &g.a_scale, bar, tm * S::BM, k);
-                    if constexpr (MODE == BRCI_BLOCK_ROWS) tma_load(s + S::A_SCALE_BYTES, &g.b_scale, bar, tn * BN, k);
+                        tma_load(b, &g.b, bar, k * 128, p.column);
+                    if constexpr (S::SCALED) tma_load(s, &g.a_scale, bar, p.row, k);
+                    if constexpr (MODE == BRCI_BLOCK_ROWS) tma_load(s + S::A_SCALE_BYTES, &g.b_scale, bar, p.column, k);
                 }
             }
             grid_launch_next();
@@ -190,7 +183,7 @@ __device__ __forceinline__ void gemm(const brci_gemm_args &g)
         registers_take<232>();
         constexpr int ACC = BN / 2;                       /* registers of one 64-row product */
         constexpr bool CHAINED = MODE == BRCI_FAST;            /* one product over the whole K */
-        const int lane = threadIdx.x % 32, ring = TEAM == BRCI_APART ? group : 0;
+        const int ring = TEAM == BRCI_APART ? group : 0;
         const int own_row = (TEAM == BRCI_TOGETHER ? group * MW * 64 : 0);       /* first row of this warpgroup in the tile */
         const int thread_row = (warp % 4) * 16 + lane / 4;                  /* of a 64-row product; and + 8 */
         float acc[CHAINED ? MW : 1][ACC];
@@ -205,7 +198,8 @@ __device__ __forceinline__ void gemm(const brci_gemm_args &g)
         uint32_t turn = 0;                                /* of the staging buffers */
         if (TEAM == BRCI_TURNS && group == 1) at.skip(g.k_steps);
         const int first = worker + (TEAM == BRCI_TOGETHER ? 0 : group * workers), stride = workers * (TEAM == BRCI_TOGETHER ? 1 : S::GROUPS);
-        int tm = 0, tn = 0;
+        Tiles tiles(g, rank, lane);
+        Place next;
 
         /* B's 128x128 scales: the block columns under a tile. The next step's are fetched while this one multiplies, the
          * next tile's before this one is stored; so are its row scales. */
@@ -214,33 +208,36 @@ __device__ __forceinline__ void gemm(const brci_gemm_args &g)
         /* Zero, but not to ptxas: a scale that it knows to be equal in all lanes it moves to a uniform register as soon as it is
          * loaded, and waits for it there. */
         [[maybe_unused]] const int zero = __shfl_sync(~0u, lane, lane) / 32;
-        auto approach = [&](int unit) {
-            if (unit >= units) return;
-            place(unit, tm, tn);
+        auto approach = [&](int &unit) {
+            if (!tiles.seek(unit, stride, next)) return false;
             if constexpr (MODE == BRCI_BLOCK) {
+                const float *scales = g.col_scale + (S::SEVERAL ? next.weights * g.col_step : 0) + zero;
                 const int last = (g.n - 1) / 128;
 #pragma unroll
                 for (int j = 0; j < S::SPAN; j++) {
-                    b_scale_at[j] = g.col_scale + min(tn * BN / 128 + j, last) * g.col_pitch + zero;
+                    b_scale_at[j] = scales + min(next.column / 128 + j, last) * g.col_pitch;
                     b_scale[j] = __ldg(b_scale_at[j]);
                 }
             }
             if constexpr (!S::SCALED) {
+                const float *scales = g.row_scale + (S::SEVERAL ? next.product * g.row_step : 0);
 #pragma unroll
                 for (int h = 0; h < MW; h++)
 #pragma unroll
                     for (int i = 0; i < 2; i++)
-                        row_next[h][i] = __ldg(g.row_scale + min(tm * S::BM + own_row + thread_row + h * 64 + i * 8, g.m - 1) * g.row_stride);
+                        row_next[h][i] = __ldg(scales + min(next.row + own_row + thread_row + h * 64 + i * 8, g.m - 1) * g.row_stride);
             }
+            return true;
         };
 
-        approach(first);
-        for (int unit = first; unit < units; unit += stride) {
+        int unit = first;
+        for (bool more = approach(unit); more;) {
+            const Place here = next;
             /* A barrier's parity tells a phase only from its neighbours, so a warpgroup may not look at its tile's first
              * stage before the other has seen its own tile's last one. */
             if (TEAM == BRCI_TURNS && unit != worker) named_barrier(1 + group, 2 * WARPGROUP);
             auto seen = [&](int k) {
-                if (TEAM == BRCI_TURNS && k == g.k_steps - 1 && unit + workers < units) named_barrier_arrive(2 - group, 2 * WARPGROUP);
+                if (TEAM == BRCI_TURNS && k == g.k_steps - 1 && unit + workers < g.tiles_m * g.tiles_n) named_barrier_arrive(2 - group, 2 * WARPGROUP);
             };
 
             if constexpr (CHAINED) {
@@ -329,18 +326,25 @@ __device__ __forceinline__ void gemm(const brci_gemm_args &g)
                         }
                     }
                 };
-                with_constant<128, S::START_STEP>(tn * BN % 128, walk);
+                with_constant<128, S::START_STEP>(here.column % 128, walk);
             }
             if (TEAM == BRCI_TURNS) at.skip(g.k_steps);        /* the other warpgroup's tile */
 
             /* ---- storing */
-            const int row = tm * S::BM + own_row + (warp % 4) * 16, column = tn * BN;
+            const int row = here.row + own_row + (warp % 4) * 16;
             float row_now[MW][2];
             if constexpr (!S::SCALED) {
 #pragma unroll
                 for (int h = 0; h < MW; h++) { row_now[h][0] = row_next[h][0]; row_now[h][1] = row_next[h][1]; }
             }
-            approach(unit + stride);
+            unit += stride;
+            more = approach(unit);
+            Target to = {g.d, g.bias, g.col_scale, S::SEVERAL ? here.row_end : g.m, here.product};
+            if constexpr (S::SEVERAL) {
+                to.d = static_cast<uint8_t *>(g.d) + here.product * g.d_step * bytes_of(g.out);
+                to.col_scale += here.weights * g.col_step;
+                if (g.bias) to.bias = static_cast<const uint8_t *>(g.bias) + static_cast<int64_t>(here.weights) * g.n * bytes_of(g.bias_type);
+            }
             const uint32_t staging = tiles_at + S::STAGING_AT + (group * 4 + warp % 4) * S::BUFFERS * BRCI_STORE_BYTES;
 #pragma unroll
             for (int h = 0; h < MW; h++) {
@@ -352,8 +356,8 @@ __device__ __forceinline__ void gemm(const brci_gemm_args &g)
                     for (int i = 0; i < ACC; i++) copy[i] = sums[h][i];
                 }
                 float (&d)[ACC] = pick<CHAINED>(acc[CHAINED ? h : 0], copy);
-                if constexpr (!S::SCALED) scale_fragment<BN>(g, d, row_now[h][0], row_now[h][1], column, lane);
-                store_fragment<BN, S::BUFFERS>(g, d, row + h * 64, column, lane, staging, turn);
+                if constexpr (!S::SCALED) scale_fragment<BN>(g, to, d, row_now[h][0], row_now[h][1], here.column, lane);
+                store_fragment<BN, S::BUFFERS, S::SEVERAL>(g, to, d, row + h * 64, here.column, lane, staging, turn);
             }
         }
         if (lane == 0) tma_store_wait();

@@ -43,21 +43,41 @@ int brci_addressable(const brc_cuda_product *p) {
         low |= (uint64_t)(uintptr_t)p->a_scale | (uint64_t)(p->a_scale_pitch ? p->a_scale_pitch : p->m) * 4;
     if (p->scaling == BRC_CUDA_BLOCK_ROWS)
         low |= (uint64_t)(uintptr_t)p->b_scale | (uint64_t)(p->b_scale_pitch ? p->b_scale_pitch : p->n) * 4;
-    /* The copies want 16-byte addresses and pitches; K itself may be anything. */
+    /* The copies want 16-byte addresses and pitches, from product to product too; K itself may be anything. */
+    if (p->grouping) {
+        low |= (uint64_t)p->a_step | (uint64_t)p->b_step;
+        if (p->scaling >= BRC_CUDA_BLOCK) low |= (uint64_t)p->a_scale_step * 4;
+        if (p->scaling == BRC_CUDA_BLOCK_ROWS) low |= (uint64_t)p->b_scale_step * 4;
+    }
     return p->k > 0 && !(low & 15) && a_pitch < INT64_C(1) << 40 && b_pitch < INT64_C(1) << 40;
+}
+
+/* Rows of one product, and how many products: what the planner expects. Of several they are only known to the device. */
+static int64_t usual_rows(const brc_cuda_product *p, int64_t *count) {
+    *count = 1;
+    if (p->grouping == BRC_CUDA_ONE) return p->m;
+    const int64_t groups = p->groups > 0 ? p->groups : 1;
+    const int whole = p->grouping == BRC_CUDA_BATCH || p->grouping == BRC_CUDA_MASKED;
+    int64_t rows = p->expected_rows > 0 ? p->expected_rows : whole ? p->m : ceil_div(p->m, groups);
+    if (rows > p->m) rows = p->m;
+    *count = whole ? groups : least(groups, ceil_div(p->m, rows > 0 ? rows : 1));
+    return rows;
 }
 
 static void plan_gemm(const brc_cuda_product *p, const brci_row *r, int sms, brc_cuda_plan *plan) {
     const int64_t steps = ceil_div(p->k, 128);
     const int64_t um = (int64_t)plan->tile_m * (r->share == BRCI_B ? 2 : 1),
                   un = (int64_t)plan->tile_n * (r->share == BRCI_A ? 2 : 1);
-    const int64_t units = ceil_div(p->m, um) * ceil_div(p->n, un), workers = sms / plan->cluster;
+    int64_t count;
+    const int64_t m = usual_rows(p, &count);
+    const int64_t units = count * ceil_div(m, um) * ceil_div(p->n, un), workers = sms / plan->cluster;
     plan->stages = brci_stages(r->mode, r->team, r->mw, r->bn);
     plan->shared_bytes = brci_shared_bytes(r->mode, r->team, r->mw, r->bn);
-    plan->grid = (int32_t)(least(units, workers) * plan->cluster);
+    /* The device may find more rows than expected. */
+    plan->grid = (int32_t)((p->grouping ? workers : least(units, workers)) * plan->cluster);
 
     /* The group keeps the rows of A and B under the tiles in flight few: g rows of tiles high, the rest wide. */
-    const int64_t across = ceil_div(p->m, um), along = ceil_div(p->n, un);
+    const int64_t across = ceil_div(m, um), along = ceil_div(p->n, un);
     double best = 0;
     plan->group_n = r->share == BRCI_B;
     for (int g = 1; g <= 32; g *= 2) {
@@ -79,7 +99,7 @@ static void plan_gemm(const brc_cuda_product *p, const brci_row *r, int sms, brc
     const int64_t both = r->team == BRCI_APART ? 2 : 1, slots = workers * both;
     const double rounds = (0.5 * (double)ceil_div(units, slots) + 0.5 * (double)units / (double)slots) * (double)both;
     double seconds = rounds * (tile + last) / CLOCK;
-    const double bytes = (double)(p->m + p->n) * (double)p->k / MEMORY;
+    const double bytes = (double)(m + p->n) * (double)p->k * (double)count / MEMORY;
     /* What one multiprocessor takes in; a shared operand arrives once but is written twice. */
     const double copy = rounds / (double)both * (plan->tile_m + plan->tile_n) * 128.0 * (double)steps / COPY / CLOCK;
     if (seconds < bytes * 1.1) seconds = bytes * 1.1;
@@ -128,12 +148,16 @@ static void plan_small(const brc_cuda_product *p, const brci_row *r, int sms, br
 
 static int fits(const brc_cuda_product *p, const brci_row *r) {
     if (r->a != p->a_format || r->b != p->b_format) return 0;
-    if (r->units) return p->m <= r->bn && p->scaling != BRC_CUDA_BLOCK_ROWS;
-    if (r->mode == brci_product_mode(p)) return 1;
-    return 0;
+    if (r->units) return p->m <= r->bn && p->scaling != BRC_CUDA_BLOCK_ROWS && !p->grouping;
+    if ((r->share == BRCI_GROUPS) != (p->grouping != BRC_CUDA_ONE)) return 0;
+    /* Rows that a run of 128 shares with another product's must not be in one tile. */
+    if (p->grouping == BRC_CUDA_INDEXED && 128 % brci_tile_rows(r->team, r->mw)) return 0;
+    const int mode = brci_product_mode(p);
+    return r->mode == mode || (r->mode == BRCI_PROMOTED && mode == BRCI_FAST && p->grouping);
 }
 
 static brc_status check(const brc_cuda_product *p, brc_error *err) {
+    if (p->size < sizeof *p) return brci_cuda_fail(err, BRC_ARGUMENT, "the product is of another version");
     if (p->m < 0 || p->n < 0 || p->k < 0)
         return brci_cuda_fail(err, BRC_SHAPE, "a negative shape: %lld x %lld x %lld", (long long)p->m, (long long)p->n,
                               (long long)p->k);
@@ -143,6 +167,10 @@ static brc_status check(const brc_cuda_product *p, brc_error *err) {
         return brci_cuda_fail(err, BRC_FORMAT, "the operands of an FP8 product are E4M3 or E5M2");
     if (p->scaling < BRC_CUDA_PER_TENSOR || p->scaling > BRC_CUDA_BLOCK_ROWS)
         return brci_cuda_fail(err, BRC_ARGUMENT, "scaling %d is not known", (int)p->scaling);
+    if (p->grouping < BRC_CUDA_ONE || p->grouping > BRC_CUDA_INDEXED)
+        return brci_cuda_fail(err, BRC_ARGUMENT, "grouping %d is not known", (int)p->grouping);
+    if (p->grouping != BRC_CUDA_ONE && (p->groups < 0 || p->groups > 65535))
+        return brci_cuda_fail(err, BRC_LIMIT, "%d products: 0 to 65535 are possible in one call", (int)p->groups);
     return BRC_OK;
 }
 
@@ -152,7 +180,7 @@ brc_status brc_cuda_plan_row(const brc_cuda_product *p, int sms, int row, brc_cu
     if (row < 0 || row >= brci_row_count)
         return brci_cuda_fail(err, BRC_NOT_FOUND, "the kernel table has %d rows", brci_row_count);
     const brci_row *r = &brci_rows[row];
-    if (!brci_addressable(p) || !p->m || !p->n || !fits(p, r))
+    if (!brci_addressable(p) || !p->m || !p->n || (p->grouping && !p->groups) || !fits(p, r))
         return brci_cuda_fail(err, BRC_UNSUPPORTED, "row %d of the kernel table does not fit this product", row);
     if (sms <= 0) sms = 132;
     memset(plan, 0, sizeof *plan);
@@ -164,7 +192,7 @@ brc_status brc_cuda_plan_row(const brc_cuda_product *p, int sms, int row, brc_cu
     } else {
         plan->tile_m = brci_tile_rows(r->team, r->mw);
         plan->tile_n = r->bn;
-        plan->cluster = r->share == BRCI_NONE ? 1 : 2;
+        plan->cluster = brci_cluster(r->share);
         plan_gemm(p, r, sms, plan);
     }
     return BRC_OK;
@@ -178,9 +206,11 @@ brc_status brc_cuda_plan_product(const brc_cuda_product *p, int sms, brc_cuda_pl
     plan->kernel = -1;
     plan->cluster = 1;
     plan->tile_m = plan->tile_n = 64;
-    plan->grid = (int32_t)least(ceil_div(p->m, 64) * ceil_div(p->n, 64), INT32_MAX);
-    plan->microseconds = (float)(1e6 * (START + 2.0 * 64 * 64 * (double)(ceil_div(p->m, 64) * ceil_div(p->n, 64)) *
-                                                    (double)p->k / 10e12));
+    int64_t count;
+    const int64_t m = usual_rows(p, &count);
+    const int64_t tiles = count * ceil_div(m, 64) * ceil_div(p->n, 64);
+    plan->grid = (int32_t)least(tiles, INT32_MAX);
+    plan->microseconds = (float)(1e6 * (START + 2.0 * 64 * 64 * (double)tiles * (double)p->k / 10e12));
     for (int row = 0; row < brci_row_count; row++) {
         brc_cuda_plan candidate;
         if (brc_cuda_plan_row(p, sms, row, &candidate, NULL) == BRC_OK && candidate.microseconds < plan->microseconds)
@@ -192,7 +222,7 @@ brc_status brc_cuda_plan_product(const brc_cuda_product *p, int sms, brc_cuda_pl
 size_t brc_cuda_plan_text(const brc_cuda_plan *p, char *text, size_t room) {
     static const char *const modes[] = {"fast", "promoted", "block", "block-rows"}, *const teams[] = {"together",
                                                                                                       "turns", "apart"};
-    static const char *const shares[] = {"", ", a shared", ", b shared"};
+    static const char *const shares[] = {"", ", a shared", ", b shared", ", groups"};
     int length;
     if (p->kernel < 0 || p->kernel >= brci_row_count)
         length = snprintf(text, room, "plain 64x64, grid %d", (int)p->grid);

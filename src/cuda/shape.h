@@ -18,8 +18,13 @@ enum { BRCI_FAST, BRCI_PROMOTED, BRCI_BLOCK, BRCI_BLOCK_ROWS };
 /* How the two multiplying warpgroups work together: gemm.cuh. */
 enum { BRCI_TOGETHER, BRCI_TURNS, BRCI_APART };
 
-/* The operand that the two blocks of a cluster load once for both. */
-enum { BRCI_NONE, BRCI_A, BRCI_B };
+/* The operand that the two blocks of a cluster load once for both; or GROUPS: blocks of their own, and several products. */
+enum { BRCI_NONE, BRCI_A, BRCI_B, BRCI_GROUPS };
+
+/* Where the rows of several products are. BATCH: m of each. MASKED: of each the first so many of m. RAGGED: one after the
+ * other, up to so many. INDEXED: row by row, in runs of 128. */
+enum { BRCI_GROUPS_BATCH, BRCI_GROUPS_MASKED, BRCI_GROUPS_RAGGED, BRCI_GROUPS_INDEXED };
+BRCI_SHAPE int brci_cluster(int share) { return share == BRCI_A || share == BRCI_B ? 2 : 1; }
 
 enum {
     BRCI_SHARED_BYTES = 232448, /* of a block on compute capability 9.0 */

@@ -62,6 +62,14 @@ static brc_cuda_product product(int64_t m, int64_t n, int64_t k, int scaling, ui
     return p;
 }
 
+static brc_cuda_product grouped(int grouping, int groups, int64_t m, int64_t n, int64_t k, int scaling) {
+    brc_cuda_product p = product(m, n, k, scaling, 0);
+    p.grouping = grouping;
+    p.groups = groups;
+    p.group_rows = grouping == BRC_CUDA_BATCH ? NULL : (const int32_t *)0x600000;
+    return p;
+}
+
 /* What must hold for any plan. */
 static void check_plan(const brc_cuda_product *p, const brc_cuda_plan *q) {
     char text[200];
@@ -75,7 +83,7 @@ static void check_plan(const brc_cuda_product *p, const brc_cuda_plan *q) {
     CHECK(r->a == p->a_format && r->b == p->b_format, "%s", text);
     if (r->units) {
         const int64_t split = q->share ? 1 : q->cluster;
-        CHECK(p->m <= r->bn && p->scaling != BRC_CUDA_BLOCK_ROWS, "%s", text);
+        CHECK(p->m <= r->bn && p->scaling != BRC_CUDA_BLOCK_ROWS && !p->grouping, "%s", text);
         CHECK(q->rows % 8 == 0 && q->rows >= 8 && q->rows <= 64 && q->tile_n == r->units * q->rows, "%s", text);
         CHECK(q->grid / split * q->tile_n >= p->n, "not all rows of b: %s", text);
         CHECK(split <= (p->k + 127) / 128, "an empty part of K: %s", text);
@@ -85,7 +93,10 @@ static void check_plan(const brc_cuda_product *p, const brc_cuda_plan *q) {
                   (int64_t)q->stages * ((q->tile_n + r->bn) * 128 + brci_small_scale_bytes(r->bn)),
               "the sums do not fit: %s", text);
     } else {
-        CHECK(r->mode == brci_product_mode(p), "%s", text);
+        CHECK(r->mode == brci_product_mode(p) || (p->grouping && r->mode == BRCI_PROMOTED), "%s", text);
+        CHECK((r->share == BRCI_GROUPS) == (p->grouping != BRC_CUDA_ONE), "%s", text);
+        CHECK(p->grouping != BRC_CUDA_INDEXED || 128 % q->tile_m == 0, "two products in a tile: %s", text);
+        CHECK(!p->grouping || q->grid > 131, "fewer blocks than the rows on the device may need: %s", text);
         CHECK(q->tile_m == brci_tile_rows(r->team, r->mw) && q->tile_n == r->bn, "%s", text);
         CHECK(q->grid <= 132 && q->group >= 1, "%s", text);
     }
@@ -109,7 +120,20 @@ static void planner(void) {
         for (int row = 0; row < brci_row_count; row++)
             if (brc_cuda_plan_row(&p, 132, row, &q, NULL) == BRC_OK && q.microseconds < 1e8f) check_plan(&p, &q);
     }
-    CHECK(plain < 400, "%d of 4000 shapes run on the plain kernel", plain);
+    for (int i = 0; i < 2000; i++) {
+        brc_cuda_product p = grouped(BRC_CUDA_BATCH + i % 4, 1 + (int)below(300), 1 + below(9000), 1 + below(9000),
+                                     1 + below(9000), scalings[i / 4 % 4]);
+        brc_cuda_plan q;
+        p.flags = (uint32_t)(i % 3 ? 0 : BRC_CUDA_FAST_ACCUM);
+        p.a_format = i % 5 ? BRC_E4M3 : BRC_E5M2;
+        p.expected_rows = i % 2 ? 0 : 1 + below(200);
+        CHECK(brc_cuda_plan_product(&p, 132, &q, NULL) == BRC_OK, "grouping %d", (int)p.grouping);
+        check_plan(&p, &q);
+        plain += q.kernel < 0;
+        for (int row = 0; row < brci_row_count; row++)
+            if (brc_cuda_plan_row(&p, 132, row, &q, NULL) == BRC_OK) check_plan(&p, &q);
+    }
+    CHECK(plain < 500, "%d of 6000 shapes run on the plain kernel", plain);
     brc_cuda_plan q;
     brc_error err;
     brc_cuda_product p = product(64, 64, 64, 0, 0);
@@ -119,6 +143,17 @@ static void planner(void) {
     CHECK(brc_cuda_plan_product(&p, 0, &q, &err) == BRC_SHAPE, "%s", err.text);
     p = product(64, 64, 64, 9, 0);
     CHECK(brc_cuda_plan_product(&p, 0, &q, &err) == BRC_ARGUMENT, "%s", err.text);
+    p = grouped(BRC_CUDA_INDEXED + 1, 2, 64, 64, 64, 0);
+    CHECK(brc_cuda_plan_product(&p, 0, &q, &err) == BRC_ARGUMENT, "%s", err.text);
+    p = grouped(BRC_CUDA_MASKED, 65536, 64, 64, 64, 0);
+    CHECK(brc_cuda_plan_product(&p, 0, &q, &err) == BRC_LIMIT, "%s", err.text);
+    p = product(64, 64, 64, 0, 0);
+    p.size = 100;
+    CHECK(brc_cuda_plan_product(&p, 0, &q, &err) == BRC_ARGUMENT, "%s", err.text);
+    /* Few rows for each of few experts: narrow tiles, so that all multiprocessors read weights. */
+    p = grouped(BRC_CUDA_MASKED, 2, 128, 4096, 7168, BRC_CUDA_BLOCK);
+    p.expected_rows = 8;
+    CHECK(brc_cuda_plan_product(&p, 132, &q, &err) == BRC_OK && q.tile_n == 64, "tile_n %d", q.tile_n);
     p = product(64, 64, 64, 0, 0);
     p.b_format = BRC_E2M1;
     CHECK(brc_cuda_plan_product(&p, 0, &q, &err) == BRC_FORMAT, "%s", err.text);
@@ -164,6 +199,29 @@ static void calls(void) {
         CHECK(seen->shared <= 232448 && (i % 11 || !strcmp(seen->kernel, "gemm_plain")), "%s", seen->kernel);
         CHECK(!strcmp(seen->kernel, "gemm_plain") || seen->overlap == !(p.flags & BRC_CUDA_NO_OVERLAP), "%s",
               seen->kernel);
+    }
+    for (int i = 0; i < 1000; i++) {
+        const int64_t m = 1 + below(3000), n = 1 + below(5000), k = 1 + below(5000);
+        brc_cuda_product p = grouped(BRC_CUDA_BATCH + i % 4, 1 + (int)below(200), m, n, k, i / 4 % 4);
+        brci_gemm_args g;
+        p.d_format = (uint8_t)(i % 3 ? BRC_BF16 : BRC_F32);
+        if (i % 11 == 0) p.b = (void *)0x200001;
+        CHECK(brc_cuda_matmul(&p, &stream, &err) == BRC_OK, "%d x %lld x %lld x %lld: %s", p.groups, (long long)m,
+              (long long)n, (long long)k, err.text);
+        CHECK(i % 11 ? strstr(seen->kernel, "_GROUPS") != NULL : !strcmp(seen->kernel, "gemm_plain"), "%s", seen->kernel);
+        if (i % 11 == 0) continue;
+        memcpy(&g, seen->arguments, sizeof g);
+        CHECK(g.groups == p.groups && g.group_rows == p.group_rows && g.grouping == p.grouping - BRC_CUDA_BATCH &&
+                  g.d_step == m * n && g.col_step > 0,
+              "%d groups, grouping %d", g.groups, g.grouping);
+    }
+    {
+        brc_cuda_product p = grouped(BRC_CUDA_RAGGED, 4, 512, 512, 512, BRC_CUDA_BLOCK);
+        const int launches = seen->launches;
+        p.group_rows = NULL;
+        CHECK(brc_cuda_matmul(&p, NULL, &err) == BRC_ARGUMENT, "%s", err.text);
+        p = grouped(BRC_CUDA_RAGGED, 0, 512, 512, 512, BRC_CUDA_BLOCK);
+        CHECK(brc_cuda_matmul(&p, NULL, &err) == BRC_OK && seen->launches == launches, "no products, nothing to do");
     }
     /* A second call of the same product encodes nothing. */
     brc_cuda_product p = product(512, 512, 512, BRC_CUDA_BLOCK, 0);

@@ -145,22 +145,10 @@ def report(what, results):
     return len(bad)
 
 
-def rows_of_table():
-    row = 0
-    c = Case(16, 16, 16)
-    p = c.product(brc.TENSOR, torch.empty(16, 16, device=DEV))
-    while True:
-        try:
-            brc.planned(p, row)
-        except IndexError:
-            return row
-        row += 1
-
-
 def main():
     brc.prepare()
     bad = 0
-    n_rows = rows_of_table()
+    n_rows = brc.rows_of_table()
     print(f"{n_rows} rows in the kernel table")
     modes = [(brc.TENSOR, brc.FAST), (brc.ROW, brc.FAST), (brc.TENSOR, 0), (brc.ROW, 0), (brc.BLOCK, 0), (brc.BLOCK_ROWS, 0)]
     edges = [(1, 8, 16), (63, 65, 112), (127, 2112, 144), (128, 256, 512), (257, 504, 1040), (520, 1336, 4112), (1160, 2504, 2064)]

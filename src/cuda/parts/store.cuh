@@ -35,13 +35,24 @@ __device__ __forceinline__ void write_any(void *p, int64_t i, int type, float x)
     else static_cast<__nv_bfloat16 *>(p)[i] = __float2bfloat16_rn(x);
 }
 
+__device__ __forceinline__ int64_t bytes_of(int type) { return type == BRCI_OUT_F32 ? 4 : 2; }
+
+/* Where the results of a tile's product go: D with its rows' end, and its number along the third axis of D's map; its bias and
+ * column scales. */
+struct Target {
+    void *d;
+    const void *bias;
+    const float *col_scale;
+    int row_end, z;
+};
+
 /* d *= row scale * column scale: per tensor (strides 0) or per row and column (strides 1). low and high are the scales of
  * the lane's two rows. */
 template <int BN>
-__device__ __forceinline__ void scale_fragment(const brci_gemm_args &g, float (&d)[BN / 2], float low, float high, int column, int lane)
+__device__ __forceinline__ void scale_fragment(const brci_gemm_args &g, const Target &t, float (&d)[BN / 2], float low, float high, int column, int lane)
 {
     if (!g.col_stride) {
-        const float c = __ldg(g.col_scale);
+        const float c = __ldg(t.col_scale);
         low *= c;
         high *= c;
 #pragma unroll
@@ -55,7 +66,7 @@ __device__ __forceinline__ void scale_fragment(const brci_gemm_args &g, float (&
 #pragma unroll
         for (int i = 0; i < BN / 8; i++) {
             const int at = column + 8 * i + lane % 4 * 2;
-            const float c0 = __ldg(g.col_scale + min(at, g.n - 1)), c1 = __ldg(g.col_scale + min(at + 1, g.n - 1));
+            const float c0 = __ldg(t.col_scale + min(at, g.n - 1)), c1 = __ldg(t.col_scale + min(at + 1, g.n - 1));
             d[4 * i] *= low * c0;
             d[4 * i + 1] *= low * c1;
             d[4 * i + 2] *= high * c0;
@@ -80,46 +91,61 @@ __device__ __forceinline__ void stage_piece(const float *f, int bf16, int lane, 
                      :: "r"(row + ((WIDTH / 8 - 1) ^ flip) * 16), "r"(pack16(f[0], f[1], bf16)), "r"(pack16(f[2], f[3], bf16)) : "memory");
 }
 
+/* The same piece from staging to D, row by row up to the end. */
+template <int WIDTH>
+__device__ __forceinline__ void write_piece(const brci_gemm_args &g, const Target &t, int row, int column, int lane, uint32_t staging)
+{
+    const int read_row = lane / 8, chunk = lane % 8, here = column + chunk * 8;
+    if (here >= g.n || chunk * 8 >= WIDTH) return;
+    uint16_t *to = static_cast<uint16_t *>(t.d) + here + (row + read_row) * g.ldd;
+    uint4 v[4];
+#pragma unroll
+    for (int q = 0; q < 4; q++)
+        asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(v[q].x), "=r"(v[q].y), "=r"(v[q].z), "=r"(v[q].w)
+                     : "r"(staging + (q * 4 + read_row) * 128 + (chunk ^ ((q * 4 + read_row) & 7)) * 16));
+#pragma unroll
+    for (int q = 0; q < 4; q++)
+        if (row + q * 4 + read_row < t.row_end) *reinterpret_cast<uint4 *>(to + q * 4 * g.ldd) = v[q];
+}
+
 /* Rounds and writes 16 rows, always through the warp's staging, so that neighbouring lanes write neighbouring addresses.
  * The usual way, sixteen-bit results: 64 columns at a time by the copy engine, which clips at the edges and works on while
- * the warp multiplies again; a narrower last piece by 16-byte stores.
+ * the warp multiplies again; a narrower last piece, and rows that end before the tensor does, by 16-byte stores.
  * The general way, for F32, bias, accumulation and any alignment: 32 columns at a time, one element a lane.
  * BUFFERS pieces of 2048 bytes are in turn; `turn` counts them through the kernel. */
-template <int BN, int BUFFERS>
-__device__ __forceinline__ void store_fragment(const brci_gemm_args &g, float (&d)[BN / 2], int row, int column, int lane, uint32_t staging_at, uint32_t &turn)
+template <int BN, int BUFFERS, bool GROUPS>
+__device__ __forceinline__ void store_fragment(const brci_gemm_args &g, const Target &t, float (&d)[BN / 2], int row, int column, int lane, uint32_t staging_at, uint32_t &turn)
 {
     if (g.wide) {
         const int bf16 = g.out == BRCI_OUT_BF16;
 #pragma unroll
         for (int at = 0; at + 64 <= BN; at += 64) {
             const uint32_t staging = staging_at + turn * BRCI_STORE_BYTES;
-            turn = BUFFERS > 1 ? (turn + 1) % BUFFERS : 0;
             if (lane == 0) tma_store_wait_read<BUFFERS - 1>();
             __syncwarp();
             stage_piece<64>(d + at / 2, bf16, lane, staging);
+            if (GROUPS && row + 16 > t.row_end) {
+                __syncwarp();
+                write_piece<64>(g, t, row, column + at, lane, staging);
+                __syncwarp();
+                continue;
+            }
+            turn = BUFFERS > 1 ? (turn + 1) % BUFFERS : 0;
             async_fence();
             __syncwarp();
-            if (lane == 0) tma_store(&g.d_map, staging, column + at, row);
+            if (lane == 0) {
+                if constexpr (GROUPS) tma_store(&g.d_map, staging, column + at, row, t.z);
+                else tma_store(&g.d_map, staging, column + at, row);
+            }
         }
         if constexpr (BN % 64 != 0) {
             constexpr int WIDTH = BN % 64, AT = BN - WIDTH;
             const uint32_t staging = staging_at + turn * BRCI_STORE_BYTES;
-            const int read_row = lane / 8, chunk = lane % 8, here = column + AT + chunk * 8;
             if (lane == 0) tma_store_wait_read<BUFFERS - 1>();
             __syncwarp();
             stage_piece<WIDTH>(d + AT / 2, bf16, lane, staging);
             __syncwarp();
-            if (here < g.n && chunk * 8 < WIDTH) {
-                uint16_t *to = static_cast<uint16_t *>(g.d) + here + (row + read_row) * g.ldd;
-                uint4 v[4];
-#pragma unroll
-                for (int q = 0; q < 4; q++)
-                    asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(v[q].x), "=r"(v[q].y), "=r"(v[q].z), "=r"(v[q].w)
-                                 : "r"(staging + (q * 4 + read_row) * 128 + (chunk ^ ((q * 4 + read_row) & 7)) * 16));
-#pragma unroll
-                for (int q = 0; q < 4; q++)
-                    if (row + q * 4 + read_row < g.m) *reinterpret_cast<uint4 *>(to + q * 4 * g.ldd) = v[q];
-            }
+            write_piece<WIDTH>(g, t, row, column + AT, lane, staging);
             __syncwarp();
         }
         return;
@@ -139,15 +165,15 @@ __device__ __forceinline__ void store_fragment(const brci_gemm_args &g, float (&
         __syncwarp();
         const int c = column + at + lane;
         if (c < g.n && lane < width) {
-            const float bias = g.bias ? read_any(g.bias, c, g.bias_type) : 0.0f;
+            const float bias = t.bias ? read_any(t.bias, c, g.bias_type) : 0.0f;
 #pragma unroll 1
-            for (int r = 0; r < 16 && row + r < g.m; r++) {
+            for (int r = 0; r < 16 && row + r < t.row_end; r++) {
                 float x;
                 asm volatile("ld.shared.f32 %0, [%1];" : "=f"(x) : "r"(staging_at + r * 128 + lane % 2 * 64 + lane / 2 * 4) : "memory");
-                if (g.bias) x += bias;
+                if (t.bias) x += bias;
                 const int64_t e = (row + r) * g.ldd + c;
-                if (g.accumulate) x += read_any(g.d, e, g.out);
-                write_any(g.d, e, g.out, x);
+                if (g.accumulate) x += read_any(t.d, e, g.out);
+                write_any(t.d, e, g.out, x);
             }
         }
         __syncwarp();

@@ -29,6 +29,13 @@ __device__ __forceinline__ void tma_load(uint32_t to, const void *map, uint32_t 
                  :: "r"(to), "l"(map), "r"(x), "r"(y), "r"(bar), "l"(policy) : "memory");
 }
 
+/* The same from a tensor of three axes. */
+__device__ __forceinline__ void tma_load(uint32_t to, const void *map, uint32_t bar, int x, int y, int z)
+{
+    asm volatile("cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3, %4}], [%5];"
+                 :: "r"(to), "l"(map), "r"(x), "r"(y), "r"(z), "r"(bar) : "memory");
+}
+
 /* To the same offset, and the barrier at the same offset, in every block of the cluster named in the mask. */
 __device__ __forceinline__ void tma_load_shared(uint32_t to, const void *map, uint32_t bar, int x, int y, uint16_t mask)
 {
@@ -42,6 +49,12 @@ __device__ __forceinline__ void tma_store(const void *map, uint32_t from, int x,
 {
     asm volatile("cp.async.bulk.tensor.2d.global.shared::cta.bulk_group [%0, {%1, %2}], [%3];\n"
                  "cp.async.bulk.commit_group;" :: "l"(map), "r"(x), "r"(y), "r"(from) : "memory");
+}
+
+__device__ __forceinline__ void tma_store(const void *map, uint32_t from, int x, int y, int z)
+{
+    asm volatile("cp.async.bulk.tensor.3d.global.shared::cta.bulk_group [%0, {%1, %2, %3}], [%4];\n"
+                 "cp.async.bulk.commit_group;" :: "l"(map), "r"(x), "r"(y), "r"(z), "r"(from) : "memory");
 }
 
 /* Until at most this many of the thread's stores have not yet been read out of shared memory. */
