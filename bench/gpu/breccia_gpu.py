@@ -21,6 +21,7 @@ class Plan(abi.Plan):
         return text.value.decode()
 
 
+DEVICE = os.environ.get("BRECCIA_DEVICE", "cuda")          # cpu: the emulated kernels of tests/cuda, a device of six multiprocessors
 lib = ctypes.CDLL(os.environ.get("BRECCIA_CUDA", "libbreccia_cuda.so"))
 lib.brc_cuda_plan_text.restype = ctypes.c_size_t
 
@@ -32,7 +33,7 @@ def check(status, err):
 
 def prepare():
     err = Error()
-    torch.zeros(1, device="cuda")
+    torch.zeros(1, device=DEVICE)
     check(lib.brc_cuda_prepare(ctypes.byref(err)), err)
 
 
@@ -49,10 +50,16 @@ def product(a, b, d, a_scale, b_scale, scaling, flags=0, bias=None, plan=None, a
 
 def run(p):
     err = Error()
-    check(lib.brc_cuda_matmul(ctypes.byref(p), ctypes.c_void_p(torch.cuda.current_stream().cuda_stream), ctypes.byref(err)), err)
+    stream = torch.cuda.current_stream().cuda_stream if DEVICE == "cuda" else None
+    check(lib.brc_cuda_matmul(ctypes.byref(p), ctypes.c_void_p(stream), ctypes.byref(err)), err)
 
 
-def planned(p, row=None, sms=0):
+def wait():
+    if DEVICE == "cuda":
+        torch.cuda.synchronize()
+
+
+def planned(p, row=None, sms=0 if DEVICE == "cuda" else 6):
     """The planner's plan, or the plan for one row of the kernel table (None if it does not fit, IndexError past the end)."""
     plan, err = Plan(), Error()
     if row is None:

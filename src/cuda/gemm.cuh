@@ -17,11 +17,9 @@
 
 #include "arguments.h"
 #include "shape.h"
-#include "parts/barrier.cuh"
+#include "parts/machine.cuh"
 #include "parts/store.cuh"
-#include "parts/tma.cuh"
 #include "parts/walk.cuh"
-#include "parts/wgmma.cuh"
 
 namespace brc {
 
@@ -35,7 +33,8 @@ struct GemmShape {
     static constexpr bool SEVERAL = SHARE == BRCI_GROUPS;   /* products */
     static constexpr int BM = brci_tile_rows(TEAM, MW), RINGS = brci_rings(TEAM), STAGES = brci_stages(MODE, TEAM, MW, BN);
     static constexpr int BUFFERS = brci_buffers(MODE, TEAM, MW, BN);
-    static constexpr int READERS = (TEAM == BRCI_TOGETHER ? GROUPS : 1) * 4 * CLUSTER;   /* warps that free a stage */
+    static constexpr int SENDERS = SHARE == BRCI_A || SHARE == BRCI_B ? 2 : 1;   /* blocks that write to a stage */
+    static constexpr int READERS = (TEAM == BRCI_TOGETHER ? GROUPS : 1) * 4 * SENDERS;   /* warps that free one */
     static constexpr bool SCALED = brci_scaled(MODE);
 
     static constexpr int A_BYTES = BM * 128, B_BYTES = BN * 128, TILE_BYTES = A_BYTES + B_BYTES;
@@ -114,14 +113,13 @@ __device__ __forceinline__ void gemm(const brci_gemm_args &g)
 {
     using S = GemmShape<MODE, TEAM, MW, BN, SHARE>;
     extern __shared__ __align__(1024) uint8_t shared[];
-    /* Opaque, or the compiler derives it anew from special registers at every stage. */
-    uint32_t tiles_at;
-    asm volatile("mov.u32 %0, %1;" : "=r"(tiles_at) : "r"(shared_address(shared)));
-    tiles_at = __shfl_sync(~0u, tiles_at, 0);
+    const uint32_t tiles_at = __shfl_sync(~0u, opaque(shared_address(shared)), 0);
     const int warp = __shfl_sync(~0u, threadIdx.x / 32, 0), group = warp / 4;
     const uint32_t rank = S::CLUSTER > 1 ? cluster_rank() : 0;
     const int worker = blockIdx.x / S::CLUSTER, workers = gridDim.x / S::CLUSTER, lane = threadIdx.x % 32;
     using Tiles = Walk<S::BM, BN, SHARE>;
+    const int k_first = SHARE == BRCI_K && rank ? g.k_steps / 2 : 0, half = (g.k_steps + rank) / 2;
+    const int &k_steps = pick<SHARE == BRCI_K>(half, g.k_steps);
 
     auto tile = [&](int ring, uint32_t stage) { return tiles_at + (ring * S::STAGES + stage) * S::TILE_BYTES; };
     auto scales = [&](int ring, uint32_t stage) { return tiles_at + S::SCALES_AT + (ring * S::STAGES + stage) * S::SCALE_BYTES; };
@@ -152,7 +150,8 @@ __device__ __forceinline__ void gemm(const brci_gemm_args &g)
             const int stride = workers * S::RINGS;
             for (int unit = worker + ring * workers; tiles.seek(unit, stride, p); unit += stride) {
                 if (S::SEVERAL && lane) continue;         /* finding a tile takes the warp, loading it one thread */
-                for (int k = 0; k < g.k_steps; k++, at.next()) {
+#pragma unroll 1
+                for (int k = k_first; k < k_first + k_steps; k++, at.next()) {
                     const uint32_t bar = full(ring, at.stage), a = tile(ring, at.stage), b = a + S::A_BYTES, s = scales(ring, at.stage);
                     barrier_wait(empty(ring, at.stage), at.phase ^ 1);
                     barrier_expect(bar, S::FULL_BYTES);
@@ -178,6 +177,7 @@ __device__ __forceinline__ void gemm(const brci_gemm_args &g)
             grid_launch_next();
         }
         __syncwarp();
+        if (SHARE == BRCI_K) { cluster_sync(); cluster_sync(); }
     } else {
         /* ---- multiplying */
         registers_take<232>();
@@ -190,13 +190,13 @@ __device__ __forceinline__ void gemm(const brci_gemm_args &g)
         [[maybe_unused]] float sums[CHAINED ? 1 : MW][ACC];
 
         auto release = [&](uint32_t stage) {
-            if constexpr (S::CLUSTER > 1) { if (lane < S::CLUSTER) barrier_arrive_at(empty(ring, stage), lane); }
+            if constexpr (S::SENDERS > 1) { if (lane < S::SENDERS) barrier_arrive_at(empty(ring, stage), lane); }
             else if (lane == 0) barrier_arrive(empty(ring, stage));
         };
 
         Ring<S::STAGES> at;
         uint32_t turn = 0;                                /* of the staging buffers */
-        if (TEAM == BRCI_TURNS && group == 1) at.skip(g.k_steps);
+        if (TEAM == BRCI_TURNS && group == 1) at.skip(k_steps);
         const int first = worker + (TEAM == BRCI_TOGETHER ? 0 : group * workers), stride = workers * (TEAM == BRCI_TOGETHER ? 1 : S::GROUPS);
         Tiles tiles(g, rank, lane);
         Place next;
@@ -211,7 +211,7 @@ __device__ __forceinline__ void gemm(const brci_gemm_args &g)
         auto approach = [&](int &unit) {
             if (!tiles.seek(unit, stride, next)) return false;
             if constexpr (MODE == BRCI_BLOCK) {
-                const float *scales = g.col_scale + (S::SEVERAL ? next.weights * g.col_step : 0) + zero;
+                const float *scales = g.col_scale + (S::SEVERAL ? next.weights * g.col_step : 0) + k_first + zero;
                 const int last = (g.n - 1) / 128;
 #pragma unroll
                 for (int j = 0; j < S::SPAN; j++) {
@@ -237,12 +237,12 @@ __device__ __forceinline__ void gemm(const brci_gemm_args &g)
              * stage before the other has seen its own tile's last one. */
             if (TEAM == BRCI_TURNS && unit != worker) named_barrier(1 + group, 2 * WARPGROUP);
             auto seen = [&](int k) {
-                if (TEAM == BRCI_TURNS && k == g.k_steps - 1 && unit + workers < g.tiles_m * g.tiles_n) named_barrier_arrive(2 - group, 2 * WARPGROUP);
+                if (TEAM == BRCI_TURNS && k == k_steps - 1 && unit + workers < g.tiles_m * g.tiles_n) named_barrier_arrive(2 - group, 2 * WARPGROUP);
             };
 
             if constexpr (CHAINED) {
                 uint32_t previous = 0;
-                for (int k = 0; k < g.k_steps; k++, at.next()) {
+                for (int k = 0; k < k_steps; k++, at.next()) {
                     barrier_wait(full(ring, at.stage), at.phase);
                     seen(k);
                     const uint64_t a = tile_descriptor(tile(ring, at.stage) + own_row * 128);
@@ -293,12 +293,12 @@ __device__ __forceinline__ void gemm(const brci_gemm_args &g)
                                 }
                             if constexpr (MODE == BRCI_BLOCK) {
 #pragma unroll
-                                for (int j = 0; j < S::SPAN; j++) b_scale[j] = __ldg(b_scale_at[j] += k + 1 < g.k_steps);
+                                for (int j = 0; j < S::SPAN; j++) b_scale[j] = __ldg(b_scale_at[j] += k + 1 < k_steps);
                             }
                         }
                     };
                     prepare(0);
-                    for (int k = 0; k < g.k_steps; k++) {
+                    for (int k = 0; k < k_steps; k++) {
                         const uint32_t stage = at.stage;
                         const uint64_t a = a_tile, b = b_tile;
                         [[maybe_unused]] const uint32_t c_scale = scales(ring, stage) + S::A_SCALE_BYTES + lane % 4 * 8;
@@ -317,7 +317,7 @@ __device__ __forceinline__ void gemm(const brci_gemm_args &g)
                                 Wgmma<BN>::template mma<TA, TB>(acc[0], a + h * 512 + kk * 2, b + kk * 2, kk);
                             wgmma_commit();
                             wgmma_pin(acc[0]);
-                            if (h == MW - 1 && k + 1 < g.k_steps) prepare(k + 1);
+                            if (h == MW - 1 && k + 1 < k_steps) prepare(k + 1);
                             wgmma_wait<0>();
                             wgmma_pin(acc[0]);
                             if (h == MW - 1 && MODE != BRCI_BLOCK_ROWS) release(stage);
@@ -328,7 +328,7 @@ __device__ __forceinline__ void gemm(const brci_gemm_args &g)
                 };
                 with_constant<128, S::START_STEP>(here.column % 128, walk);
             }
-            if (TEAM == BRCI_TURNS) at.skip(g.k_steps);        /* the other warpgroup's tile */
+            if (TEAM == BRCI_TURNS) at.skip(k_steps);        /* the other warpgroup's tile */
 
             /* ---- storing */
             const int row = here.row + own_row + (warp % 4) * 16;
@@ -356,6 +356,21 @@ __device__ __forceinline__ void gemm(const brci_gemm_args &g)
                     for (int i = 0; i < ACC; i++) copy[i] = sums[h][i];
                 }
                 float (&d)[ACC] = pick<CHAINED>(acc[CHAINED ? h : 0], copy);
+                if constexpr (SHARE == BRCI_K) {
+                    static_assert(MW == 1 && TEAM == BRCI_TOGETHER, "a block finishes the rows of one of its warpgroups");
+                    /* The other block's ring is free once all are here: one half of this block's sums goes there, the other
+                     * waits for its counterpart. */
+                    const uint32_t slot = tiles_at + threadIdx.x % WARPGROUP * 4;
+                    cluster_sync();
+                    if (group != rank) {
+#pragma unroll
+                        for (int i = 0; i < ACC; i++) store_to(slot + i * WARPGROUP * 4, rank ^ 1, d[i]);
+                    }
+                    cluster_sync();
+                    if (group != rank) break;
+#pragma unroll
+                    for (int i = 0; i < ACC; i++) d[i] += load_shared(slot + i * WARPGROUP * 4);
+                }
                 if constexpr (!S::SCALED) scale_fragment<BN>(g, to, d, row_now[h][0], row_now[h][1], here.column, lane);
                 store_fragment<BN, S::BUFFERS, S::SEVERAL>(g, to, d, row + h * 64, here.column, lane, staging, turn);
             }

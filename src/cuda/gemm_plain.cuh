@@ -4,6 +4,7 @@
  * unaligned pointers, K = 0. One block a 64x64 tile, products in FP32 on the ordinary cores; two orders slower. */
 #pragma once
 #include <cuda_fp16.h>
+#include <cuda_fp8.h>
 
 #include "arguments.h"
 #include "parts/store.cuh"
@@ -12,11 +13,7 @@ namespace brc {
 
 __device__ __forceinline__ float decode_fp8(uint8_t code, int e5m2)
 {
-    uint32_t pair;
-    const uint16_t both = code;
-    if (e5m2) asm("cvt.rn.f16x2.e5m2x2 %0, %1;" : "=r"(pair) : "h"(both));
-    else asm("cvt.rn.f16x2.e4m3x2 %0, %1;" : "=r"(pair) : "h"(both));
-    return __half2float(__ushort_as_half(static_cast<uint16_t>(pair)));
+    return __half2float(static_cast<__half>(__nv_cvt_fp8_to_halfraw(code, e5m2 ? __NV_E5M2 : __NV_E4M3)));
 }
 
 /* The rows of tile row0.., of several products: their product, or -1 if there are none; where they are in A and D. */

@@ -26,6 +26,9 @@ static const double CLOCK = 1.5e9;                /* Hz under sustained load; 40
 static const double MEMORY = 4.5e12, COPY = 64.0; /* bytes a second; bytes a clock into one multiprocessor */
 static const double CACHE = 6.5e12;               /* bytes a second out of L2 */
 static const double START = 3.0e-6;               /* s, launch to first product */
+static const double RESULT = 0.2e-9;              /* s, for a result of few rows */
+static const double ROUND = 1.5e-6;               /* s, for a further height of rows */
+static const double EXCHANGE = 1.5e-6;            /* s, for the sums of blocks that split K */
 
 static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -65,7 +68,7 @@ static int64_t usual_rows(const brc_cuda_product *p, int64_t *count) {
 }
 
 static void plan_gemm(const brc_cuda_product *p, const brci_row *r, int sms, brc_cuda_plan *plan) {
-    const int64_t steps = ceil_div(p->k, 128);
+    const int64_t steps = ceil_div(ceil_div(p->k, 128), r->share == BRCI_K ? 2 : 1);
     const int64_t um = (int64_t)plan->tile_m * (r->share == BRCI_B ? 2 : 1),
                   un = (int64_t)plan->tile_n * (r->share == BRCI_A ? 2 : 1);
     int64_t count;
@@ -73,8 +76,11 @@ static void plan_gemm(const brc_cuda_product *p, const brci_row *r, int sms, brc
     const int64_t units = count * ceil_div(m, um) * ceil_div(p->n, un), workers = sms / plan->cluster;
     plan->stages = brci_stages(r->mode, r->team, r->mw, r->bn);
     plan->shared_bytes = brci_shared_bytes(r->mode, r->team, r->mw, r->bn);
-    /* The device may find more rows than expected. */
-    plan->grid = (int32_t)((p->grouping ? workers : least(units, workers)) * plan->cluster);
+    /* The device may find more rows than expected; blocks that split K do one tile each. */
+    plan->grid = (int32_t)((p->grouping            ? workers
+                            : r->share == BRCI_K   ? least(units, INT32_MAX / 2)
+                                                   : least(units, workers)) *
+                           plan->cluster);
 
     /* The group keeps the rows of A and B under the tiles in flight few: g rows of tiles high, the rest wide. */
     const int64_t across = ceil_div(m, um), along = ceil_div(p->n, un);
@@ -104,6 +110,7 @@ static void plan_gemm(const brc_cuda_product *p, const brci_row *r, int sms, brc
     const double copy = rounds / (double)both * (plan->tile_m + plan->tile_n) * 128.0 * (double)steps / COPY / CLOCK;
     if (seconds < bytes * 1.1) seconds = bytes * 1.1;
     if (seconds < copy) seconds = copy;
+    if (r->share == BRCI_K) seconds += EXCHANGE * (double)ceil_div(units, workers);
     plan->microseconds = (float)(1e6 * (START + seconds));
 }
 
@@ -118,9 +125,11 @@ static void plan_small(const brc_cuda_product *p, const brci_row *r, int sms, br
             const int64_t blocks = ceil_div(ceil_div(p->n, height) * split, cluster) * cluster;
             if (split > steps || r->bn / share < 8) continue;
             /* Clusters of four leave some multiprocessors over: processing clusters hold 16 or 18. */
-            const int64_t room = cluster == 4 ? sms / 4 * 4 - 12 : sms / cluster * cluster,
-                          waves = ceil_div(blocks, room);
-            int64_t busy = least(blocks, room);
+            const int64_t room = cluster == 4 ? sms / 4 * 4 - 12 : sms / cluster * cluster;
+            if (room < cluster) continue;
+            const int64_t waves = ceil_div(blocks, room);
+            if (cluster > 1 && waves > 1) continue; /* only blocks of their own go on to further rows */
+            int64_t busy = ceil_div(blocks, waves);
             if (busy < 100) busy = 100; /* fewer cannot draw the memory's full rate */
             const double weights = (double)height * 128 * (double)deep, tokens = (double)r->bn * 128 * (double)deep;
             const double memory = weights * (double)busy / MEMORY, copy = (weights + tokens) / COPY / CLOCK;
@@ -129,19 +138,24 @@ static void plan_small(const brc_cuda_product *p, const brci_row *r, int sms, br
             double t = memory > copy ? memory : copy;
             if (cache > t) t = cache;
             if (tensor > t) t = tensor;
-            t = START + (double)waves * t + (split > 1 ? 1.0e-6 : 0) + (share > 1 ? 0.3e-6 : 0);
+            /* The results of all rounds but the last are written while the next one's weights arrive. */
+            t = START + (double)waves * t + (double)(height * r->bn) * RESULT + (double)(waves - 1) * ROUND +
+                (split > 1 ? 1.0e-6 : 0) + (share > 1 ? 0.3e-6 : 0);
             const int64_t stage = (height + r->bn) * 128 + brci_small_scale_bytes(r->bn);
-            const int64_t stages = least((BRCI_SHARED_BYTES - BRCI_SMALL_HEAD - 64 * 128) / stage, BRCI_SMALL_STAGES);
-            if (stages < 3 || height * r->bn * 4 + 16 * r->bn > stages * stage) continue;
+            const int64_t sums = brci_small_sum_bytes((int)height, r->bn), rounds = cluster > 1 ? 1 : waves;
+            const int64_t space = BRCI_SHARED_BYTES - BRCI_SMALL_HEAD - 64 * 128 - (rounds > 1 ? sums : 0);
+            const int64_t stages = least(space / stage, BRCI_SMALL_STAGES);
+            if (stages < 3 || (rounds == 1 && sums > stages * stage)) continue;
             if (t * 1e6 < plan->microseconds) {
                 plan->microseconds = (float)(t * 1e6);
                 plan->rows = rows;
                 plan->share = share > 1;
                 plan->cluster = cluster;
-                plan->grid = (int32_t)blocks;
+                plan->grid = (int32_t)(rounds > 1 ? ceil_div(blocks, rounds) : blocks);
                 plan->tile_n = (int32_t)height;
                 plan->stages = (int32_t)stages;
-                plan->shared_bytes = (int32_t)(BRCI_SMALL_HEAD + 64 * 128 + stages * stage);
+                plan->shared_bytes =
+                    (int32_t)(BRCI_SMALL_HEAD + 64 * 128 + stages * stage + (rounds > 1 ? sums : 0));
             }
         }
 }
@@ -152,8 +166,10 @@ static int fits(const brc_cuda_product *p, const brci_row *r) {
     if ((r->share == BRCI_GROUPS) != (p->grouping != BRC_CUDA_ONE)) return 0;
     /* Rows that a run of 128 shares with another product's must not be in one tile. */
     if (p->grouping == BRC_CUDA_INDEXED && 128 % brci_tile_rows(r->team, r->mw)) return 0;
-    const int mode = brci_product_mode(p);
-    return r->mode == mode || (r->mode == BRCI_PROMOTED && mode == BRCI_FAST && p->grouping);
+    if (r->share == BRCI_K && p->k <= 128) return 0;
+    /* Promoted sums serve where there is no kernel with fast ones. */
+    const int mode = brci_product_mode(p), other = r->share == BRCI_K || r->share == BRCI_GROUPS;
+    return r->mode == mode || (r->mode == BRCI_PROMOTED && mode == BRCI_FAST && other);
 }
 
 static brc_status check(const brc_cuda_product *p, brc_error *err) {
@@ -222,7 +238,7 @@ brc_status brc_cuda_plan_product(const brc_cuda_product *p, int sms, brc_cuda_pl
 size_t brc_cuda_plan_text(const brc_cuda_plan *p, char *text, size_t room) {
     static const char *const modes[] = {"fast", "promoted", "block", "block-rows"}, *const teams[] = {"together",
                                                                                                       "turns", "apart"};
-    static const char *const shares[] = {"", ", a shared", ", b shared", ", groups"};
+    static const char *const shares[] = {"", ", a shared", ", b shared", ", split k", ", groups"};
     int length;
     if (p->kernel < 0 || p->kernel >= brci_row_count)
         length = snprintf(text, room, "plain 64x64, grid %d", (int)p->grid);

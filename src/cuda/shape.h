@@ -18,13 +18,14 @@ enum { BRCI_FAST, BRCI_PROMOTED, BRCI_BLOCK, BRCI_BLOCK_ROWS };
 /* How the two multiplying warpgroups work together: gemm.cuh. */
 enum { BRCI_TOGETHER, BRCI_TURNS, BRCI_APART };
 
-/* The operand that the two blocks of a cluster load once for both; or GROUPS: blocks of their own, and several products. */
-enum { BRCI_NONE, BRCI_A, BRCI_B, BRCI_GROUPS };
+/* What the two blocks of a cluster share: A, B: the operand that they load once for both; K: one tile, of which each sums half
+ * of K. Blocks of their own: NONE, and GROUPS for several products. */
+enum { BRCI_NONE, BRCI_A, BRCI_B, BRCI_K, BRCI_GROUPS };
 
 /* Where the rows of several products are. BATCH: m of each. MASKED: of each the first so many of m. RAGGED: one after the
  * other, up to so many. INDEXED: row by row, in runs of 128. */
 enum { BRCI_GROUPS_BATCH, BRCI_GROUPS_MASKED, BRCI_GROUPS_RAGGED, BRCI_GROUPS_INDEXED };
-BRCI_SHAPE int brci_cluster(int share) { return share == BRCI_A || share == BRCI_B ? 2 : 1; }
+BRCI_SHAPE int brci_cluster(int share) { return share == BRCI_NONE || share == BRCI_GROUPS ? 1 : 2; }
 
 enum {
     BRCI_SHARED_BYTES = 232448, /* of a block on compute capability 9.0 */
@@ -97,5 +98,8 @@ enum { BRCI_MANY_HEAD = 1024, BRCI_MANY_STAGING = 4 * 4096, BRCI_MANY_STAGES = 1
 BRCI_SHAPE int brci_many_stage_bytes(int nb, int mw, int chunk_bytes) {
     return (nb * 256 + 8 * mw * chunk_bytes + 1023) / 1024 * 1024;
 }
+
+/* The sums of height rows, [token][row]; the pitch keeps a warp's rows and tokens in different banks. */
+BRCI_SHAPE int brci_small_sum_bytes(int height, int nb) { return (height + 4) * nb * 4; }
 
 #endif

@@ -102,7 +102,7 @@ def check(c, scaling, dtype=torch.bfloat16, flags=0, row=None, bias=False, odd=F
     for _ in range(2):
         start()
         brc.run(c.product(scaling, d, flags, b, plan))
-        torch.cuda.synchronize()
+        brc.wait()
         results.append(room.clone())
     if not torch.equal(results[0].nan_to_num(7e4), results[1].nan_to_num(7e4)):
         return f"two runs differ: {plan}"

@@ -85,20 +85,25 @@ static void check_plan(const brc_cuda_product *p, const brc_cuda_plan *q) {
         const int64_t split = q->share ? 1 : q->cluster;
         CHECK(p->m <= r->bn && p->scaling != BRC_CUDA_BLOCK_ROWS && !p->grouping, "%s", text);
         CHECK(q->rows % 8 == 0 && q->rows >= 8 && q->rows <= 64 && q->tile_n == r->units * q->rows, "%s", text);
-        CHECK(q->grid / split * q->tile_n >= p->n, "not all rows of b: %s", text);
+        const int64_t stage = (q->tile_n + r->bn) * 128 + brci_small_scale_bytes(r->bn),
+                      ring = BRCI_SMALL_HEAD + 64 * 128 + q->stages * stage, sums = brci_small_sum_bytes(q->tile_n, r->bn);
+        const int once = q->grid / split * q->tile_n >= p->n;
+        CHECK(once || q->cluster == 1, "blocks of a cluster do one height of rows: %s", text);
+        CHECK(once ? sums <= q->stages * stage : ring + sums <= q->shared_bytes, "the sums do not fit: %s", text);
+        CHECK(ring <= q->shared_bytes, "%s", text);
         CHECK(split <= (p->k + 127) / 128, "an empty part of K: %s", text);
         CHECK(!q->share || r->bn / q->cluster % 8 == 0, "%s", text);
         CHECK(q->stages <= BRCI_SMALL_STAGES && BRCI_SMALL_HEAD >= 16 * BRCI_SMALL_STAGES, "%s", text);
-        CHECK((int64_t)(q->tile_n + 4) * r->bn * 4 <=
-                  (int64_t)q->stages * ((q->tile_n + r->bn) * 128 + brci_small_scale_bytes(r->bn)),
-              "the sums do not fit: %s", text);
     } else {
-        CHECK(r->mode == brci_product_mode(p) || (p->grouping && r->mode == BRCI_PROMOTED), "%s", text);
+        CHECK(r->mode == brci_product_mode(p) ||
+                  ((r->share == BRCI_GROUPS || r->share == BRCI_K) && r->mode == BRCI_PROMOTED),
+              "%s", text);
         CHECK((r->share == BRCI_GROUPS) == (p->grouping != BRC_CUDA_ONE), "%s", text);
         CHECK(p->grouping != BRC_CUDA_INDEXED || 128 % q->tile_m == 0, "two products in a tile: %s", text);
         CHECK(!p->grouping || q->grid > 131, "fewer blocks than the rows on the device may need: %s", text);
         CHECK(q->tile_m == brci_tile_rows(r->team, r->mw) && q->tile_n == r->bn, "%s", text);
-        CHECK(q->grid <= 132 && q->group >= 1, "%s", text);
+        CHECK((q->grid <= 132 || r->share == BRCI_K) && q->group >= 1, "%s", text);
+        CHECK(r->share != BRCI_K || p->k > 128, "an empty part of K: %s", text);
     }
 }
 

@@ -13,7 +13,7 @@ import torch
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "bench", "gpu"))
 import breccia_gpu as brc  # noqa: E402
 
-DEV = "cuda"
+DEV = brc.DEVICE
 E4, E5 = torch.float8_e4m3fn, torch.float8_e5m2
 BITS = {torch.float32: 24, torch.float16: 11, torch.bfloat16: 8}
 worst = {}
@@ -100,11 +100,11 @@ def check(c, scaling, dtype=torch.bfloat16, flags=0, row=None, bias=False, odd=F
         plan = extra
     p = c.product(scaling, d, flags, b, plan)
     brc.run(p)
-    torch.cuda.synchronize()
+    brc.wait()
     first = wide.clone()
     if not flags & brc.ACCUMULATE:
         brc.run(p)
-        torch.cuda.synchronize()
+        brc.wait()
         if not torch.equal(first[:, :c.n].nan_to_num(7e4), d.nan_to_num(7e4)):
             return f"two runs differ: {plan}"
     d = first[:, :c.n]

@@ -3,11 +3,9 @@
  * Shared-memory barriers (mbarrier), named barriers and cluster barriers.
  * PTX ISA 9.0, sections "mbarrier", "barrier{.cta}" and "barrier.cluster". All addresses are 32-bit shared addresses. */
 #pragma once
-#include <stdint.h>
+#include "shared.cuh"
 
 namespace brc {
-
-__device__ __forceinline__ uint32_t shared_address(const void *p) { return static_cast<uint32_t>(__cvta_generic_to_shared(p)); }
 
 __device__ __forceinline__ void barrier_init(uint32_t bar, uint32_t arrivals)
 {
@@ -78,30 +76,6 @@ __device__ __forceinline__ uint32_t cluster_size()
     uint32_t r;
     asm volatile("mov.u32 %0, %%cluster_nctarank;" : "=r"(r));
     return r;
-}
-
-__device__ __forceinline__ float load_shared(uint32_t address)
-{
-    float v;
-    asm volatile("ld.shared.f32 %0, [%1];" : "=f"(v) : "r"(address));
-    return v;
-}
-
-__device__ __forceinline__ float2 load_shared2(uint32_t address)
-{
-    float2 v;
-    asm volatile("ld.shared.v2.f32 {%0, %1}, [%2];" : "=f"(v.x), "=f"(v.y) : "r"(address));
-    return v;
-}
-
-/* Four floats in the shared memory of another block of the cluster. */
-__device__ __forceinline__ float4 load_from(uint32_t address, uint32_t rank)
-{
-    float4 v;
-    asm volatile("{ .reg .b32 there; mapa.shared::cluster.u32 there, %4, %5;\n"
-                 "  ld.shared::cluster.v4.f32 {%0, %1, %2, %3}, [there]; }"
-                 : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w) : "r"(address), "r"(rank) : "memory");
-    return v;
 }
 
 __device__ __forceinline__ bool elect_one()

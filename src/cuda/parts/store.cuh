@@ -5,19 +5,24 @@
 #pragma once
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
+#include <string.h>
 
 #include "../arguments.h"
 #include "../shape.h"
-#include "barrier.cuh"
-#include "tma.cuh"
+#include "machine.cuh"
 
 namespace brc {
 
 __device__ __forceinline__ uint32_t pack16(float low, float high, int bf16)
 {
     uint32_t p;
-    if (bf16) asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(p) : "f"(high), "f"(low));
-    else asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(p) : "f"(high), "f"(low));
+    if (bf16) {
+        const __nv_bfloat162 v = __floats2bfloat162_rn(low, high);
+        memcpy(&p, &v, 4);
+    } else {
+        const __half2 v = __floats2half2_rn(low, high);
+        memcpy(&p, &v, 4);
+    }
     return p;
 }
 
@@ -83,12 +88,9 @@ __device__ __forceinline__ void stage_piece(const float *f, int bf16, int lane, 
     const uint32_t row = staging + lane % 16 * 128, flip = lane & 7;
 #pragma unroll
     for (int i = 0; i < WIDTH / 16; i++, f += 8)
-        asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};"
-                     :: "r"(row + ((2 * i + lane / 16) ^ flip) * 16), "r"(pack16(f[0], f[1], bf16)), "r"(pack16(f[2], f[3], bf16)),
-                        "r"(pack16(f[4], f[5], bf16)), "r"(pack16(f[6], f[7], bf16)) : "memory");
-    if (WIDTH % 16)
-        asm volatile("stmatrix.sync.aligned.m8n8.x2.shared.b16 [%0], {%1, %2};"
-                     :: "r"(row + ((WIDTH / 8 - 1) ^ flip) * 16), "r"(pack16(f[0], f[1], bf16)), "r"(pack16(f[2], f[3], bf16)) : "memory");
+        store_matrices(row + ((2 * i + lane / 16) ^ flip) * 16, pack16(f[0], f[1], bf16), pack16(f[2], f[3], bf16),
+                       pack16(f[4], f[5], bf16), pack16(f[6], f[7], bf16));
+    if constexpr (WIDTH % 16 != 0) store_matrices(row + ((WIDTH / 8 - 1) ^ flip) * 16, pack16(f[0], f[1], bf16), pack16(f[2], f[3], bf16));
 }
 
 /* The same piece from staging to D, row by row up to the end. */
@@ -100,9 +102,7 @@ __device__ __forceinline__ void write_piece(const brci_gemm_args &g, const Targe
     uint16_t *to = static_cast<uint16_t *>(t.d) + here + (row + read_row) * g.ldd;
     uint4 v[4];
 #pragma unroll
-    for (int q = 0; q < 4; q++)
-        asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(v[q].x), "=r"(v[q].y), "=r"(v[q].z), "=r"(v[q].w)
-                     : "r"(staging + (q * 4 + read_row) * 128 + (chunk ^ ((q * 4 + read_row) & 7)) * 16));
+    for (int q = 0; q < 4; q++) v[q] = load_words(staging + (q * 4 + read_row) * 128 + (chunk ^ ((q * 4 + read_row) & 7)) * 16);
 #pragma unroll
     for (int q = 0; q < 4; q++)
         if (row + q * 4 + read_row < t.row_end) *reinterpret_cast<uint4 *>(to + q * 4 * g.ldd) = v[q];
@@ -160,7 +160,7 @@ __device__ __forceinline__ void store_fragment(const brci_gemm_args &g, const Ta
         for (int i = 0; i < width / 8; i++) {
             const float *f = d + (at + 8 * i) / 2;
 #pragma unroll
-            for (int j = 0; j < 4; j++) asm volatile("st.shared.f32 [%0], %1;" :: "r"(to + i * 16 + j / 2 * 1024 + j % 2 * 64), "f"(f[j]) : "memory");
+            for (int j = 0; j < 4; j++) store_shared(to + i * 16 + j / 2 * 1024 + j % 2 * 64, f[j]);
         }
         __syncwarp();
         const int c = column + at + lane;
@@ -168,8 +168,7 @@ __device__ __forceinline__ void store_fragment(const brci_gemm_args &g, const Ta
             const float bias = t.bias ? read_any(t.bias, c, g.bias_type) : 0.0f;
 #pragma unroll 1
             for (int r = 0; r < 16 && row + r < t.row_end; r++) {
-                float x;
-                asm volatile("ld.shared.f32 %0, [%1];" : "=f"(x) : "r"(staging_at + r * 128 + lane % 2 * 64 + lane / 2 * 4) : "memory");
+                float x = load_shared(staging_at + r * 128 + lane % 2 * 64 + lane / 2 * 4);
                 if (t.bias) x += bias;
                 const int64_t e = (row + r) * g.ldd + c;
                 if (g.accumulate) x += read_any(t.d, e, g.out);
