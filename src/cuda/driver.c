@@ -306,8 +306,8 @@ brc_status brci_cuda_map(const brci_view *v, brci_map *map, brc_error *err) {
            plain           ? TYPE_FLOAT32
            : v->bytes == 2 ? TYPE_UINT16
                            : TYPE_UINT8,
-           v->count ? 3 : 2, v->data, dims, pitch, box, step, 0, plain ? SWIZZLE_NONE : SWIZZLE_128, plain ? PROMOTE_128 : PROMOTE_256,
-           0);
+           v->count ? 3 : 2, v->data, dims, pitch, box, step, 0, plain ? SWIZZLE_NONE : SWIZZLE_128,
+           plain ? PROMOTE_128 : PROMOTE_256, 0);
         *known = *v;
     }
     *map = cache[hash % MAP_CACHE].map;

@@ -38,8 +38,8 @@ typedef struct brci_launch {
     void *arguments;  /* the kernel's one parameter */
 } brci_launch;
 
-/* A view for the tensor copies: `inner` contiguous elements of `bytes` each, `outer` rows; and so many of that, where `count`
- * is not 0: the view then has three axes. */
+/* A view for the tensor copies: `inner` contiguous elements of `bytes` each, `outer` rows; and so many of that, where
+ * `count` is not 0: the view then has three axes. */
 typedef struct brci_view {
     const void *data;
     uint64_t inner, outer, pitch; /* pitch in bytes */

@@ -55,7 +55,8 @@ int brci_addressable(const brc_cuda_product *p) {
     return p->k > 0 && !(low & 15) && a_pitch < INT64_C(1) << 40 && b_pitch < INT64_C(1) << 40;
 }
 
-/* Rows of one product, and how many products: what the planner expects. Of several they are only known to the device. */
+/* Rows of one product, and how many products: what the planner expects. Of several they are only known to the device.
+ */
 static int64_t usual_rows(const brc_cuda_product *p, int64_t *count) {
     *count = 1;
     if (p->grouping == BRC_CUDA_ONE) return p->m;
@@ -77,9 +78,9 @@ static void plan_gemm(const brc_cuda_product *p, const brci_row *r, int sms, brc
     plan->stages = brci_stages(r->mode, r->team, r->mw, r->bn);
     plan->shared_bytes = brci_shared_bytes(r->mode, r->team, r->mw, r->bn);
     /* The device may find more rows than expected; blocks that split K do one tile each. */
-    plan->grid = (int32_t)((p->grouping            ? workers
-                            : r->share == BRCI_K   ? least(units, INT32_MAX / 2)
-                                                   : least(units, workers)) *
+    plan->grid = (int32_t)((p->grouping          ? workers
+                            : r->share == BRCI_K ? least(units, INT32_MAX / 2)
+                                                 : least(units, workers)) *
                            plan->cluster);
 
     /* The group keeps the rows of A and B under the tiles in flight few: g rows of tiles high, the rest wide. */
@@ -154,8 +155,7 @@ static void plan_small(const brc_cuda_product *p, const brci_row *r, int sms, br
                 plan->grid = (int32_t)(rounds > 1 ? ceil_div(blocks, rounds) : blocks);
                 plan->tile_n = (int32_t)height;
                 plan->stages = (int32_t)stages;
-                plan->shared_bytes =
-                    (int32_t)(BRCI_SMALL_HEAD + 64 * 128 + stages * stage + (rounds > 1 ? sums : 0));
+                plan->shared_bytes = (int32_t)(BRCI_SMALL_HEAD + 64 * 128 + stages * stage + (rounds > 1 ? sums : 0));
             }
         }
 }

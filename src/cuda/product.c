@@ -57,7 +57,9 @@ static layout lay_out(const brc_cuda_product *p) {
     l.b_step = or_else(p->b_step, p->n * l.b_pitch);
     l.d_step = or_else(p->d_step, p->m * l.d_pitch);
     const int rows = p->scaling == BRC_CUDA_PER_ROW;
-    l.a_scale_step = or_else(p->a_scale_step, p->scaling >= BRC_CUDA_BLOCK ? l.blocks * l.a_scale_pitch : rows ? p->m : 1);
+    l.a_scale_step = or_else(p->a_scale_step, p->scaling >= BRC_CUDA_BLOCK ? l.blocks * l.a_scale_pitch
+                                              : rows                       ? p->m
+                                                                           : 1);
     l.b_scale_step = or_else(p->b_scale_step, p->scaling == BRC_CUDA_BLOCK        ? (p->n + 127) / 128 * l.b_scale_pitch
                                               : p->scaling == BRC_CUDA_BLOCK_ROWS ? l.blocks * l.b_scale_pitch
                                               : rows                              ? p->n
@@ -220,8 +222,7 @@ brc_status brc_cuda_matmul(const brc_cuda_product *p, void *stream, brc_error *e
         g.tiles_m = (int32_t)((p->m + um - 1) / um);
         g.tiles_n = (int32_t)((p->n + un - 1) / un);
         g.wide = g.wide && !g.bias; /* the wide way of gemm.cuh adds no bias */
-        if (g.wide)
-            TRY(view(p->d, p->n, p->m, o.d_pitch * 2, a_deep, o.d_step * 2, 64, 16, 2, &g.d_map, err));
+        if (g.wide) TRY(view(p->d, p->n, p->m, o.d_pitch * 2, a_deep, o.d_step * 2, 64, 16, 2, &g.d_map, err));
     }
 
     brci_launch l = {plan.kernel,

@@ -18,12 +18,12 @@ enum { BRCI_FAST, BRCI_PROMOTED, BRCI_BLOCK, BRCI_BLOCK_ROWS };
 /* How the two multiplying warpgroups work together: gemm.cuh. */
 enum { BRCI_TOGETHER, BRCI_TURNS, BRCI_APART };
 
-/* What the two blocks of a cluster share: A, B: the operand that they load once for both; K: one tile, of which each sums half
- * of K. Blocks of their own: NONE, and GROUPS for several products. */
+/* What the two blocks of a cluster share: A, B: the operand that they load once for both; K: one tile, of which each
+ * sums half of K. Blocks of their own: NONE, and GROUPS for several products. */
 enum { BRCI_NONE, BRCI_A, BRCI_B, BRCI_K, BRCI_GROUPS };
 
-/* Where the rows of several products are. BATCH: m of each. MASKED: of each the first so many of m. RAGGED: one after the
- * other, up to so many. INDEXED: row by row, in runs of 128. */
+/* Where the rows of several products are. BATCH: m of each. MASKED: of each the first so many of m. RAGGED: one after
+ * the other, up to so many. INDEXED: row by row, in runs of 128. */
 enum { BRCI_GROUPS_BATCH, BRCI_GROUPS_MASKED, BRCI_GROUPS_RAGGED, BRCI_GROUPS_INDEXED };
 BRCI_SHAPE int brci_cluster(int share) { return share == BRCI_NONE || share == BRCI_GROUPS ? 1 : 2; }
 

@@ -86,7 +86,8 @@ static void check_plan(const brc_cuda_product *p, const brc_cuda_plan *q) {
         CHECK(p->m <= r->bn && p->scaling != BRC_CUDA_BLOCK_ROWS && !p->grouping, "%s", text);
         CHECK(q->rows % 8 == 0 && q->rows >= 8 && q->rows <= 64 && q->tile_n == r->units * q->rows, "%s", text);
         const int64_t stage = (q->tile_n + r->bn) * 128 + brci_small_scale_bytes(r->bn),
-                      ring = BRCI_SMALL_HEAD + 64 * 128 + q->stages * stage, sums = brci_small_sum_bytes(q->tile_n, r->bn);
+                      ring = BRCI_SMALL_HEAD + 64 * 128 + q->stages * stage,
+                      sums = brci_small_sum_bytes(q->tile_n, r->bn);
         const int once = q->grid / split * q->tile_n >= p->n;
         CHECK(once || q->cluster == 1, "blocks of a cluster do one height of rows: %s", text);
         CHECK(once ? sums <= q->stages * stage : ring + sums <= q->shared_bytes, "the sums do not fit: %s", text);
@@ -213,7 +214,8 @@ static void calls(void) {
         if (i % 11 == 0) p.b = (void *)0x200001;
         CHECK(brc_cuda_matmul(&p, &stream, &err) == BRC_OK, "%d x %lld x %lld x %lld: %s", p.groups, (long long)m,
               (long long)n, (long long)k, err.text);
-        CHECK(i % 11 ? strstr(seen->kernel, "_GROUPS") != NULL : !strcmp(seen->kernel, "gemm_plain"), "%s", seen->kernel);
+        CHECK(i % 11 ? strstr(seen->kernel, "_GROUPS") != NULL : !strcmp(seen->kernel, "gemm_plain"), "%s",
+              seen->kernel);
         if (i % 11 == 0) continue;
         memcpy(&g, seen->arguments, sizeof g);
         CHECK(g.groups == p.groups && g.group_rows == p.group_rows && g.grouping == p.grouping - BRC_CUDA_BATCH &&
