@@ -17,7 +17,8 @@ static const struct {
              {"float8_e4m3fn", BRC_E4M3, 1}, {"float8_e5m2", BRC_E5M2, 1}, {"float4_e2m1fn_x2", BRC_E2M1, 1},
              {"fp6_e2m3", BRC_E2M3, 0},      {"fp6_e3m2", BRC_E3M2, 0},    {"int2", BRC_INT2, 1},
              {"int3", BRC_INT3, 1},          {"int4", BRC_INT4, 1},        {"int5", BRC_INT5, 1},
-             {"int6", BRC_INT6, 1},          {"int7", BRC_INT7, 1},        {"int8", BRC_INT8, 1}};
+             {"int6", BRC_INT6, 1},          {"int7", BRC_INT7, 1},        {"int8", BRC_INT8, 1},
+             {"int1", BRC_INT2, 1}}; /* -1 and 0 are codes of int2, too, which is what is written */
 
 brc_format brci_torch_format(const json_t *value) {
     const char *type = json_string_value(json_object_get(value, "_type"));

@@ -100,6 +100,8 @@ LIVE = {
     "int8 without zero points": lambda: Int8Tensor(X.to(torch.int8), torch.full((128, 1), 0.5), [1, 256], torch.float32),
     **{f"int{b} {block} {m}": (lambda b=b, block=block, m=m: intx(X, b, block, m))
        for b in range(2, 9) for block in ((1, 32), (1, 256)) for m in (SYM, CLIPLESS, ASYM)},
+    "int1": lambda: IntxUnpackedToInt8Tensor((X > 0).to(torch.int8) - 1, torch.rand(128, 8) + 0.5, torch.zeros(128, 8, dtype=torch.int8), torch.int1, (1, 32),
+                                             torch.float32, None),
     "int3 of odd rows": lambda: intx(weight(5, 33), 3, (1, 11), ASYM),
     "int4 bf16": lambda: intx(X.bfloat16(), 4, (1, 32), ASYM), "int4 f16": lambda: intx(weight(8, 64).half(), 4, (1, 64)),
     "int4 by columns": lambda: intx(X, 4, (128, 1)),
