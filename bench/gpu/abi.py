@@ -78,11 +78,12 @@ class Packed(ctypes.Structure):
 
 class PackedPlan(ctypes.Structure):
     _fields_ = [("size", ctypes.c_uint32)] + [(n, ctypes.c_int32) for n in (
-        "kernel", "grid", "cluster", "rows", "tokens", "stages", "shared_bytes")] + [("microseconds", ctypes.c_float)]
+        "kernel", "grid", "cluster", "share", "rows", "tokens", "stages", "shared_bytes")] + [("microseconds", ctypes.c_float)]
 
 
 class PackedProduct(ctypes.Structure):
     _fields_ = [("size", ctypes.c_uint32), ("flags", ctypes.c_uint32), ("a_format", ctypes.c_uint8), ("d_format", ctypes.c_uint8),
                 ("bias_format", ctypes.c_uint8), ("reserved", ctypes.c_uint8), ("m", ctypes.c_int64), ("a", ctypes.c_void_p),
                 ("a_pitch", ctypes.c_int64), ("b", ctypes.POINTER(Packed)), ("d", ctypes.c_void_p), ("d_pitch", ctypes.c_int64),
-                ("bias", ctypes.c_void_p), ("plan", ctypes.POINTER(PackedPlan))]
+                ("bias", ctypes.c_void_p), ("a_scale", ctypes.c_void_p), ("a_scaling", ctypes.c_int32), ("reserved2", ctypes.c_int32),
+                ("plan", ctypes.POINTER(PackedPlan))]

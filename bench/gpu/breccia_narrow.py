@@ -76,11 +76,12 @@ class PackedWeights:
         brc.check(brc.lib.brc_cuda_pack(ctypes.byref(w.tensor), ctypes.byref(self.struct), stream, ctypes.byref(err)), err)
 
 
-def product(a, packed, d, flags=0, bias=None, plan=None):
+def product(a, packed, d, flags=0, bias=None, plan=None, a_scale=None):
     p = PackedProduct(ctypes.sizeof(PackedProduct), flags, brc.FORMATS[a.dtype], brc.FORMATS[d.dtype], brc.FORMATS[bias.dtype] if bias is not None else 0, 0,
                       a.shape[0], a.data_ptr(), a.stride(0), ctypes.pointer(packed.struct), d.data_ptr(), d.stride(0),
-                      bias.data_ptr() if bias is not None else None, ctypes.pointer(plan) if plan is not None else None)
-    p.keep = (a, packed, d, bias, plan)
+                      bias.data_ptr() if bias is not None else None, a_scale.data_ptr() if a_scale is not None else None,
+                      int(a_scale is not None and a_scale.numel() > 1), 0, ctypes.pointer(plan) if plan is not None else None)
+    p.keep = (a, packed, d, bias, plan, a_scale)
     return p
 
 
@@ -96,4 +97,4 @@ def planned(p, sms=0):
 
 
 def text(plan):
-    return f"row {plan.kernel}: {plan.rows} rows x {plan.tokens} tokens, grid {plan.grid}, cluster {plan.cluster}, {plan.stages} stages, {plan.shared_bytes // 1024} KB, {plan.microseconds:.1f} us expected"
+    return f"row {plan.kernel}: {plan.rows} rows x {plan.tokens} tokens, grid {plan.grid}, {'share' if plan.share else 'split'} {plan.cluster}, {plan.stages} stages, {plan.shared_bytes // 1024} KB, {plan.microseconds:.1f} us expected"

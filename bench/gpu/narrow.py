@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Packed narrow weights x BF16 against the fastest others on the same codes and scales: humming-kernels (its own choice of kernel, and
-the best of variations of it with --tune), torch's INT4 product, and dequantized weights through cuBLAS.
+"""Packed narrow weights x BF16 or E4M3 against the fastest others on the same codes and scales: humming-kernels (its own choice of
+kernel, and the best of variations of it with --tune), torch's INT4 product, dequantized weights through cuBLAS in BF16, and,
+for E4M3 activations, a row-scaled FP8 product of torch.
 
 Sustained: a graph of calls that walk over rotating copies of the weights; cold: one call after the L2 was emptied by reading.
 Contestants take turns in random order every round. The floor is the bytes of codes and scales at the read bandwidth, and an
@@ -41,16 +42,15 @@ class Call:
         self.per_graph = max(1, -(-20 // len(self.calls))) * len(self.calls)
 
 
-def breccia(w, x, sets, m, n):
-    packed = nar.PackedWeights(w)
-    copies = [packed] + [nar.PackedWeights(w) for _ in range(sets - 1)]
+def breccia(w, x, s, sets, m, n):
+    copies = [nar.PackedWeights(w, x.dtype) for _ in range(sets)]
     d = torch.empty(m, n, device=DEV, dtype=torch.bfloat16)
-    ps = [nar.product(x, p, d, brc.B_UNCHANGED) for p in copies]
+    ps = [nar.product(x, p, d, brc.B_UNCHANGED, a_scale=s) for p in copies]
     print("  breccia:", nar.text(nar.planned(ps[0])), flush=True)
     return Call("breccia", [lambda p=p: nar.run(p) for p in ps], d)
 
 
-def humming_layer(w):
+def humming_layer(w, dtype):
     """The same codes and scales as humming's layer."""
     from humming.layer import HummingLayer
     n, k = w.n, w.k
@@ -65,17 +65,19 @@ def humming_layer(w):
     else:
         config = {"quant_method": "fp8", "weight_block_size": [128, 128]}
         t = {"weight": w.codes, "weight_scale_inv": w.scale}
-    layer = HummingLayer(shape_n=n, shape_k=k, weight_config=config, torch_dtype=torch.bfloat16).cuda()
+    layer = HummingLayer(shape_n=n, shape_k=k, weight_config=config, torch_dtype=torch.bfloat16,
+                         input_config={"dtype": "float8e4m3", "quant_mode": "dynamic_token"} if dtype == torch.float8_e4m3fn else None).cuda()
     layer.load_from_tensors(t)
     layer.transform()
     return layer
 
 
-def humming(w, x, sets, m, n, layer, tune):
+def humming(w, x, s, sets, m, n, layer, tune):
     import copy
     layers = [layer] + [copy.deepcopy(layer) for _ in range(sets - 1)]
     d = torch.empty(m, n, device=DEV, dtype=torch.bfloat16)
-    out = [Call("humming", [lambda y=y: y(x, outputs=d) for y in layers], d)]
+    scale = {"input_scale": s.view(-1, 1)} if s is not None else {}
+    out = [Call("humming", [lambda y=y: y(x, outputs=d, **scale) for y in layers], d)]
     if tune:
         from humming.tune import get_heuristics_config
         base = dict(get_heuristics_config(layer_config=layer.humming_config, shape_m=m))
@@ -83,16 +85,16 @@ def humming(w, x, sets, m, n, layer, tune):
             config = base | change
             e = torch.empty_like(d)
             try:
-                layer(x, outputs=e, tuning_config=config)
+                layer(x, outputs=e, tuning_config=config, **scale)
                 torch.cuda.synchronize()
             except Exception as ex:  # noqa: BLE001
                 print("  humming", change, "does not run:", str(ex).splitlines()[0][:100])
                 continue
-            out.append(Call(f"humming {change}", [lambda y=y, e=e, c=config: y(x, outputs=e, tuning_config=c) for y in layers], e))
+            out.append(Call(f"humming {change}", [lambda y=y, e=e, c=config: y(x, outputs=e, tuning_config=c, **scale) for y in layers], e))
     return out
 
 
-def torch_int4(w, x, sets, m, n):
+def torch_int4(w, x, s, sets, m, n):
     code = (w.codes ^ 0x88)
     code = (code << 4 | code >> 4).contiguous()               # torch: even elements in the high nibble
     packed = torch.ops.aten._convert_weight_to_int4pack(code, 8)
@@ -108,11 +110,35 @@ def torch_int4(w, x, sets, m, n):
     return c
 
 
-def cublas(w, x, sets, m, n):
-    v = w.values.to(torch.bfloat16)
+def scaled_mm(w, x, s, sets, m, n):
+    """A row-scaled FP8 product of the same shape; its weights are others."""
+    rows = [torch.randn(n, w.k, device=DEV).to(torch.float8_e4m3fn) for _ in range(2)]
+    padded = x if m % 16 == 0 else torch.cat([x.view(torch.uint8), torch.zeros(-m % 16, w.k, dtype=torch.uint8, device=DEV)]).view(x.dtype)
+    a, b = torch.ones(padded.shape[0], 1, device=DEV), torch.ones(1, n, device=DEV)
+    return Call("fp8 rows torch", [lambda r=r: torch._scaled_mm(padded, r.t(), a, b, out_dtype=torch.bfloat16) for r in rows], None)
+
+
+def cublas(w, x, s, sets, m, n):
+    v, x = w.values.to(torch.bfloat16), x.to(torch.bfloat16)
     copies = [v.clone() for _ in range(max(2, sets // 3))]
     d = torch.empty(m, n, device=DEV, dtype=torch.bfloat16)
     return Call("bf16 cublas", [lambda b=b: torch.mm(x, b.t(), out=d) for b in copies], d)
+
+
+def cold(tools, calls, reps):
+    """Seconds of single calls, each after the L2 was emptied by reading; the device waits until all are queued, so that no host's
+    slowness is in them."""
+    events = []
+    torch.cuda._sleep(6_000_000)
+    for j in range(reps):
+        tools.read()
+        e0, e1 = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        e0.record()
+        calls[j % len(calls)]()
+        e1.record()
+        events.append((e0, e1))
+    torch.cuda.synchronize()
+    return [a.elapsed_time(b) * 1e-3 for a, b in events]
 
 
 def measure(calls, tools, rounds, seconds):
@@ -133,7 +159,7 @@ def measure(calls, tools, rounds, seconds):
                 n = max(1, int(seconds / t))
             if r:
                 c.sustained.append(t / c.per_graph)
-                c.cold += referee.cold(tools, lambda i, c=c: c.calls[i](), len(c.calls), 6)[1:]
+                c.cold += cold(tools, c.calls, 6)[1:]
 
 
 def main():
@@ -144,7 +170,8 @@ def main():
     p.add_argument("--rounds", type=int, default=5)
     p.add_argument("--seconds", type=float, default=0.004)
     p.add_argument("--tune", default="", help="humming's variations, for example num_stages=4,6;num_ctas_per_sm=1,2")
-    p.add_argument("--peers", default="humming,torch,cublas")
+    p.add_argument("--peers", default="humming,torch,cublas,scaled")
+    p.add_argument("--activations", default="bf16", help="bf16 or e4m3")
     p.add_argument("--json")
     a = p.parse_args()
     brc.prepare()
@@ -154,7 +181,7 @@ def main():
         axes = [(x.split("=")[0], [json.loads(v) for v in x.split("=")[1].split(",")]) for x in a.tune.split(";")]
         tune = [dict(zip([k for k, _ in axes], v)) for v in itertools.product(*[v for _, v in axes])]
     gen = torch.Generator(device=DEV).manual_seed(3)
-    rows = []
+    rows, dtype = [], {"bf16": torch.bfloat16, "e4m3": torch.float8_e4m3fn}[a.activations]
     tokens = [int(m) for m in a.tokens.split(",")]
     for shape in a.shapes.split(","):
         n, k = (int(v) for v in shape.split("x"))
@@ -165,16 +192,18 @@ def main():
             layer = None
             if "humming" in a.peers:
                 try:
-                    layer = humming_layer(w)
+                    layer = humming_layer(w, dtype)
                 except Exception as ex:  # noqa: BLE001
                     print("humming does not take", kind, ":", repr(ex)[:300], flush=True)
             for m in tokens:
-                x = torch.randn(m, k, generator=gen, device=DEV).bfloat16()
+                x = torch.randn(m, k, generator=gen, device=DEV).to(dtype)
+                s = torch.ones(m, device=DEV) if a.activations == "e4m3" else None
                 ref, mag = x.double() @ w.values.t(), x.double().abs() @ w.values.abs().t()
-                calls = [breccia(w, x, sets, m, n)]
-                for peer, make in (("humming", lambda: humming(w, x, sets, m, n, layer, tune)), ("torch", lambda: torch_int4(w, x, sets, m, n)),
-                                   ("cublas", lambda: cublas(w, x, sets, m, n))):
-                    if peer not in a.peers or (peer == "humming" and layer is None) or (peer == "torch" and kind != "int4"):
+                calls = [breccia(w, x, s, sets, m, n)]
+                for peer, make in (("humming", lambda: humming(w, x, s, sets, m, n, layer, tune)), ("torch", lambda: torch_int4(w, x, s, sets, m, n)),
+                                   ("cublas", lambda: cublas(w, x, s, sets, m, n)), ("scaled", lambda: scaled_mm(w, x, s, sets, m, n))):
+                    if peer not in a.peers.split(",") or (peer == "humming" and layer is None) or (peer == "torch" and (kind != "int4" or s is not None)) or (
+                            peer == "scaled" and s is None):
                         continue
                     try:
                         made = make()
@@ -184,6 +213,9 @@ def main():
                 for c in calls:
                     c.calls[0]()
                     torch.cuda.synchronize()
+                    if c.d is None:
+                        c.bound = float("nan")
+                        continue
                     c.error = ((c.d.double() - ref).norm() / ref.norm()).item()
                     c.bound = ((c.d.double() - ref).abs() / mag.clamp_min(1e-30)).max().item()
                 del ref, mag

@@ -157,19 +157,20 @@ BRC_API brc_status brc_cuda_dequantize(const brc_tensor *src, brc_array *dst, vo
 
 /* ---------------------------------------------------------------------------------------- 4 narrow weights */
 
-/* Weights of four or eight bits times activations of sixteen: the weights are put once into the order in which the kernels read
- * them, and stay narrow in memory. What can be packed, a tensor [n, k]:
+/* Weights of four or eight bits times activations of sixteen, or of four bits times E4M3: the weights are put once into the order in
+ * which the kernels read them, and stay narrow in memory. What can be packed, a tensor [n, k]:
  *   E2M1 with E8M0 scales 1x32 (MXFP4); E2M1 with E4M3 scales 1x16, with or without a global scale (NVFP4)
  *   INT4 with scales of F32, F16 or BF16: one a row, or 1xG where G is 32, 64 or a multiple of 128; no zero points
  *   E4M3 with E8M0 scales 1x32 (MXFP8); E4M3 with scales of F32, F16 or BF16 whose block has any number of rows and a multiple
  *   of 128 columns, or the whole axis (per tensor, per row, 1x128, 128x128)
+ * and for activations of E4M3: MXFP4, and INT4 with scales a row or for each multiple of 128.
  * Filled by brc_cuda_pack_plan; the caller sets `data`. A frozen value afterwards: it holds no state and can be used by any
  * number of products at one time. */
 typedef struct brc_cuda_packed {
     uint32_t size;
     uint8_t format;            /* of the codes */
     uint8_t scale_format;
-    uint8_t activations;       /* BRC_BF16 or BRC_F16: the order differs */
+    uint8_t activations;       /* BRC_BF16, BRC_F16 or BRC_E4M3: the order differs */
     uint8_t reserved;
     int64_t n, k;
     int64_t bytes;             /* of device memory */
@@ -189,7 +190,8 @@ BRC_API brc_status brc_cuda_pack(const brc_tensor *weights, const brc_cuda_packe
 typedef struct brc_cuda_packed_plan {
     uint32_t size;
     int32_t kernel;            /* row of the kernel table */
-    int32_t grid, cluster;     /* blocks; of a cluster, which split K */
+    int32_t grid, cluster;     /* blocks; blocks of a cluster */
+    int32_t share;             /* the blocks of a cluster share the rows of a; else they split K */
     int32_t rows;              /* of weights, of a block */
     int32_t tokens;            /* rows of a, of a block */
     int32_t stages;
@@ -199,8 +201,9 @@ typedef struct brc_cuda_packed_plan {
 
 /* d[m, n] = a[m, k] * b[n, k]^T (+ bias[n]) (+ d), where b holds packed weights.
  * |d - exact| <= k * 2^-24 * sum(|a||b|) + half an ulp of the output, where `exact` uses the dequantized weights; an MX scale more
- * than 2^120 below the largest of its row counts as zero. Equal inputs give equal bits. A NaN among a row's codes or scales
- * makes all its results NaN. Rows of `a` start on multiples of 16 bytes. */
+ * than 2^120 below the largest of its row counts as zero. Activations of E4M3: 2^-11 + k * 2^-24 instead of k * 2^-24, and an MX scale
+ * more than 2^14 below the largest of its row's 128 columns counts as zero. Equal inputs give equal bits. A NaN among a row's
+ * codes or scales makes all its results NaN. Rows of `a` start on multiples of 16 bytes. */
 typedef struct brc_cuda_packed_product {
     uint32_t size;
     uint32_t flags;            /* BRC_CUDA_ACCUMULATE, BRC_CUDA_B_UNCHANGED, BRC_CUDA_NO_OVERLAP */
@@ -215,6 +218,9 @@ typedef struct brc_cuda_packed_product {
     void *d;
     int64_t d_pitch;           /* elements from row to row; 0 = n */
     const void *bias;          /* [n], or NULL */
+    const float *a_scale;      /* of E4M3 activations: dequantization scales, one, or one a row [m] */
+    int32_t a_scaling;         /* BRC_CUDA_PER_TENSOR, BRC_CUDA_PER_ROW */
+    int32_t reserved2;
     const brc_cuda_packed_plan *plan;   /* NULL = the planner's choice */
 } brc_cuda_packed_product;
 
@@ -222,6 +228,10 @@ BRC_API brc_status brc_cuda_matmul_packed(const brc_cuda_packed_product *product
 
 /* The planner's choice on a device of so many multiprocessors (0 = 132). Needs no GPU. */
 BRC_API brc_status brc_cuda_plan_packed(const brc_cuda_packed_product *product, int multiprocessors, brc_cuda_packed_plan *plan, brc_error *err);
+/* A plan for one given row of the kernel table (0, 1, ..), for measuring: BRC_NOT_FOUND past the end, BRC_UNSUPPORTED if the row does
+ * not fit the product. */
+BRC_API brc_status brc_cuda_plan_packed_row(const brc_cuda_packed_product *product, int multiprocessors, int row,
+                                            brc_cuda_packed_plan *plan, brc_error *err);
 
 #ifdef __cplusplus
 }

@@ -69,6 +69,7 @@ typedef struct brci_plain_args {
 /* Packed narrow weights: parts/narrow.cuh. */
 enum { BRCI_CODES_E2M1, BRCI_CODES_INT4, BRCI_CODES_E4M3 };
 enum { BRCI_SCALES_MX, BRCI_SCALES_NV, BRCI_SCALES_PLAIN };
+enum { BRCI_FOR_F16, BRCI_FOR_BF16, BRCI_FOR_E4M3 };
 
 typedef struct brci_pack_args {
     const uint8_t *in;
@@ -79,7 +80,7 @@ typedef struct brci_pack_args {
     int64_t pitch, scale_row; /* bytes from row to row; scales from one row of blocks to the next */
     int32_t n, k, k_blocks, chunk_bytes;
     int32_t codes, scales;                 /* BRCI_CODES_*, BRCI_SCALES_* */
-    int32_t bf16;                          /* the activations are BF16, else F16 */
+    int32_t activations;                   /* BRCI_FOR_* */
     int32_t group, block_rows, block_cols; /* K of one stored scale; the block of a source scale, 0 = the whole axis */
     int32_t scale_type, scale_stride;      /* PLAIN: BRCI_OUT_*; bytes from the scales of one row pair to the next */
     int32_t global_kind;                   /* 0 multiplies, 1 divides, 2 multiplies and divides by the constant */
@@ -87,12 +88,13 @@ typedef struct brci_pack_args {
 } brci_pack_args;
 
 typedef struct brci_narrow_args {
-    brci_map a;              /* activations: boxes of 64 of K by the tile's tokens */
-    brci_map d_map;          /* results written wide by many tokens: boxes of 64 rows of weights by 32 tokens */
-    const uint8_t *chunks;   /* in the order of brci_chunk_at (shape.h) */
-    const float *row_factor; /* [16 * tiles] */
-    const void *bias;        /* [n] of bias_type, or NULL */
-    void *d;                 /* [m, n] */
+    brci_map a;                /* activations: boxes of 64 of K by the tile's tokens */
+    brci_map d_map;            /* results written wide by many tokens: boxes of 64 rows of weights by 32 tokens */
+    const uint8_t *chunks;     /* in the order of brci_chunk_at (shape.h) */
+    const float *row_factor;   /* [16 * tiles] */
+    const float *token_factor; /* scales of the activations, entry token * token_stride; NULL = none */
+    const void *bias;          /* [n] of bias_type, or NULL */
+    void *d;                   /* [m, n] */
     int64_t ldd;
     int32_t m, n, k_blocks, tiles; /* tiles of 16 rows of weights, chunks of 128 of K */
     int32_t chunk_bytes;
@@ -101,6 +103,8 @@ typedef struct brci_narrow_args {
     int32_t wide;          /* D may be written 8 bytes at a time; many tokens: by the copy engine */
     int32_t early;         /* the weights may be read before the previous kernel has ended */
     int32_t tokens, group; /* many tokens: tiles of them, and how many of those are walked before the next rows */
+    int32_t token_stride;  /* 0 = one scale for all tokens */
+    int32_t share;         /* many tokens: the blocks of a cluster share them, else they split K */
     int32_t scale_type, scale_stride; /* of plain scales: BRCI_OUT_*, bytes from one row pair to the next */
 } brci_narrow_args;
 

@@ -84,7 +84,7 @@ static const struct {
 #include "casts.def"
 #define NARROW_FEW(codes, scales, group, a, nb)                                                                        \
     {"narrow_few_" #codes "_" #scales "_" #group "_" #a "_" #nb, 1, BRCI_HOPPER},
-#define NARROW_MANY(codes, scales, group, a, nb, mw)                                                                   \
+#define NARROW_MANY(codes, scales, group, a, nb, mw, wgs)                                                              \
     {"narrow_many_" #codes "_" #scales "_" #group "_" #a "_" #nb "_" #mw, 1, BRCI_HOPPER},
 #include "narrow.def"
     {"narrow_factors", 0, BRCI_HOPPER},

@@ -21,7 +21,7 @@ enum {
 #define CAST(name) BRCI_KERNEL_##name,
 #include "casts.def"
 #define NARROW_FEW(codes, scales, group, a, nb) BRCI_KERNEL_NARROW_FEW_##codes##_##scales##_##group##_##a##_##nb,
-#define NARROW_MANY(codes, scales, group, a, nb, mw)                                                                   \
+#define NARROW_MANY(codes, scales, group, a, nb, mw, wgs)                                                              \
     BRCI_KERNEL_NARROW_MANY_##codes##_##scales##_##group##_##a##_##nb##_##mw,
 #include "narrow.def"
     BRCI_KERNEL_NARROW_FACTORS,

@@ -14,7 +14,7 @@
 
 /* Every row of narrow.def. mw = 0: a row of narrow_few.cuh. */
 static const struct row {
-    int kind, group, activations, tokens, mw, kernel;
+    int kind, group, activations, tokens, mw, wgs, kernel;
 } rows[] = {
 #define NARROW_FEW(codes, scales, group, a, nb)                                                                        \
     {BRCI_CODES_##codes * 4 + BRCI_SCALES_##scales,                                                                    \
@@ -22,21 +22,25 @@ static const struct row {
      BRC_##a,                                                                                                          \
      nb,                                                                                                               \
      0,                                                                                                                \
+     0,                                                                                                                \
      BRCI_KERNEL_NARROW_FEW_##codes##_##scales##_##group##_##a##_##nb},
-#define NARROW_MANY(codes, scales, group, a, nb, mw)                                                                   \
+#define NARROW_MANY(codes, scales, group, a, nb, mw, wgs)                                                              \
     {BRCI_CODES_##codes * 4 + BRCI_SCALES_##scales,                                                                    \
      group,                                                                                                            \
      BRC_##a,                                                                                                          \
      nb,                                                                                                               \
      mw,                                                                                                               \
+     wgs,                                                                                                              \
      BRCI_KERNEL_NARROW_MANY_##codes##_##scales##_##group##_##a##_##nb##_##mw},
 #include "narrow.def"
 };
 enum { ROWS = sizeof rows / sizeof *rows };
 
 static const double MEMORY = 4.5e12, CACHE = 5.5e12; /* bytes a second from memory, out of L2 */
-static const double CLOCK = 1.6e9;                   /* Hz */
-static const double START = 4.0e-6;                  /* s: launch, first bytes, last sums */
+static const double CLOCK = 1.7e9;                   /* Hz */
+static const double START = 5.5e-6;                  /* s: launch, first bytes, last sums */
+
+static const float NEVER = 1e9f; /* us */
 
 static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -55,8 +59,8 @@ brc_status brc_cuda_pack_plan(const brc_tensor *w, brc_format activations, brc_c
     const int64_t n = w->shape[0], k = w->shape[1];
     if (n < 1 || k < 1 || n > INT32_MAX - 1024 || k > INT32_MAX - 1024)
         return brci_cuda_fail(err, BRC_SHAPE, "weights of %lld x %lld cannot be packed", (long long)n, (long long)k);
-    if (activations != BRC_BF16 && activations != BRC_F16)
-        return brci_cuda_fail(err, BRC_FORMAT, "weights are packed for activations of BF16 or F16");
+    if (activations != BRC_BF16 && activations != BRC_F16 && activations != BRC_E4M3)
+        return brci_cuda_fail(err, BRC_FORMAT, "weights are packed for activations of BF16, F16 or E4M3");
     if (w->zero.data || w->group_index)
         return brci_cuda_fail(err, BRC_UNSUPPORTED, "weights with zero points or a group index cannot be packed");
     if (w->scale.kind != BRC_KIND_MULTIPLIER)
@@ -86,6 +90,11 @@ brc_status brc_cuda_pack_plan(const brc_tensor *w, brc_format activations, brc_c
                               e ? e->name : "?", s ? s->name : "?", block.rows, block.cols);
     }
 
+    if (activations == BRC_E4M3 &&
+        (codes == BRCI_CODES_E4M3 || scales == BRCI_SCALES_NV || (codes == BRCI_CODES_INT4 && group != 128)))
+        return brci_cuda_fail(err, BRC_UNSUPPORTED,
+                              "activations of E4M3 take MXFP4 weights, and INT4 in groups that are multiples of 128");
+
     memset(p, 0, sizeof *p);
     p->size = (uint32_t)sizeof *p;
     p->format = w->format;
@@ -105,6 +114,8 @@ brc_status brc_cuda_pack_plan(const brc_tensor *w, brc_format activations, brc_c
     p->bytes = ceil_div(n, 16) * (ceil_div(k, 128) * p->chunk_bytes + 64);
     return BRC_OK;
 }
+
+static int element_bytes(const brc_cuda_packed *p) { return p->activations == BRC_E4M3 ? 1 : 2; } /* of activations */
 
 /* Row factors lie behind the chunks. */
 static void *factors(const brc_cuda_packed *p) {
@@ -137,7 +148,9 @@ brc_status brc_cuda_pack(const brc_tensor *w, const brc_cuda_packed *p, void *st
     g.chunk_bytes = p->chunk_bytes;
     g.codes = p->kind / 4;
     g.scales = p->kind % 4;
-    g.bf16 = p->activations == BRC_BF16;
+    g.activations = p->activations == BRC_BF16  ? BRCI_FOR_BF16
+                    : p->activations == BRC_F16 ? BRCI_FOR_F16
+                                                : BRCI_FOR_E4M3;
     g.group = p->group;
     g.block_rows = (int32_t)w->scale.block.rows;
     g.block_cols = (int32_t)w->scale.block.cols;
@@ -177,8 +190,13 @@ static void plan_few(const brc_cuda_packed_product *p, const struct row *r, int 
             const double weights = (double)side * p->b->chunk_bytes * (double)deep,
                          tokens = (double)r->tokens * 256 * (double)deep;
             const double memory = weights * (double)busy / MEMORY, cache = (weights + tokens) * (double)busy / CACHE;
-            const double t =
-                START + (double)waves * ((memory > cache ? memory : cache) + 0.3e-6) + (cluster > 1 ? 0.7e-6 : 0);
+            const double expand = (double)deep * sides * (r->tokens > 8 ? 130 : 110) / CLOCK,
+                         issue = (double)deep * 180 / CLOCK;
+            double step = memory > cache ? memory : cache;
+            if (expand > step) step = expand;
+            if (issue > step) step = issue;
+            const double t = START + (double)waves * (step + 0.3e-6) +
+                             (cluster > 1 ? 0.2e-6 * (cluster - 1) + 0.05e-6 * (double)p->m : 0);
             if (t * 1e6 >= plan->microseconds) continue;
             plan->microseconds = (float)(t * 1e6);
             plan->grid = (int32_t)((cluster == 1 ? least(groups, most) : groups) * cluster);
@@ -196,36 +214,57 @@ static int copied_out(const brc_cuda_packed_product *p) {
     return p->d_format != BRC_F32 && !(p->flags & BRC_CUDA_ACCUMULATE) && !(pitch & 7) && !((uintptr_t)p->d & 15);
 }
 
-static void plan_many(const brc_cuda_packed_product *p, const struct row *r, int sms, brc_cuda_packed_plan *plan) {
-    const int64_t high = ceil_div(p->b->n, 128 * r->mw), wide = ceil_div(p->m, r->tokens), units = high * wide,
+/* One way of a row of narrow_many.cuh: a cluster that splits K or shares its tokens, and so many warpgroups on a stage.
+ */
+static void try_many(const brc_cuda_packed_product *p, const struct row *r, int sms, int cluster, int share, int tiles,
+                     brc_cuda_packed_plan *plan) {
+    const int sides = brci_many_sides(r->wgs, r->mw, tiles), teams = r->wgs / sides, split = share ? 1 : cluster;
+    const int64_t high = ceil_div(p->b->n, 16 * tiles), wide = ceil_div(p->m, r->tokens),
                   blocks = ceil_div(p->b->k, 128);
-    const int stage = brci_many_stage_bytes(r->tokens, r->mw, p->b->chunk_bytes),
-              sums = r->tokens * (128 * r->mw + 4) * 4;
-    const int stages = (int)least((BRCI_SHARED_BYTES - BRCI_MANY_HEAD - BRCI_MANY_STAGING) / stage, BRCI_MANY_STAGES);
-    for (int cluster = 1; cluster <= 8; cluster *= 2) {
-        const int64_t most = room(sms, cluster) / cluster, deep = ceil_div(blocks, cluster),
-                      waves = ceil_div(units, most);
-        const int one = cluster > 1 || !copied_out(p); /* one tile a block, its sums through the stages */
-        if (cluster > blocks || (cluster > 1 && units > most) || (one && sums > stages * stage)) continue;
-        int64_t busy = least(units, most) * cluster;
-        if (busy < sms * 9 / 10) busy = sms * 9 / 10;
-        const double chunks = 8.0 * r->mw * p->b->chunk_bytes,
-                     tensor = 128.0 * r->mw * r->tokens * 128 / 2048 * 1.08 / CLOCK;
-        const double expand = 8.0 * r->mw * 8 * 20 / 4 / CLOCK, memory = chunks * (double)busy / MEMORY;
-        const double cache = (chunks + r->tokens * 256.0) * (double)busy / CACHE;
-        double step = tensor > expand ? tensor : expand;
-        if (memory > step && wide == 1) step = memory;
-        if (cache > step) step = cache;
-        const double t = START + (double)waves * ((double)deep * step + 0.6e-6) + (cluster > 1 ? 1.0e-6 : 0);
-        if (t * 1e6 >= plan->microseconds) continue;
-        plan->microseconds = (float)(t * 1e6);
-        plan->grid = (int32_t)((one ? units : least(units, most)) * cluster);
-        plan->cluster = cluster;
-        plan->rows = 128 * r->mw;
-        plan->tokens = r->tokens;
-        plan->stages = stages;
-        plan->shared_bytes = BRCI_MANY_HEAD + BRCI_MANY_STAGING + stages * stage;
-    }
+    const int64_t units = ceil_div(high, share ? cluster : 1) * wide, most = room(sms, cluster) / cluster;
+    const int64_t waves = ceil_div(units, most), deep = ceil_div(blocks, split);
+    const int token_bytes = r->tokens * 128 * element_bytes(p->b);
+    const int stage = brci_many_stage_bytes(token_bytes, tiles, p->b->chunk_bytes),
+              sums = teams * r->tokens * (tiles * 16 + 4) * 4;
+    /* Warps whose tile is not there read past the last stage. */
+    const int past = (4 * sides * r->mw - tiles) * p->b->chunk_bytes;
+    const int head = BRCI_MANY_HEAD + brci_many_staging(r->wgs) + past;
+    const int stages = (int)least((BRCI_SHARED_BYTES - head) / stage, BRCI_MANY_STAGES) / teams * teams;
+    const int one = split > 1 || teams > 1 || tiles % 4 || r->tokens < 32 ||
+                    !copied_out(p); /* one tile a block, its sums where the stages were */
+    if (stages < 2 || split > blocks || teams > deep || (split > 1 && units > most)) return;
+    if (one && (sums > stages * stage || share)) return;
+    int64_t busy = least(units, most) * cluster;
+    if (busy < sms * 9 / 10) busy = sms * 9 / 10;
+    const double chunks = (double)tiles * p->b->chunk_bytes, tokens = (double)token_bytes / (share ? cluster : 1);
+    /* Clocks of the tensor cores, and of expanding the codes. */
+    const int wide_codes = p->b->activations == BRC_E4M3;
+    const double tensor =
+        4.0 * sides * r->mw * 2 * (r->tokens < 40 ? 20 : r->tokens / 2) / (wide_codes ? 2 : 1) * 1.08 / CLOCK;
+    const double expand =
+        4.0 * sides * r->mw * (wide_codes ? 28 : 48) / 0.8 / CLOCK * (r->wgs == 2 && r->mw == 1 ? 1.3 : 1);
+    double step = tensor > expand ? tensor : expand;
+    const double memory = chunks * (double)busy / MEMORY, cache = (chunks + tokens) * (double)busy / CACHE;
+    if (memory > step && wide == 1) step = memory;
+    if (cache > step) step = cache;
+    const double t = START + (double)waves * ((double)deep * step + (one ? 1.5e-6 : 0.6e-6)) + (split > 1 ? 1.0e-6 : 0);
+    if (t * 1e6 >= plan->microseconds) return;
+    plan->microseconds = (float)(t * 1e6);
+    plan->grid = (int32_t)((one ? units : least(units, most)) * cluster);
+    plan->cluster = cluster;
+    plan->share = share;
+    plan->rows = 16 * tiles;
+    plan->tokens = r->tokens;
+    plan->stages = stages;
+    plan->shared_bytes = head + stages * stage;
+}
+
+static void plan_many(const brc_cuda_packed_product *p, const struct row *r, int sms, brc_cuda_packed_plan *plan) {
+    if (r->wgs == 2) try_many(p, r, sms, 2, 1, 8 * r->mw, plan);
+    for (int cluster = 1; cluster <= 8; cluster *= 2)
+        if (r->wgs == 2) try_many(p, r, sms, cluster, 0, 8 * r->mw, plan);
+        else
+            for (int tiles = 4; tiles <= 4 * r->wgs; tiles += 2) try_many(p, r, sms, cluster, 0, tiles, plan);
 }
 
 static brc_status check(const brc_cuda_packed_product *p, brc_error *err) {
@@ -238,32 +277,47 @@ static brc_status check(const brc_cuda_packed_product *p, brc_error *err) {
     if (p->bias && !plain(p->bias_format)) return brci_cuda_fail(err, BRC_FORMAT, "the bias is F32, F16 or BF16");
     if ((p->a_pitch && p->a_pitch < b->k) || (p->d_pitch && p->d_pitch < b->n))
         return brci_cuda_fail(err, BRC_SHAPE, "a pitch is shorter than its row");
-    if ((p->a_pitch ? p->a_pitch : b->k) % 8 || (uintptr_t)p->a & 15)
+    if (b->activations == BRC_E4M3 && p->a_scaling != BRC_CUDA_PER_TENSOR && p->a_scaling != BRC_CUDA_PER_ROW)
+        return brci_cuda_fail(err, BRC_ARGUMENT, "activations of E4M3 have one scale, or one a row");
+    if ((p->a_pitch ? p->a_pitch : b->k) * element_bytes(b) % 16 || (uintptr_t)p->a & 15)
         return brci_cuda_fail(err, BRC_UNSUPPORTED,
-                              "rows of a must start on multiples of 16 bytes: give it a pitch that is a multiple of 8");
+                              "rows of a must start on multiples of 16 bytes: give it such a pitch");
+    return BRC_OK;
+}
+
+static int fits(const brc_cuda_packed_product *p, const struct row *r) {
+    return r->kind == p->b->kind && r->group == p->b->group && r->activations == p->a_format &&
+           (r->mw || p->m <= r->tokens);
+}
+
+brc_status brc_cuda_plan_packed_row(const brc_cuda_packed_product *p, int sms, int row, brc_cuda_packed_plan *plan,
+                                    brc_error *err) {
+    TRY(check(p, err));
+    if (row < 0 || row >= ROWS)
+        return brci_cuda_fail(err, BRC_NOT_FOUND, "the table of kernels for packed weights has %d rows", ROWS);
+    memset(plan, 0, sizeof *plan);
+    plan->size = (uint32_t)sizeof *plan;
+    plan->kernel = row;
+    plan->microseconds = NEVER;
+    if (fits(p, &rows[row])) {
+        if (rows[row].mw) plan_many(p, &rows[row], sms > 0 ? sms : 132, plan);
+        else plan_few(p, &rows[row], sms > 0 ? sms : 132, plan);
+    }
+    if (plan->microseconds >= NEVER)
+        return brci_cuda_fail(err, BRC_UNSUPPORTED, "row %d of the kernel table does not fit this product", row);
     return BRC_OK;
 }
 
 brc_status brc_cuda_plan_packed(const brc_cuda_packed_product *p, int sms, brc_cuda_packed_plan *plan, brc_error *err) {
     TRY(check(p, err));
-    if (sms <= 0) sms = 132;
-    memset(plan, 0, sizeof *plan);
-    plan->size = (uint32_t)sizeof *plan;
-    plan->kernel = -1;
-    plan->microseconds = 1e9f;
-    for (int i = 0; i < ROWS; i++) {
-        const struct row *r = &rows[i];
-        if (r->kind != p->b->kind || r->group != p->b->group || r->activations != p->a_format ||
-            (!r->mw && p->m > r->tokens))
-            continue;
-        brc_cuda_packed_plan candidate = *plan;
-        if (r->mw) plan_many(p, r, sms, &candidate);
-        else plan_few(p, r, sms, &candidate);
-        if (candidate.microseconds >= plan->microseconds) continue;
-        *plan = candidate;
-        plan->kernel = i;
+    plan->microseconds = NEVER;
+    for (int row = 0; row < ROWS; row++) {
+        brc_cuda_packed_plan candidate;
+        if (brc_cuda_plan_packed_row(p, sms, row, &candidate, NULL) == BRC_OK &&
+            candidate.microseconds < plan->microseconds)
+            *plan = candidate;
     }
-    if (plan->kernel < 0) return brci_cuda_fail(err, BRC_UNSUPPORTED, "no kernel takes this product");
+    if (plan->microseconds >= NEVER) return brci_cuda_fail(err, BRC_UNSUPPORTED, "no kernel takes this product");
     return BRC_OK;
 }
 
@@ -280,7 +334,8 @@ brc_status brc_cuda_matmul_packed(const brc_cuda_packed_product *p, void *stream
     } else TRY(brc_cuda_plan_packed(p, sms, &plan, err));
     const brc_cuda_packed *b = p->b;
     if (!p->m) return BRC_OK;
-    if (!p->a || !p->d || !b->data) return brci_cuda_fail(err, BRC_ARGUMENT, "a pointer of the product is NULL");
+    if (!p->a || !p->d || !b->data || (b->activations == BRC_E4M3 && !p->a_scale))
+        return brci_cuda_fail(err, BRC_ARGUMENT, "a pointer of the product is NULL");
     if (plan.kernel < 0 || plan.kernel >= ROWS)
         return brci_cuda_fail(err, BRC_ARGUMENT, "the plan does not fit the product");
     const struct row *r = &rows[plan.kernel];
@@ -291,13 +346,15 @@ brc_status brc_cuda_matmul_packed(const brc_cuda_packed_product *p, void *stream
     v.data = p->a;
     v.inner = (uint64_t)b->k;
     v.outer = (uint64_t)p->m;
-    v.pitch = (uint64_t)a_pitch * 2;
-    v.box_inner = 64;
-    v.box_outer = (uint32_t)r->tokens;
-    v.bytes = 2;
+    v.pitch = (uint64_t)(a_pitch * element_bytes(b));
+    v.box_inner = 128 / (uint32_t)element_bytes(b);
+    v.box_outer = (uint32_t)(plan.share ? r->tokens / plan.cluster : r->tokens);
+    v.bytes = (uint32_t)element_bytes(b);
     TRY(brci_cuda_map(&v, &g.a, err));
     g.chunks = b->data;
     g.row_factor = factors(b);
+    if (b->activations == BRC_E4M3) g.token_factor = p->a_scale;
+    g.token_stride = p->a_scaling == BRC_CUDA_PER_ROW;
     g.bias = p->bias;
     g.d = p->d;
     g.ldd = p->d_pitch ? p->d_pitch : b->n;
@@ -307,7 +364,8 @@ brc_status brc_cuda_matmul_packed(const brc_cuda_packed_product *p, void *stream
     g.tiles = (int32_t)ceil_div(b->n, 16);
     g.chunk_bytes = b->chunk_bytes;
     g.rows = plan.rows / 16;
-    g.sides = brci_few_sides(g.rows);
+    g.sides = r->mw ? brci_many_sides(r->wgs, r->mw, g.rows) : brci_few_sides(g.rows);
+    g.share = plan.share;
     g.tokens = (int32_t)ceil_div(p->m, r->tokens);
     g.group = (int32_t)least(g.tokens, 2048 / r->tokens);
     g.stages = plan.stages;
@@ -332,7 +390,7 @@ brc_status brc_cuda_matmul_packed(const brc_cuda_packed_product *p, void *stream
     g.scale_stride = b->scale_stride;
     brci_launch l = {r->kernel,
                      {(uint32_t)plan.grid, 1, 1},
-                     r->mw ? BRCI_THREADS : BRCI_FEW_THREADS,
+                     (uint32_t)(r->mw ? brci_many_threads(r->wgs) : BRCI_FEW_THREADS),
                      (uint32_t)plan.shared_bytes,
                      (uint32_t)plan.cluster,
                      0,

@@ -8,11 +8,8 @@
  * 15 warps multiply: g.sides of them share a stage, two tiles each, and as many such teams as that makes take the stages in turn:
  * the fewer stages are held at one time, the more are on their way. What the division leaves over is idle. The teams' sums, and those of the cluster's blocks, which split K, meet in shared memory in a fixed order. */
 #pragma once
-#include "parts/barrier.cuh"
-#include "parts/bulk.cuh"
 #include "parts/narrow.cuh"
 #include "parts/narrow_store.cuh"
-#include "parts/tma.cuh"
 #include "shape.h"
 
 namespace brc {
@@ -21,9 +18,7 @@ template <class W, int NB>
 __device__ __forceinline__ void narrow_few(const brci_narrow_args &g)
 {
     constexpr int HALVES = NB / 8, WARPS = BRCI_FEW_WARPS, TOKEN_BYTES = NB * 256;
-    extern __shared__ __align__(1024) uint8_t shared[];
-    uint32_t base;                                       /* opaque, or the compiler derives it anew at every stage */
-    asm volatile("mov.u32 %0, %1;" : "=r"(base) : "r"(shared_address(shared)));
+    const uint32_t base = shared_base();
     const int warp = __shfl_sync(~0u, threadIdx.x / 32, 0), lane = threadIdx.x % 32;
     const int size = cluster_size(), rank = cluster_rank(), cluster = blockIdx.x / size, clusters = gridDim.x / size;
     const int k_first = static_cast<int>(static_cast<int64_t>(g.k_blocks) * rank / size);
@@ -171,7 +166,7 @@ __device__ __forceinline__ void narrow_few(const brci_narrow_args &g)
                 const uint32_t to = mine + (h * 8 * pitch + (side + j * sides) * 16) * 4;
 #pragma unroll
                 for (int i = 0; i < 4; i++)
-                    asm volatile("st.shared.f32 [%0], %1;" :: "r"(to + (i % 2 * pitch + i / 2 * 8) * 4), "f"(sum[j][h][i]) : "memory");
+                    store_float(to + (i % 2 * pitch + i / 2 * 8) * 4, sum[j][h][i]);
             }
         }
         named_barrier(1, WARPS * 32);
@@ -191,7 +186,7 @@ __device__ __forceinline__ void narrow_few(const brci_narrow_args &g)
                 const uint32_t from = sums_at + (e / quads * pitch + e % quads * 4) * 4;
                 float x[4];
                 teams_sum(from, x);
-                asm volatile("st.shared.v4.f32 [%0], {%1, %2, %3, %4};" :: "r"(from), "f"(x[0]), "f"(x[1]), "f"(x[2]), "f"(x[3]) : "memory");
+                store_floats4(from, x);
             }
             cluster_sync();
         }

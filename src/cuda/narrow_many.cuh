@@ -1,20 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * D[m, n] = A[m, K] * W[n, K]^T for packed narrow weights and more than a few tokens: warpgroup products, the weights expanded into
- * registers on their 64-row side, the tokens in shared memory on the other, so that a wide tile of tokens shares one expansion.
+ * D[m, n] = A[m, K] * W[n, K]^T for packed narrow weights by warpgroup products: the weights expanded into registers on their 64-row
+ * side, the tokens in shared memory on the other, so that a wide tile of tokens shares one expansion.
  *
- * One warpgroup loads, two multiply, MW units of 64 rows each. A stage is 128 of K. While the tensor cores work on one batch of
- * steps, the next one's codes are expanded. Scales that are not folded into the operands multiply the sums of their group on
- * the way to a second set of sums. Many tiles: persistent blocks. Few tiles: the blocks of a cluster split K, and their
- * sums meet in shared memory in a fixed order; so do those that the copy engine cannot write. */
+ * One warpgroup loads, WGS multiply, MW units of 64 rows each. A stage is 128 of K. g.sides warpgroups share a stage; the teams
+ * that makes take the stages in turn. While the tensor cores work on one batch of steps, the next one's codes are expanded.
+ * Scales that are not folded into the operands multiply the sums of their group on the way to a second set of sums.
+ * Many tiles: persistent blocks, one team; two blocks of a cluster may take neighbouring rows and load the tokens once for both
+ * (g.share). Few tiles: the blocks of a cluster split K, and their sums and those of the teams meet in shared memory in
+ * a fixed order; so do those that the copy engine cannot write. */
 #pragma once
-#include "parts/barrier.cuh"
-#include "parts/bulk.cuh"
 #include "parts/narrow.cuh"
 #include "parts/narrow_store.cuh"
-#include "parts/tma.cuh"
-#include "parts/wgmma.cuh"
-#include "parts/wgmma16.cuh"
 #include "shape.h"
 
 namespace brc {
@@ -34,15 +31,19 @@ __device__ __forceinline__ void store_unit(const brci_narrow_args &g, const floa
 #pragma unroll
         for (int i = 0; i < 32; i += 16) {
             const float *f = d + (at + i) / 2;
+            float tokens[2][2] = {{1.0f, 1.0f}, {1.0f, 1.0f}};
+            if (g.token_factor)
+#pragma unroll
+                for (int q = 0; q < 4; q++)
+                    tokens[q / 2][q % 2] = __ldg(g.token_factor + min(token + at + i + q / 2 * 8 + lane % 4 * 2 + q % 2, g.m - 1) * g.token_stride);
             const int row = i + lane / 16 * 8 + lane % 8, chunk = warp % 4 * 2 + lane / 8 % 2;
             uint32_t v[4];
 #pragma unroll
             for (int q = 0; q < 2; q++) {
-                v[2 * q] = pack16(f[4 * q] * factor.x + bias.x, f[4 * q + 1] * factor.x + bias.x, bf16);
-                v[2 * q + 1] = pack16(f[4 * q + 2] * factor.y + bias.y, f[4 * q + 3] * factor.y + bias.y, bf16);
+                v[2 * q] = pack16(f[4 * q] * factor.x * tokens[q][0] + bias.x, f[4 * q + 1] * factor.x * tokens[q][1] + bias.x, bf16);
+                v[2 * q + 1] = pack16(f[4 * q + 2] * factor.y * tokens[q][0] + bias.y, f[4 * q + 3] * factor.y * tokens[q][1] + bias.y, bf16);
             }
-            asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};"
-                         :: "r"(to + row * 128 + ((chunk ^ row % 8) << 4)), "r"(v[0]), "r"(v[1]), "r"(v[2]), "r"(v[3]) : "memory");
+            store_columns(to + row * 128 + ((chunk ^ row % 8) << 4), v);
         }
         async_fence();
         named_barrier(1 + group, 128);
@@ -50,103 +51,123 @@ __device__ __forceinline__ void store_unit(const brci_narrow_args &g, const floa
     }
 }
 
-template <class W, int NB, int MW>
+template <class W, int NB, int MW, int WGS>
 __device__ __forceinline__ void narrow_many(const brci_narrow_args &g)
 {
-    constexpr int TILES = 8 * MW, TOKEN_BYTES = NB * 256, ACC = NB / 2;
-    constexpr int BATCH = !W::FOLDED && W::STEPS < 4 ? W::STEPS : NB * MW <= 64 ? 4 : 2, BATCHES = 8 / BATCH;   /* steps of a batch; batches of a stage */
+    constexpr int TOKEN_BYTES = NB * 128 * W::TOKEN, ACC = NB / 2;
+    /* Steps of a batch, as many as registers allow; batches of a stage. */
+    constexpr int BATCH = W::FOLDED ? (NB * MW > 128 ? 1 : NB * MW > 64 ? 2 : 4) : W::TOKEN == 1 || NB > 32 || W::STEPS < 4 ? 2 : 4, BATCHES = W::STAGE_STEPS / BATCH;
+    /* Registers of the loading and the multiplying threads: together no more than those at entry, or the taking never ends. */
+    constexpr int ENTRY = WGS == 2 ? 168 : 96, GIVE = WGS == 2 ? 40 : 56, TAKE = WGS == 2 ? 232 : 104;
+    static_assert(GIVE + TAKE * WGS <= ENTRY * (WGS + 1), "registers");
     static_assert(W::FOLDED || MW == 1, "two sets of sums for one unit");
-    extern __shared__ __align__(1024) uint8_t shared[];
-    uint32_t base;                                      /* opaque, or the compiler derives it anew at every stage */
-    asm volatile("mov.u32 %0, %1;" : "=r"(base) : "r"(shared_address(shared)));
-    base = __shfl_sync(~0u, base, 0);
+    const uint32_t base = shared_base();
     const int warp = __shfl_sync(~0u, threadIdx.x / 32, 0), group = warp / 4, lane = threadIdx.x % 32;
-    const int size = cluster_size(), rank = cluster_rank(), cluster = blockIdx.x / size, clusters = gridDim.x / size;
-    const int k_first = static_cast<int>(static_cast<int64_t>(g.k_blocks) * rank / size);
-    const int k_last = static_cast<int>(static_cast<int64_t>(g.k_blocks) * (rank + 1) / size);
-    const int high = (g.tiles + TILES - 1) / TILES, units = high * g.tokens;
-    const int stage_bytes = brci_many_stage_bytes(NB, MW, g.chunk_bytes);
-    const uint32_t full = base, empty = base + 8 * BRCI_MANY_STAGES, staging = base + BRCI_MANY_HEAD, stages_at = staging + BRCI_MANY_STAGING;
+    const int size = cluster_size(), place = cluster_rank(), cluster = blockIdx.x / size, clusters = gridDim.x / size;
+    const int share = g.share ? size : 1, split = g.share ? 1 : size, rank = g.share ? 0 : place;       /* rank: of the K parts */
+    const int k_first = static_cast<int>(static_cast<int64_t>(g.k_blocks) * rank / split);
+    const int k_last = static_cast<int>(static_cast<int64_t>(g.k_blocks) * (rank + 1) / split);
+    const int sides = WGS == 2 ? 2 : g.sides, teams = WGS / sides, mine = WGS == 2 ? 8 * MW : g.rows;     /* tiles of a block */
+    const int high = (g.tiles + mine * share - 1) / (mine * share), units = high * g.tokens;
+    const int stage_bytes = brci_many_stage_bytes(TOKEN_BYTES, mine, g.chunk_bytes);
+    const uint32_t full = base, empty = base + 8 * BRCI_MANY_STAGES, staging = base + BRCI_MANY_HEAD, stages_at = staging + brci_many_staging(WGS);
+    const uint32_t tables = base + BRCI_MANY_TABLES;
     /* Token tiles in groups, so that those under way find their rows in L2. */
-    auto place = [&](int unit, int &row, int &token) {
+    auto locate = [&](int unit, int &row, int &token) {
         const int first = unit / (high * g.group) * g.group, width = min(g.group, g.tokens - first), left = unit - first * high;
-        row = left / width * TILES;
+        row = (left / width * share + (share > 1 ? place : 0)) * mine;
         token = (first + left % width) * NB;
     };
 
     if (warp == 0 && elect_one()) {
         for (int i = 0; i < g.stages; i++) {
             barrier_init(full + 8 * i, 1);
-            barrier_init(empty + 8 * i, 8);
+            barrier_init(empty + 8 * i, 4 * sides * share);
         }
         barrier_init_fence();
         tma_prefetch_map(&g.a);
         if (g.wide) tma_prefetch_map(&g.d_map);
     }
-    __syncthreads();
+    if (W::TOKEN == 1 && warp == 1) fill_tables(tables, lane);
+    if (share > 1) cluster_sync(); else __syncthreads();
     grid_launch_next();
 
-    if (group == 2) {
-        registers_give<40>();
+    if (group == WGS) {
+        registers_give<GIVE>();
         if (warp % 4 == 0 && elect_one()) {
             int stage = 0, phase = 0;
             auto weights = [&](int first, int k, uint32_t bar, uint32_t at) {
-                const int tiles = min(TILES, g.tiles - first);
+                const int tiles = max(min(mine, g.tiles - first), 0), here = min(tiles, 16 - first % 16);
+                const uint64_t policy = g.tokens > 1 ? EVICT_NORMAL : EVICT_FIRST;
                 barrier_expect(bar, tiles * g.chunk_bytes + TOKEN_BYTES);
-                bulk_load(at + TOKEN_BYTES, g.chunks + brci_chunk_at(first, k, g.tiles, g.k_blocks) * g.chunk_bytes, tiles * g.chunk_bytes, bar,
-                          g.tokens > 1 ? EVICT_NORMAL : EVICT_FIRST);
+                if (tiles)
+                    bulk_load(at + TOKEN_BYTES, g.chunks + brci_chunk_at(first, k, g.tiles, g.k_blocks) * g.chunk_bytes, here * g.chunk_bytes, bar, policy);
+                if (here < tiles)
+                    bulk_load(at + TOKEN_BYTES + here * g.chunk_bytes, g.chunks + brci_chunk_at(first + here, k, g.tiles, g.k_blocks) * g.chunk_bytes,
+                              (tiles - here) * g.chunk_bytes, bar, policy);
             };
             int first_row = 0, first_token = 0;
-            if (cluster < units) place(cluster, first_row, first_token);
+            if (cluster < units) locate(cluster, first_row, first_token);
             const int early = g.early && cluster < units ? min(g.stages, k_last - k_first) : 0;
             for (int i = 0; i < early; i++) weights(first_row, k_first + i, full + 8 * i, stages_at + i * stage_bytes);
             grid_wait();
             for (int unit = cluster; unit < units; unit += clusters) {
                 int row, token;
-                place(unit, row, token);
+                locate(unit, row, token);
                 for (int k = k_first; k < k_last; k++) {
                     const uint32_t bar = full + 8 * stage, at = stages_at + stage * stage_bytes;
                     if (unit != cluster || k - k_first >= early) {
                         barrier_wait(empty + 8 * stage, phase ^ 1);
                         weights(row, k, bar, at);
                     }
-                    tma_load(at, &g.a, bar, k * 128, token, EVICT_LAST);
-                    tma_load(at + NB * 128, &g.a, bar, k * 128 + 64, token, EVICT_LAST);
+#pragma unroll
+                    for (int i = 0; i < W::TOKEN; i++) {                 /* 128 bytes of K each */
+                        if (share > 1)
+                            tma_load_shared(at + i * NB * 128 + place * (NB * 64), &g.a, bar, k * 128 + i * 64, token + place * (NB / 2), 3);
+                        else
+                            tma_load(at + i * NB * 128, &g.a, bar, k * 128 + i * 64, token, EVICT_LAST);
+                    }
                     if (++stage == g.stages) { stage = 0; phase ^= 1; }
                 }
             }
         }
         __syncwarp();
-        if (size > 1) { cluster_sync(); cluster_sync(); }     /* clusters have one tile each */
+        if (split > 1) { cluster_sync(); cluster_sync(); }    /* clusters have one tile each */
+        if (share > 1) cluster_meet();
         return;
     }
 
-    registers_take<232>();
+    registers_take<TAKE>();
     grid_wait();
     float sum[MW][ACC];
     [[maybe_unused]] float part[W::FOLDED ? 1 : ACC];
     uint32_t a[2][MW][BATCH][4];
-    int stage = 0, phase = 0;
+    const int side = group % sides, team = group / sides;
+    int stage = team, phase = 0;                             /* g.stages is a multiple of teams */
     uint32_t turn = 0;
-    const int own = group * MW * 4 + warp % 4;               /* this warp's first tile; the next unit's is 4 further */
+    const int own = side * MW * 4 + warp % 4;                /* this warp's first tile; the next unit's is 4 further. Tiles that are not there
+                                                              * are read and multiplied as what lies behind the stage, and never looked at */
+    /* Without a branch, which would end the compiler's view of what is in flight. */
+    const uint32_t there = share > 1 ? lane % 2 : place;
+    auto release = [&](int which) { if (lane < share) barrier_arrive_at(empty + 8 * which, there); };
 
     for (int unit = cluster; unit < units; unit += clusters) {
         int first, token;
-        place(unit, first, token);
+        locate(unit, first, token);
 #pragma unroll
         for (int u = 0; u < MW; u++)
 #pragma unroll
             for (int i = 0; i < ACC; i++) sum[u][i] = 0.0f;
-        int previous = 0;
-        float2 factor, next;
-        for (int k = k_first; k < k_last; k++) {
+        int previous = -1;
+        float2 factor;
+        for (int k = k_first + team; k < k_last; k += teams) {
             const uint32_t at = stages_at + stage * stage_bytes, chunks = at + TOKEN_BYTES + own * g.chunk_bytes;
             const uint64_t b = tile_descriptor(at);
             barrier_wait(full + 8 * stage, phase);
             typename W::Scales scales[MW];
             uint32_t x[MW][4];
 #pragma unroll
-            for (int u = 0; u < MW; u++) scales[u].load(chunks + u * 4 * g.chunk_bytes, lane / 4);
+            for (int u = 0; u < MW; u++) scales[u].load(chunks + u * 4 * g.chunk_bytes, lane / 4, tables);
 #pragma unroll
             for (int q = 0; q < BATCHES; q++) {
 #pragma unroll
@@ -161,23 +182,22 @@ __device__ __forceinline__ void narrow_many(const brci_narrow_args &g)
                         W::operand(x[u] + i % (4 / W::WORDS) * W::WORDS, scales[u], i, a[q % 2][u][s]);
                     }
                 }
-                const bool starts = !W::FOLDED && q * BATCH % W::STEPS == 0;
-                if (starts) {
-                    next = W::factors(g, chunks, lane / 4, q * BATCH / W::STEPS);
-                    if (q > 0 || k > k_first) {
-                        wgmma_wait<0>();
-                        wgmma_pin(part);
-                        if (q == 0 && lane == 0) barrier_arrive(empty + 8 * previous);
-                        if constexpr (!W::FOLDED)
+                if constexpr (!W::FOLDED) {
+                    if (q * BATCH % W::STEPS == 0) {          /* a group starts: the last one's sums are wanted first */
+                        const float2 next = W::factors(g, chunks, lane / 4, q * BATCH / W::STEPS);
+                        if (q > 0 || previous >= 0) {
+                            wgmma_wait<0>();
+                            wgmma_pin(part);
+                            if (q == 0) release(previous);
 #pragma unroll
                             for (int i = 0; i < ACC; i++) sum[0][i] += part[i] * (i & 2 ? factor.y : factor.x);
+                        }
+                        factor = next;
                     }
-                    factor = next;
-                }
-                if constexpr (W::FOLDED) {
+                    wgmma_pin(part);
+                } else
 #pragma unroll
                     for (int u = 0; u < MW; u++) wgmma_pin(sum[u]);
-                } else wgmma_pin(part);
                 wgmma_fence();
 #pragma unroll
                 for (int s = 0; s < BATCH; s++) {
@@ -185,8 +205,8 @@ __device__ __forceinline__ void narrow_many(const brci_narrow_args &g)
 #pragma unroll
                     for (int u = 0; u < MW; u++) {
                         const uint64_t tokens = b + i / 4 * (NB * 8) + i % 4 * 2;
-                        if constexpr (W::FOLDED) Wgmma16<NB>::template mma<W::BF16>(sum[u], a[q % 2][u][s], tokens, 1);
-                        else Wgmma16<NB>::template mma<W::BF16>(part, a[q % 2][u][s], tokens, i % W::STEPS != 0);
+                        if constexpr (W::FOLDED) WgmmaRs<NB>::template mma<W::TYPE>(sum[u], a[q % 2][u][s], tokens, 1);
+                        else WgmmaRs<NB>::template mma<W::TYPE>(part, a[q % 2][u][s], tokens, i % W::STEPS != 0);
                     }
                 }
                 wgmma_commit();
@@ -195,10 +215,10 @@ __device__ __forceinline__ void narrow_many(const brci_narrow_args &g)
                     for (int u = 0; u < MW; u++) wgmma_pin(sum[u]);
                 } else wgmma_pin(part);
                 wgmma_wait<1>();
-                if (W::FOLDED && q == 0 && k > k_first && lane == 0) barrier_arrive(empty + 8 * previous);
+                if (W::FOLDED && q == 0 && previous >= 0) release(previous);
             }
             previous = stage;
-            if (++stage == g.stages) { stage = 0; phase ^= 1; }
+            if ((stage += teams) >= g.stages) { stage -= g.stages; phase ^= 1; }
         }
         wgmma_wait<0>();
         if constexpr (W::FOLDED) {
@@ -206,16 +226,17 @@ __device__ __forceinline__ void narrow_many(const brci_narrow_args &g)
             for (int u = 0; u < MW; u++) wgmma_pin(sum[u]);
         } else {
             wgmma_pin(part);
+            if (previous >= 0)
 #pragma unroll
-            for (int i = 0; i < ACC; i++) sum[0][i] += part[i] * (i & 2 ? factor.y : factor.x);
+                for (int i = 0; i < ACC; i++) sum[0][i] += part[i] * (i & 2 ? factor.y : factor.x);
         }
-        if (lane == 0) barrier_arrive(empty + 8 * previous);
+        if (previous >= 0) release(previous);
 
-        if (g.wide && size == 1) {
+        if constexpr (NB >= 32) if (g.wide && split == 1 && teams == 1 && mine % 4 == 0) {
 #pragma unroll
             for (int u = 0; u < MW; u++) {
-                const int tile = first + group * MW * 4 + u * 4, row = (tile + warp % 4) * 16 + lane / 4;
-                if (tile * 16 >= g.n) continue;              /* the same for all of the warpgroup */
+                const int unit_tile = side * MW * 4 + u * 4, tile = first + unit_tile, row = (tile + warp % 4) * 16 + lane / 4;
+                if (unit_tile >= mine || tile * 16 >= g.n) continue;      /* the same for all of the warpgroup */
                 float2 rows, bias = make_float2(0.0f, 0.0f);
                 rows.x = __ldg(g.row_factor + min(row, g.n - 1));
                 rows.y = __ldg(g.row_factor + min(row + 8, g.n - 1));
@@ -227,31 +248,45 @@ __device__ __forceinline__ void narrow_many(const brci_narrow_args &g)
             }
             continue;
         }
-        /* ---- one tile a block: the sums, [token][row], where the stages were; 4 floats more than a multiple of 32 from token to token */
-        constexpr int PITCH = TILES * 16 + 4;
-        named_barrier(3, 256);
+        /* ---- one tile a block: the sums, [team][token][row], where the stages were; 4 floats more than a multiple of 32 from token to token */
+        const int pitch = mine * 16 + 4, sums_bytes = NB * pitch * 4, threads = WGS * 128;
+        named_barrier(1 + WGS, threads);
 #pragma unroll
         for (int u = 0; u < MW; u++) {
-            const uint32_t to = stages_at + (lane % 4 * 2 * PITCH + (own + u * 4) * 16 + lane / 4) * 4;
+            if (own + u * 4 >= mine) continue;
+            const uint32_t to = stages_at + team * sums_bytes + (lane % 4 * 2 * pitch + (own + u * 4) * 16 + lane / 4) * 4;
 #pragma unroll
             for (int i = 0; i < ACC; i++)
-                asm volatile("st.shared.f32 [%0], %1;" :: "r"(to + (i / 4 * 8 * PITCH + i % 2 * PITCH + i / 2 % 2 * 8) * 4), "f"(sum[u][i]) : "memory");
+                store_float(to + ((i / 4 * 8 + i % 2) * pitch + i / 2 % 2 * 8) * 4, sum[u][i]);
         }
-        if (size > 1) cluster_sync(); else named_barrier(3, 256);
-        const int quads = min(TILES, g.tiles - first) * 4, work = quads * min(NB, g.m - token);
-        for (int e = threadIdx.x + rank * 256; e < work; e += 256 * size) {
-            const uint32_t from = stages_at + (e / quads * PITCH + e % quads * 4) * 4;
-            float v[4];
-            if (size > 1) cluster_sum(from, size, v);
-            else {
-                const uint4 w = load_words4(from);
-                v[0] = __uint_as_float(w.x); v[1] = __uint_as_float(w.y); v[2] = __uint_as_float(w.z); v[3] = __uint_as_float(w.w);
+        named_barrier(1 + WGS, threads);
+        const int quads = min(mine, g.tiles - first) * 4, work = quads * min(NB, g.m - token);
+        auto teams_sum = [&](uint32_t from, float (&v)[4]) {
+            v[0] = v[1] = v[2] = v[3] = 0.0f;
+            for (int q = 0; q < teams; q++) {
+                const uint4 w = load_words4(from + q * sums_bytes);
+                v[0] += __uint_as_float(w.x); v[1] += __uint_as_float(w.y); v[2] += __uint_as_float(w.z); v[3] += __uint_as_float(w.w);
             }
+        };
+        if (split > 1) {
+            for (int e = threadIdx.x; e < work && teams > 1; e += threads) {
+                const uint32_t from = stages_at + (e / quads * pitch + e % quads * 4) * 4;
+                float v[4];
+                teams_sum(from, v);
+                store_floats4(from, v);
+            }
+            cluster_sync();
+        }
+        for (int e = threadIdx.x + rank * threads; e < work; e += threads * split) {
+            const uint32_t from = stages_at + (e / quads * pitch + e % quads * 4) * 4;
+            float v[4];
+            if (split > 1) cluster_sum(from, split, v); else teams_sum(from, v);
             store_four(g, token + e / quads, (first * 4 + e % quads) * 4, v);
         }
-        if (size > 1) cluster_sync();
+        if (split > 1) cluster_sync();
     }
     if (warp % 4 == 0 && lane == 0) tma_store_wait();
+    if (share > 1) cluster_meet();                            /* a neighbour may still send tokens or arrive here */
 }
 
 }  // namespace brc

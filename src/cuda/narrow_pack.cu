@@ -3,7 +3,6 @@
  * Weights into the order of parts/narrow.cuh, once: a warp a chunk, a lane its words. Speed matters little here. */
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
-#include <cuda_fp8.h>
 
 #include "arguments.h"
 #include "shape.h"
@@ -27,7 +26,7 @@ __device__ uint32_t placed(const brci_pack_args &g, int pair, uint32_t c)
 {
     if (g.codes == BRCI_CODES_INT4) return (c ^ 8) << 4 * pair;
     const uint32_t sign = c >> 3, rest = c & 7, exponent = rest >> 1, fraction = c & 1;
-    if (g.bf16) {
+    if (g.activations == BRCI_FOR_BF16) {
         if (pair < 3) return sign << (15 - 3 * pair) | rest << (6 - 3 * pair);
         return fraction << 14 | sign << 13 | exponent << 10;
     }
@@ -40,8 +39,13 @@ __device__ uint32_t nv_code(uint32_t c)
 {
     c &= 127;
     if (c == 127) return 255;
-    const __half h = __half(__nv_cvt_fp8_to_halfraw(static_cast<__nv_fp8_storage_t>(c), __NV_E4M3)) * __half(128.0f);
-    return __half_as_ushort(h) >> 7;
+    int exponent = static_cast<int>(c >> 3) + 15;             /* of F16, with 2^7 */
+    uint32_t fraction = c & 7;
+    if (exponent == 15) {                                    /* subnormal, or zero, whose codes are zeros: any scale will do */
+        exponent++;
+        while (fraction && !(fraction & 8)) fraction *= 2, exponent--;
+    }
+    return static_cast<uint32_t>(exponent) << 3 | (fraction & 7);
 }
 
 __device__ float plain_scale(const brci_pack_args &g, int row, int k)
@@ -65,6 +69,40 @@ __device__ int row_exponent(const brci_pack_args &g, int row, int lane)
     return __reduce_max_sync(~0u, most);
 }
 
+/* A chunk in the order of NarrowWeights8. */
+__device__ void pack_for_e4m3(const brci_pack_args &g, int tile, int block, int lane, uint8_t *out)
+{
+    for (int at = 0; at < 8; at++) {                          /* of a lane's words: step, row */
+        uint32_t word = 0;
+        for (int e = 0; e < 8; e++) {
+            const int half = e / 4, j = e % 4, row = tile * 16 + lane / 4 + at % 2 * 8, k = block * 128 + at / 2 * 32 + half * 16 + lane % 4 * 4 + j;
+            const uint32_t c = code_at(g, row, k), sign = c >> 3, rest = g.codes == BRCI_CODES_INT4 && sign ? ~c & 7 : c & 7;
+            word |= rest << (16 * half + 4 * j) | sign << (half ? 3 + 8 * j : 7 + 8 * j);
+        }
+        reinterpret_cast<uint32_t *>(out)[at / 4 * 128 + lane * 4 + at % 4] = word;
+    }
+    uint8_t *scales = out + 1024;
+    if (lane >= 16) return;
+    const int row = tile * 16 + lane;
+    if (g.scales == BRCI_SCALES_PLAIN) {
+        const float s = plain_scale(g, row, block * 128);
+        if (g.scale_type == BRCI_OUT_F32) *reinterpret_cast<float *>(scales + lane % 8 * 8 + lane / 8 * 4) = s;
+        else
+            *reinterpret_cast<uint16_t *>(scales + lane % 8 * 4 + lane / 8 * 2) =
+                g.scale_type == BRCI_OUT_F16 ? __half_as_ushort(__float2half_rn(s)) : __bfloat16_as_ushort(__float2bfloat16_rn(s));
+        return;
+    }
+    int e[4], most = 0;
+    for (int i = 0; i < 4; i++) {
+        const int k = block * 128 + i * 32;
+        e[i] = row < g.n && k < g.k ? static_cast<const uint8_t *>(g.scale)[scale_at(g, row, k)] : 0;
+        if (e[i] < 255) most = max(most, e[i]);
+    }
+    uint32_t word = most;
+    for (int i = 0; i < 4; i++) word |= (e[i] < most - 14 ? 15u : static_cast<uint32_t>(min(e[i] - most + 14, 14))) << (16 + 4 * i);
+    *reinterpret_cast<uint32_t *>(scales + lane % 8 * 8 + lane / 8 * 4) = word;
+}
+
 }  // namespace
 
 /* One warp a row: what the row's sums are multiplied by. A NaN anywhere in a row makes all its results NaN. */
@@ -77,7 +115,7 @@ extern "C" __global__ void __launch_bounds__(256) narrow_factors(const __grid_co
     if (row < g.n) {
         if (g.scales == BRCI_SCALES_MX) {
             const int shift = g.codes == BRCI_CODES_E2M1 ? 1 : 7;
-            factor = ldexpf(1.0f, row_exponent(g, row, lane) - 127 - shift);
+            if (g.activations != BRCI_FOR_E4M3) factor = ldexpf(1.0f, row_exponent(g, row, lane) - 127 - shift);
             for (int k = lane * 32; k < g.k; k += 1024) nan |= static_cast<const uint8_t *>(g.scale)[scale_at(g, row, k)] == 255;
         }
         if (g.scales == BRCI_SCALES_NV) {
@@ -99,6 +137,10 @@ extern "C" __global__ void __launch_bounds__(256) narrow_pack(const __grid_const
     if (tile >= (g.n + 15) / 16) return;
     uint8_t *out = g.chunks + brci_chunk_at(tile, block, (g.n + 15) / 16, g.k_blocks) * g.chunk_bytes;
     const int words = g.codes == BRCI_CODES_E4M3 ? 2 : 1, q = lane / 4, t = lane % 4;
+    if (g.activations == BRCI_FOR_E4M3) {
+        pack_for_e4m3(g, tile, block, lane, out);
+        return;
+    }
     for (int i = 0; i < 8; i++)
         for (int w = 0; w < words; w++) {
             uint32_t word = 0;
@@ -107,7 +149,7 @@ extern "C" __global__ void __launch_bounds__(256) narrow_pack(const __grid_const
                     const int row = tile * 16 + q + pair % 2 * 8, k = block * 128 + i * 16 + 2 * t + half + pair / 2 * 8;
                     uint32_t c = code_at(g, row, k);
                     if (g.codes == BRCI_CODES_E4M3) {
-                        word |= c << (g.bf16 ? 16 * half + (pair % 2 ? 0 : 8) : 8 * half + pair % 2 * 16);
+                        word |= c << (g.activations == BRCI_FOR_BF16 ? 16 * half + (pair % 2 ? 0 : 8) : 8 * half + pair % 2 * 16);
                         continue;
                     }
                     if (g.scales == BRCI_SCALES_NV && row < g.n && k < g.k) {

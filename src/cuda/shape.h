@@ -93,10 +93,18 @@ BRCI_SHAPE int brci_few_stage_bytes(int nb, int tiles, int chunk_bytes) {
 BRCI_SHAPE int brci_few_sides(int tiles) { return (tiles + 1) / 2; }
 BRCI_SHAPE int brci_few_sums_bytes(int nb, int sides) { return BRCI_FEW_WARPS / sides * nb * (sides * 32 + 4) * 4; }
 
-/* narrow_many.cuh: a tile of 128 mw rows of weights by nb tokens. */
-enum { BRCI_MANY_HEAD = 1024, BRCI_MANY_STAGING = 4 * 4096, BRCI_MANY_STAGES = 16 };
-BRCI_SHAPE int brci_many_stage_bytes(int nb, int mw, int chunk_bytes) {
-    return (nb * 256 + 8 * mw * chunk_bytes + 1023) / 1024 * 1024;
+/* narrow_many.cuh: a stage, and two staging buffers of each multiplying warpgroup. */
+enum { BRCI_MANY_HEAD = 1024, BRCI_MANY_TABLES = 512, BRCI_MANY_STAGES = 32 }; /* barriers, and tables from byte 512 */
+BRCI_SHAPE int brci_many_threads(int warpgroups) { return 128 * (warpgroups + 1); }
+BRCI_SHAPE int brci_many_staging(int warpgroups) { return warpgroups * 8192; }
+/* Warpgroups that share a stage of so many tiles. */
+BRCI_SHAPE int brci_many_sides(int warpgroups, int mw, int tiles) {
+    int sides = 1;
+    while (sides < warpgroups && sides * 4 * mw < tiles) sides *= 2;
+    return sides;
+}
+BRCI_SHAPE int brci_many_stage_bytes(int token_bytes, int tiles, int chunk_bytes) {
+    return (token_bytes + tiles * chunk_bytes + 1023) / 1024 * 1024;
 }
 
 /* The sums of height rows, [token][row]; the pitch keeps a warp's rows and tokens in different banks. */

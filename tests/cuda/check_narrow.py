@@ -25,25 +25,27 @@ worst = {}
 def check(w, packed, m, act, out=torch.bfloat16, integers=False, gen=None, flags=0, bias=None, odd=0, change=None):
     """One product; a line on failure, else an empty one."""
     k = w.k
-    pitch = -(-k // 8) * 8
+    pitch = -(-k // 16) * 16
     x = torch.zeros(m, pitch, device=DEV)
     if integers:
         x[:, :k] = torch.randint(-2, 3, (m, k), generator=gen, device=DEV) * (torch.rand(m, k, generator=gen, device=DEV) < min(1.0, 100.0 / k))
     else:
         x[:, :k] = torch.randn(m, k, generator=gen, device=DEV)
     x = x.to(act)
-    x[:, k:] = float("nan")                      # what lies past K must not be read
-    a = x[:, :k]
+    x[:, k:] = torch.tensor(float("nan"), device=DEV).to(act)    # what lies past K must not be read
+    a, eight = x[:, :k], act == torch.float8_e4m3fn
+    scale = None if not eight else torch.exp2(torch.randint(-1, 2, (m if m % 2 else 1,), generator=gen, device=DEV).float()) if integers else torch.rand(
+        m if m % 2 else 1, generator=gen, device=DEV) + 0.5
     wide = torch.full((m, w.n + odd), float("nan"), device=DEV, dtype=out)
     d = wide[:, :w.n]
     start = torch.randint(-8, 9, (m, w.n), generator=gen, device=DEV).to(out)
     b = torch.randint(-8, 9, (w.n,), generator=gen, device=DEV).to(out) if bias else None
-    plan = nar.planned(nar.product(a, packed, d, flags, b))
+    plan = nar.planned(nar.product(a, packed, d, flags, b, None, scale))
     if change:
         plan = change(plan)
         if plan is None:
             return None
-    p = nar.product(a, packed, d, flags, b, plan)
+    p = nar.product(a, packed, d, flags, b, plan, scale)
     results = []
     for _ in range(2):
         wide.fill_(float("nan"))
@@ -58,6 +60,8 @@ def check(w, packed, m, act, out=torch.bfloat16, integers=False, gen=None, flags
         return f"wrote past the row: {nar.text(plan)}"
     d = results[0][:, :w.n].double()
     ref, size = a.double() @ w.values.t(), a.double().abs() @ w.values.abs().t()
+    if eight:
+        ref, size = ref * scale.double().view(-1, 1), size * scale.double().view(-1, 1)
     if bias:
         ref = ref + b.double()
         size = size + b.double().abs()
@@ -68,9 +72,11 @@ def check(w, packed, m, act, out=torch.bfloat16, integers=False, gen=None, flags
         wrong = d != ref.to(out).double()
     else:
         err = (d - ref).abs()
+        bound = k * 2.0 ** -24 + (2.0 ** -11 if eight else 0)
         if out == torch.float32:
-            worst[w.kind] = max(worst.get(w.kind, 0), (err / size.clamp_min(1e-30)).max().item() / k * 2 ** 24)
-        wrong = ~(err <= k * 2.0 ** -24 * size + half_ulp(ref, out) * 1.01)
+            key = (w.kind, str(act)[6:])
+            worst[key] = max(worst.get(key, 0), (err / size.clamp_min(1e-30)).max().item() / bound)
+        wrong = ~(err <= bound * size + half_ulp(ref, out) * 1.01)
     if wrong.any():
         i = wrong.nonzero()[0].tolist()
         return f"{int(wrong.sum())} of {wrong.numel()} wrong, first {i}: {d[tuple(i)].item()} for {ref[tuple(i)].item()}: {nar.text(plan)}"
@@ -96,7 +102,9 @@ def main():
     most = int(os.environ.get("MOST", "4096"))
     ms = [m for m in (1, 2, 7, 8, 9, 16, 17, 33, 64, 65, 128, 257, 1000) if m <= most]
     for kind, options in KINDS:
-        for act in (torch.bfloat16, torch.float16):
+        for act in (torch.bfloat16, torch.float16, torch.float8_e4m3fn):
+            if act == torch.float8_e4m3fn and (kind not in ("mxfp4", "int4") or options.get("group", 128) in (32, 64)):
+                continue
             lines = []
             for n, k in ((520, 400),) if tiny else ((16, 128), (1000, 1040), (4096, 2048), (2112, 4112), (8, 16)):
                 for integers in (False, True):
@@ -127,7 +135,7 @@ def main():
     wrong = [x for x in lines if x]
     print(f"random shapes: {len(lines)} ran, {len(wrong)} wrong", *wrong[:8], sep="\n    ")
     bad += len(wrong)
-    print("worst |error| / (K 2^-24 sum(|a||b|)), F32 results:", {k: f"{v:.3f}" for k, v in worst.items()})
+    print("worst |error| / (bound * sum(|a||b|)), F32 results:", {" ".join(k): f"{v:.3f}" for k, v in worst.items()})
     print("NARROW", "WRONG" if bad else "RIGHT")
     return 1 if bad else 0
 

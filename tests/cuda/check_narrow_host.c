@@ -73,7 +73,8 @@ static brc_cuda_packed_product product(const brc_cuda_packed *b, int64_t m) {
     p.d_format = BRC_BF16;
     p.m = m;
     p.a = (void *)0x100000;
-    p.a_pitch = (b->k + 7) / 8 * 8;
+    p.a_pitch = (b->k + 15) / 16 * 16;
+    p.a_scale = (void *)0x700000;
     p.b = b;
     p.d = (void *)0x500000;
     return p;
@@ -100,8 +101,8 @@ static void planner(void) {
               (long long)k, q.shared_bytes, q.stages, q.grid, q.cluster, q.rows);
         /* A cluster has one tile: together they cover the product. */
         const int64_t tiles = (n + q.rows - 1) / q.rows * ((m + q.tokens - 1) / q.tokens);
-        CHECK(q.cluster == 1 || q.grid / q.cluster == tiles, "%d clusters for %lld tiles", q.grid / q.cluster,
-              (long long)tiles);
+        CHECK(q.cluster == 1 || q.share || q.grid / q.cluster == tiles, "%d clusters for %lld tiles",
+              q.grid / q.cluster, (long long)tiles);
         brc_cuda_plan_packed(&p, 132, &again, &err);
         CHECK(!memcmp(&q, &again, sizeof q), "not a function of its arguments");
     }

@@ -15,47 +15,10 @@
  * Scales of E2M1 and MX blocks are folded into the operands by the multiplication that also undoes the power of two, which is exact;
  * the others multiply F32 sums of their group. Every row has a factor in F32 besides (arguments.h). */
 #pragma once
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
-
 #include "../arguments.h"
-#include "barrier.cuh"
-#include "mma.cuh"
+#include "narrow_parts.cuh"
 
 namespace brc {
-
-/* (a & mask) | add in one instruction, which the compiler does not find where both are constants. */
-__device__ __forceinline__ uint32_t masked_or(uint32_t a, uint32_t mask, uint32_t add)
-{
-    uint32_t d;
-    asm("lop3.b32 %0, %1, %2, %3, 0xEA;" : "=r"(d) : "r"(a), "r"(mask), "r"(add));
-    return d;
-}
-
-template <bool BF16> __device__ __forceinline__ uint32_t times(uint32_t a, uint32_t b)
-{
-    if constexpr (BF16) {
-        const __nv_bfloat162 p = __hmul2(reinterpret_cast<__nv_bfloat162 &>(a), reinterpret_cast<__nv_bfloat162 &>(b));
-        return reinterpret_cast<const uint32_t &>(p);
-    } else {
-        const __half2 p = __hmul2(reinterpret_cast<__half2 &>(a), reinterpret_cast<__half2 &>(b));
-        return reinterpret_cast<const uint32_t &>(p);
-    }
-}
-
-/* Both numbers of a times one of b. */
-template <bool BF16, bool HIGH> __device__ __forceinline__ uint32_t times_one(uint32_t a, uint32_t b)
-{
-    if constexpr (BF16) {
-        const auto x = reinterpret_cast<__nv_bfloat162 &>(b);
-        auto y = HIGH ? __high2bfloat162(x) : __low2bfloat162(x);
-        return times<true>(a, reinterpret_cast<uint32_t &>(y));
-    } else {
-        const auto x = reinterpret_cast<__half2 &>(b);
-        auto y = HIGH ? __high2half2(x) : __low2half2(x);
-        return times<false>(a, reinterpret_cast<uint32_t &>(y));
-    }
-}
 
 /* One step of K of a lane: words to four pairs, not yet scaled. */
 template <int CODES, bool BF16> __device__ __forceinline__ void expand(const uint32_t *x, uint32_t (&a)[4])
@@ -73,24 +36,13 @@ template <int CODES, bool BF16> __device__ __forceinline__ void expand(const uin
         a[2] = (x[0] & 0x000F000Fu) * 0x8100u & MASK;
         a[3] = (x[0] >> 3 & 0x0C000C00u) | ((x[0] & 0x00300030u) * 0x810u & 0x82008200u);
     } else if constexpr (CODES == BRCI_CODES_INT4 && BF16) {
-        const auto bias = __nv_bfloat162{__ushort_as_bfloat16(0x4308), __ushort_as_bfloat16(0x4308)};          /* 136 */
 #pragma unroll
-        for (int i = 0; i < 4; i++) {
-            uint32_t u = masked_or(x[0] >> 4 * i, 0x000F000Fu, 0x43004300u);
-            const auto v = __hsub2(reinterpret_cast<__nv_bfloat162 &>(u), bias);
-            a[i] = reinterpret_cast<const uint32_t &>(v);
-        }
+        for (int i = 0; i < 4; i++) a[i] = less<true, 0x4308>(masked_or(x[0] >> 4 * i, 0x000F000Fu, 0x43004300u));          /* 136 */
     } else if constexpr (CODES == BRCI_CODES_INT4) {
-        const auto low_bias = __half2{__ushort_as_half(0x6408), __ushort_as_half(0x6408)};                      /* 1032 */
-        const auto high_bias = __half2{__ushort_as_half(0xD480), __ushort_as_half(0xD480)};                     /* -72 */
-        const auto sixteenth = __half2{__ushort_as_half(0x2C00), __ushort_as_half(0x2C00)};
 #pragma unroll
         for (int i = 0; i < 4; i++) {
-            const uint32_t y = x[0] >> 8 * (i / 2);
-            uint32_t u = masked_or(y, i % 2 ? 0x00F000F0u : 0x000F000Fu, 0x64006400u);
-            const auto h = reinterpret_cast<__half2 &>(u);
-            const auto v = i % 2 ? __hfma2(h, sixteenth, high_bias) : __hsub2(h, low_bias);
-            a[i] = reinterpret_cast<const uint32_t &>(v);
+            const uint32_t y = x[0] >> 8 * (i / 2), u = masked_or(y, i % 2 ? 0x00F000F0u : 0x000F000Fu, 0x64006400u);
+            a[i] = i % 2 ? times_plus<0x2C00, 0xD480>(u) : less<false, 0x6408>(u);           /* 1/16, -72; 1032 */
         }
     } else if constexpr (BF16) {
 #pragma unroll
@@ -100,9 +52,18 @@ template <int CODES, bool BF16> __device__ __forceinline__ void expand(const uin
         }
     } else {
 #pragma unroll
-        for (int i = 0; i < 4; i++)
-            asm("cvt.rn.f16x2.e4m3x2 %0, %1;" : "=r"(a[i]) : "h"(static_cast<uint16_t>(x[i / 2] >> 16 * (i % 2))));
+        for (int i = 0; i < 4; i++) a[i] = f16_of_e4m3(static_cast<uint16_t>(x[i / 2] >> 16 * (i % 2)));
     }
+}
+
+/* Plain scales of group i of a chunk, for rows g and g + 8. */
+__device__ __forceinline__ float2 plain_factors(const brci_narrow_args &args, uint32_t at, int g, int i)
+{
+    if (args.scale_type == BRCI_OUT_F32) return load_shared2(at + i * 64 + g * args.scale_stride);
+    const uint32_t v = load_word(at + i * 32 + g * 4);
+    const float2 f = floats_of_f16(v);
+    const bool half = args.scale_type == BRCI_OUT_F16;
+    return make_float2(half ? f.x : __uint_as_float(v << 16), half ? f.y : __uint_as_float(v & 0xFFFF0000u));
 }
 
 /* A kind of weights under a kind of activations: SCALES is how the scales of a chunk are stored and applied, one for each GROUP of K.
@@ -112,6 +73,7 @@ template <int CODES, bool BF16> __device__ __forceinline__ void expand(const uin
 template <int CODES_, int SCALES_, int GROUP_, bool BF16_> struct NarrowWeights {
     static constexpr int CODES = CODES_, SCALES = SCALES_, GROUP = GROUP_;
     static constexpr bool BF16 = BF16_;
+    static constexpr int TYPE = BF16 ? RS_BF16 : RS_F16, TOKEN = 2, STAGE_STEPS = 8;      /* of wgmma_rs.cuh; bytes; steps of a chunk */
     static constexpr int WORDS = CODES == BRCI_CODES_E4M3 ? 2 : 1;          /* of a lane and step */
     static constexpr int CODE_BYTES = 1024 * WORDS;
     /* F16 reaches only 2^-24: MX scales multiply sums there. */
@@ -122,7 +84,7 @@ template <int CODES_, int SCALES_, int GROUP_, bool BF16_> struct NarrowWeights 
     struct Scales {
         uint32_t raw[2][SCALES == BRCI_SCALES_NV ? 2 : 1];
 
-        __device__ __forceinline__ void load(uint32_t chunk, int g)
+        __device__ __forceinline__ void load(uint32_t chunk, int g, uint32_t = 0)
         {
             if constexpr (FOLDED && SCALES == BRCI_SCALES_NV) {
                 const uint4 v = load_words4(chunk + CODE_BYTES + g * 16);
@@ -143,11 +105,7 @@ template <int CODES_, int SCALES_, int GROUP_, bool BF16_> struct NarrowWeights 
             const int low = load_byte(at + g * 8 + i), high = load_byte(at + g * 8 + 4 + i);
             return make_float2(__uint_as_float(static_cast<uint32_t>(max(low - SHIFT, 0)) << 23), __uint_as_float(static_cast<uint32_t>(max(high - SHIFT, 0)) << 23));
         }
-        if (args.scale_type == BRCI_OUT_F32) return load_shared2(at + i * 64 + g * args.scale_stride);
-        const uint32_t v = load_word(at + i * 32 + g * 4);
-        const float2 f = __half22float2(reinterpret_cast<const __half2 &>(v));
-        const bool half = args.scale_type == BRCI_OUT_F16;
-        return make_float2(half ? f.x : __uint_as_float(v << 16), half ? f.y : __uint_as_float(v & 0xFFFF0000u));
+        return plain_factors(args, at, g, i);
     }
 
     /* Step i of a chunk, ready for the tensor cores. */
@@ -177,5 +135,75 @@ template <int CODES_, int SCALES_, int GROUP_, bool BF16_> struct NarrowWeights 
         }
     }
 };
+
+/* Four-bit weights under E4M3 activations, 32 of K a step, two words of a lane: rows g and g + 8, low half of a word four neighbours of
+ * K, high half those 16 further. A nibble's low three bits choose from a table of eight bytes; its high bit is a sign, of the
+ * high half's element in even nibbles, of the low half's in odd ones, so that signs too need one shift at most.
+ *   E2M1, MX  the table is that of the block's exponent, 2^14 and less below the largest of the chunk's row: exact, and what lies
+ *             further below is zero. A row's scales in a chunk are four bytes: that largest exponent, nothing, and four
+ *             numbers of tables
+ *   INT4      v or, under a sign, -1 - v, from a table for each sign */
+template <int CODES_, int SCALES_> struct NarrowWeights8 {
+    static constexpr int CODES = CODES_, SCALES = SCALES_;
+    static constexpr int TYPE = RS_E4M3, TOKEN = 1, STAGE_STEPS = 4, STEPS = 4, WORDS = 2, CODE_BYTES = 1024;
+    static constexpr bool FOLDED = false;
+
+    struct Scales {
+        uint32_t raw[2], tables;
+
+        __device__ __forceinline__ void load(uint32_t chunk, int g, uint32_t tables_at)
+        {
+            if constexpr (SCALES == BRCI_SCALES_MX) {
+                const uint2 v = load_words2(chunk + CODE_BYTES + g * 8);
+                raw[0] = v.x;
+                raw[1] = v.y;
+                tables = tables_at;
+            }
+        }
+    };
+
+    static __device__ __forceinline__ float2 factors(const brci_narrow_args &args, uint32_t chunk, int g, int)
+    {
+        if constexpr (SCALES == BRCI_SCALES_MX) {              /* table 14 is 2^6 times the values */
+            const int low = load_byte(chunk + CODE_BYTES + g * 8), high = load_byte(chunk + CODE_BYTES + g * 8 + 4);
+            return make_float2(__uint_as_float(static_cast<uint32_t>(max(low - 6, 0)) << 23), __uint_as_float(static_cast<uint32_t>(max(high - 6, 0)) << 23));
+        } else return plain_factors(args, chunk + CODE_BYTES, g, 0);
+    }
+
+    static __device__ __forceinline__ void operand(const uint32_t *x, const Scales &s, int i, uint32_t (&a)[4])
+    {
+#pragma unroll
+        for (int r = 0; r < 2; r++) {
+            const uint32_t y = x[r] & 0x77777777u, signs[2] = {x[r], x[r] << 4};
+            uint2 t = make_uint2(0x44403800u, 0x4E4C4A48u);                               /* 0 to 7 */
+            if constexpr (SCALES == BRCI_SCALES_MX) t = load_words2(s.tables + ((s.raw[r] >> (13 + 4 * i)) & 0x78u));
+#pragma unroll
+            for (int h = 0; h < 2; h++) {
+                const uint32_t choice = y >> 16 * h;
+                uint32_t v = chosen(t.x, t.y, choice);
+                if constexpr (CODES == BRCI_CODES_INT4) {
+                    const uint32_t below = chosen(0xC8C4C0B8u, 0xD0CECCCAu, choice);          /* -1 to -8 */
+                    const uint32_t mask = chosen(signs[h], signs[h], 0xBA98u);             /* a byte of ones under a sign */
+                    v = (below & mask) | (v & ~mask);
+                } else v = masked_or(signs[h], 0x80808080u, v);
+                a[r + 2 * h] = v;
+            }
+        }
+    }
+};
+
+/* Tables of NarrowWeights8, sixteen of eight bytes: 2^-8 to 2^6 times the values of E2M1, and zeros. By one warp. */
+__device__ __forceinline__ void fill_tables(uint32_t at, int lane)
+{
+    uint32_t word = 0;
+    if (lane < 30)
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            const int c = lane % 2 * 4 + i, exponent = c / 2, e = max(exponent, 1) + lane / 2 - 9;       /* value = m * 2^(e - 1), m = 0, 1/2, 1, 3/2 */
+            const float v = (exponent ? 1.0f + c % 2 * 0.5f : c % 2 * 0.5f) * __uint_as_float(static_cast<uint32_t>(e + 127) << 23);
+            word |= e4m3_of_float(v) << 8 * i;
+        }
+    store_word(at + lane * 4, word);
+}
 
 }  // namespace brc

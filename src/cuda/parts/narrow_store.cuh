@@ -2,7 +2,8 @@
  *
  * The end of a product with packed weights: sums of four neighbouring rows of weights for one token to D. */
 #pragma once
-#include "store.cuh"
+#include "../arguments.h"
+#include "narrow_parts.cuh"
 
 namespace brc {
 
@@ -10,6 +11,10 @@ __device__ __forceinline__ void store_four(const brci_narrow_args &g, int token,
 {
     const float4 factor = __ldg(reinterpret_cast<const float4 *>(g.row_factor + n));
     x[0] *= factor.x; x[1] *= factor.y; x[2] *= factor.z; x[3] *= factor.w;
+    if (g.token_factor) {
+        const float t = __ldg(g.token_factor + token * g.token_stride);
+        x[0] *= t; x[1] *= t; x[2] *= t; x[3] *= t;
+    }
     const int64_t to = token * g.ldd + n;
     if (g.bias)
 #pragma unroll

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Writes wgmma.cuh and wgmma16.cuh: one wrapper per accumulator width, because inline assembly must name every register."""
+"""Writes wgmma.cuh and wgmma_rs.cuh: one wrapper per accumulator width, because inline assembly must name every register."""
 
 WIDTHS = [8, 16, 32, 56, 64, 96, 112, 128, 144, 160, 176, 192, 208, 224, 240, 256]
 
@@ -89,41 +89,45 @@ def wrapper(n):
     return "\n".join(text)
 
 
-WIDTHS16 = [32, 64, 128, 256]
+WIDTHS_RS = [8, 16, 32, 64, 128]
 
-HEAD16 = """/* SPDX-License-Identifier: Apache-2.0
+HEAD_RS = """/* SPDX-License-Identifier: Apache-2.0
  *
  * Written by wgmma.py; change that instead.
  *
- * Warpgroup products in sixteen bits: D[64, N] (+)= A[64, 16] * B[N, 16]^T, A in registers as mma.cuh has it for each warp's 16 rows, B in
- * shared memory as in wgmma.cuh (32 bytes a step), F32 accumulators in the same places. */
+ * Warpgroup products with A in registers: D[64, N] (+)= A[64, K] * B[N, K]^T, K = 16 of BF16 or F16, or 32 of E4M3: 32 bytes a step. Each warp
+ * has its 16 rows of A as mma.cuh says (E4M3: four neighbouring elements instead of two); B lies in shared memory as in wgmma.cuh,
+ * F32 accumulators in the same places. */
 #pragma once
 #include <stdint.h>
 
 namespace brc {
 
-template <int N> struct Wgmma16;
+enum { RS_BF16, RS_F16, RS_E4M3 };
+
+template <int N> struct WgmmaRs;
 """
 
 
-def wrapper16(n):
+def wrapper_rs(n):
     r = n // 2
     regs = [f"%{i}" for i in range(r)]
     d = " \\\n    ".join('"' + ", ".join(regs[i:i + 16]) + ("," if i + 16 < r else "") + '"' for i in range(0, r, 16))
     out = ", \\\n    ".join(", ".join(f'"+f"(d[{j}])' for j in range(i, min(i + 8, r))) for i in range(0, r, 8))
-    return f"""#define BRC_WGMMA(TYPE) \\
+    return f"""#define BRC_WGMMA(TYPE, K, END) \\
     asm volatile("{{ .reg .pred p; setp.ne.b32 p, %{r + 5}, 0;\\n" \\
-                 "wgmma.mma_async.sync.aligned.m64n{n}k16.f32." TYPE "." TYPE " {{" \\
+                 "wgmma.mma_async.sync.aligned.m64n{n}k" K ".f32." TYPE "." TYPE " {{" \\
     {d} \\
-                 "}}, {{%{r}, %{r + 1}, %{r + 2}, %{r + 3}}}, %{r + 4}, p, 1, 1, 0; }}" : \\
+                 "}}, {{%{r}, %{r + 1}, %{r + 2}, %{r + 3}}}, %{r + 4}, p, 1, 1" END "; }}" : \\
     {out} \\
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate))
-template <> struct Wgmma16<{n}> {{
-    template <bool BF16>
+template <> struct WgmmaRs<{n}> {{
+    template <int TYPE>
     static __device__ __forceinline__ void mma(float (&d)[{r}], const uint32_t (&a)[4], uint64_t b, int accumulate)
     {{
-        if constexpr (BF16) BRC_WGMMA("bf16");
-        else BRC_WGMMA("f16");
+        if constexpr (TYPE == RS_BF16) BRC_WGMMA("bf16", "16", ", 0");
+        else if constexpr (TYPE == RS_F16) BRC_WGMMA("f16", "16", ", 0");
+        else BRC_WGMMA("e4m3", "32", "");
     }}
 }};
 #undef BRC_WGMMA
@@ -132,5 +136,5 @@ template <> struct Wgmma16<{n}> {{
 
 if __name__ == "__main__":
     import pathlib
-    pathlib.Path(__file__).with_name("wgmma16.cuh").write_text(HEAD16 + "\n" + "\n".join(wrapper16(n) for n in WIDTHS16) + "\n}  // namespace brc\n")
+    pathlib.Path(__file__).with_name("wgmma_rs.cuh").write_text(HEAD_RS + "\n" + "\n".join(wrapper_rs(n) for n in WIDTHS_RS) + "\n}  // namespace brc\n")
     pathlib.Path(__file__).with_name("wgmma.cuh").write_text(HEAD + "\n" + "\n".join(wrapper(n) for n in WIDTHS) + TAIL)
