@@ -36,11 +36,13 @@ static const struct row {
 };
 enum { ROWS = sizeof rows / sizeof *rows };
 
-static const double MEMORY = 4.5e12, CACHE = 5.5e12; /* bytes a second from memory, out of L2 */
-static const double CLOCK = 1.7e9;                   /* Hz */
-static const double START = 5.5e-6;                  /* s: launch, first bytes, last sums */
+static const double MEMORY = 4.5e12, CACHE = 7.5e12,
+                    WIDE_CACHE = 5.5e12; /* bytes a second from memory; out of L2, few and many tokens */
+static const double CLOCK = 1.7e9;       /* Hz */
+static const double START = 5.5e-6;      /* s: launch, first bytes, last sums */
 
 static const float NEVER = 1e9f; /* us */
+enum { FEW = 16 };               /* tokens that narrow_few.cuh takes */
 
 static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -189,7 +191,12 @@ static void plan_few(const brc_cuda_packed_product *p, const struct row *r, int 
             if (busy < sms * 9 / 10) busy = sms * 9 / 10; /* fewer cannot draw the memory's full rate */
             const double weights = (double)side * p->b->chunk_bytes * (double)deep,
                          tokens = (double)r->tokens * 256 * (double)deep;
-            const double memory = weights * (double)busy / MEMORY, cache = (weights + tokens) * (double)busy / CACHE;
+            /* Eight-bit codes come as fast as memory gives them: measured faster by no more than 120 blocks, and by
+             * blocks that take whole groups of tiles or split K. */
+            const int eight = p->b->kind / 4 == BRCI_CODES_E4M3;
+            const double slow = (eight && busy > 120 ? 1.05 : 1) * (eight && cluster == 1 && side % 16 ? 1.12 : 1);
+            const double memory = weights * (double)busy / MEMORY * slow,
+                         cache = (weights + tokens) * (double)busy / CACHE;
             const double expand = (double)deep * sides * (r->tokens > 8 ? 130 : 110) / CLOCK,
                          issue = (double)deep * 180 / CLOCK;
             double step = memory > cache ? memory : cache;
@@ -244,7 +251,7 @@ static void try_many(const brc_cuda_packed_product *p, const struct row *r, int 
     const double expand =
         4.0 * sides * r->mw * (wide_codes ? 28 : 48) / 0.8 / CLOCK * (r->wgs == 2 && r->mw == 1 ? 1.3 : 1);
     double step = tensor > expand ? tensor : expand;
-    const double memory = chunks * (double)busy / MEMORY, cache = (chunks + tokens) * (double)busy / CACHE;
+    const double memory = chunks * (double)busy / MEMORY, cache = (chunks + tokens) * (double)busy / WIDE_CACHE;
     if (memory > step && wide == 1) step = memory;
     if (cache > step) step = cache;
     const double t = START + (double)waves * ((double)deep * step + (one ? 1.5e-6 : 0.6e-6)) + (split > 1 ? 1.0e-6 : 0);
@@ -287,7 +294,7 @@ static brc_status check(const brc_cuda_packed_product *p, brc_error *err) {
 
 static int fits(const brc_cuda_packed_product *p, const struct row *r) {
     return r->kind == p->b->kind && r->group == p->b->group && r->activations == p->a_format &&
-           (r->mw || p->m <= r->tokens);
+           (r->mw ? p->m > FEW || r->activations == BRC_E4M3 : p->m <= r->tokens);
 }
 
 brc_status brc_cuda_plan_packed_row(const brc_cuda_packed_product *p, int sms, int row, brc_cuda_packed_plan *plan,

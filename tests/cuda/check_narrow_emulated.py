@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""The kernels for packed narrow weights, run on this processor (emulated/), against NumPy in double precision: every row of the kernel
-table on small products, whole plans and forced ones. check_narrow_emulated.py LIBRARY_OF_EMULATED_KERNELS LIBBRECCIA [first:last, rows of the table]"""
+"""The kernels for packed narrow weights, run on this processor (emulated/), against NumPy in double precision: one small product for every
+row of the kernel table; with split K, several tiles a block and shared tokens for the first row of a kind, or for all.
+check_narrow_emulated.py LIBRARY_OF_EMULATED_KERNELS LIBBRECCIA [all]"""
 import ctypes
 import os
 import re
@@ -146,14 +147,17 @@ def shared(plan, m, n):
 
 def main():
     rng = np.random.default_rng(1)
-    first, last = (int(v) if v else None for v in sys.argv[3].split(":")) if len(sys.argv) > 3 else (None, None)
-    lines = []
-    for row in TABLE[first:last]:
+    lines, kinds = [], set()
+    for row in TABLE:
         nb = int(row[5])
         many = 2 * nb + 5 if row[0] == "MANY" else nb
-        for n, k, cases in ((300, 272, ((nb // 2 + 1, "BF16", 0, 132, None), (nb, "F32", abi.ACCUMULATE, 132, None))),
-                            (90, 1500, ((nb, "F16", 0, 132, None),)),                        # K is split
-                            (600, 300, ((many, "BF16", 0, 4, None), (many, "BF16", 0, 8, shared)))):   # blocks that do several tiles
+        shapes = [(300, 272, ((nb // 2 + 1, "BF16", 0, 132, None),))]
+        kind = (row[0], row[4], row[-1])
+        if "all" in sys.argv or kind not in kinds:
+            shapes += [(300, 272, ((nb, "F32", abi.ACCUMULATE, 132, None),)), (90, 1500, ((nb, "F16", 0, 132, None),)),      # K is split
+                       (600, 300, ((many, "BF16", 0, 4, None), (many, "BF16", 0, 8, shared)))]       # blocks that do several tiles
+        kinds.add(kind)
+        for n, k, cases in shapes:
             w = Weights(row[1], row[2], int(row[3]), n, k, rng)
             for m, out, flags, sms, change in cases:
                 line = product(row, w, m, rng, out, flags, sms, change)
