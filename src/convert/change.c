@@ -50,17 +50,27 @@ static int packs_any(const brci_store *store) {
     return 0;
 }
 
-/* Some numbers have no place in an order that holds others: only packing tells. */
-static brc_status try_packing(const brci_conversion *c, const brc_entry *entry, const brci_change *change,
+/* Some numbers have no place in an order that holds others, or in a dialect whose scales have no signs: only they
+ * themselves tell. */
+static brc_status try_numbers(const brci_conversion *c, const brc_entry *entry, const brci_change *change,
                               brc_error *err) {
+    const brc_dialect to = c->options->dialect;
+    const brc_tensor *t = &entry->tensor, unknown = {.recipe = {.id = BRC_RECIPE_UNKNOWN}},
+                     *there = to == BRC_DIALECT_BRECCIA ? t : &unknown; /* others do not keep the recipe */
     brci_pool pool = {0};
     brci_store store = {.pool = &pool};
     brci_made made;
     brc_status status = c->target->store(entry->name, &change->tensor, change->origin, &store, err);
-    const int needed = status == BRC_OK && packs_any(&store);
+    const int packs = status == BRC_OK && packs_any(&store),
+              stricter = (brci_takes_signs(entry->dialect, t) && !brci_takes_signs(to, there)) ||
+                         (brci_takes_zeros(entry->dialect, t) && !brci_takes_zeros(to, there));
     brci_pool_free(&pool);
-    if (!needed) return status;
+    if (status != BRC_OK || (!packs && !stricter)) return status;
     status = brci_change_make(c, entry, change, &made, err);
+    if (status == BRC_OK && stricter && !c->options->keep_nonfinite) {
+        made.stored.recipe = there->recipe;
+        status = brci_check_scales(to, &made.stored, err) == BRC_OK ? BRC_OK : BRC_UNSUPPORTED;
+    }
     brci_made_end(&made);
     return status;
 }
@@ -72,7 +82,7 @@ static brc_status settle_as_it_is(const brci_conversion *c, const brc_entry *ent
     TRY(brci_settle(c->target, entry->name, &change->tensor, change->origin, err));
     change->way = change->tensor.global.kind == entry->tensor.global.kind ? BRCI_STORE : BRCI_TURN;
     change->to = change->from;
-    return try_packing(c, entry, change, err);
+    return try_numbers(c, entry, change, err);
 }
 
 /* Whether the dialect stores what a recipe makes of this shape. */

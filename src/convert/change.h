@@ -42,6 +42,7 @@ typedef struct brci_change {
     brc_exactness exactness; /* of its values, once they are judged */
     double sqnr, largest;    /* largest: magnitude before */
     int64_t beyond;          /* finite numbers on one side only */
+    int64_t uneven;          /* scales that are no powers of two, though the file says that they are */
     int judged;
 } brci_change;
 

@@ -45,6 +45,11 @@ static void tell(const converting *c, const brc_entry *entry, const brci_change 
                                  .from = change->from,
                                  .to = change->to};
     if (change->way != BRCI_CARRY && brci_doubt(change->largest, text)) warn(c, entry, "magnitude", text);
+    if (change->uneven > 0) {
+        snprintf(text, sizeof text, "%lld scales are no powers of two, though they are said to be",
+                 (long long)change->uneven);
+        warn(c, entry, "scale", text);
+    }
     if (change->beyond > 0) {
         snprintf(text, sizeof text, "%lld values are beyond the range of %.60s", (long long)change->beyond, change->to);
         warn(c, entry, "range", text);

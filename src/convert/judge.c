@@ -2,6 +2,7 @@
  * The class of a change, from the values on both sides: read a few rows at a time, so that memory does not grow with
  * the tensor. */
 #include "convert/change.h"
+#include "convert/scales.h"
 #include "convert/transfer.h"
 #include "convert/values.h"
 
@@ -69,6 +70,11 @@ brc_status brci_change_judge(const brci_conversion *c, const brc_entry *entry, b
         const brci_written written = {.name = entry->name, .tensor = &made->stored, .origin = change->origin};
         status = brci_read_back(c->options->dialect, &written, &made->packed, &checkpoint, &again, err);
         new = &again.tensor;
+    }
+    if (status == BRC_OK && old != NULL && old->recipe.pow2) {
+        brci_census census;
+        status = brci_census_of(old, &old->scale, &census, err);
+        change->uneven = census.uneven;
     }
     if (status == BRC_OK) status = compare(c, entry, old, new, &made->dense, &s, err);
     if (status == BRC_OK) {

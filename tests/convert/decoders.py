@@ -135,7 +135,7 @@ def breccia(file, name):
         m = m / g if divides else m * g
     if name + ".zero_point" in file.names:
         zero = spread(file[name + ".zero_point"].astype(F), shape)
-        if "real" in fields.get("zero", ""):
+        if "real" in fields.get("zero", "") or fields.get("arith") == "ggml":       # ggml's offset, in units of the value
             add = zero
         else:
             x = x - zero

@@ -10,55 +10,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 from convert.decoders import DECODERS, File
+from convert.matrix import CACHE, NORM, SOURCES, W, place, recipes_of, write_source, written
 
 import breccia_c as brc
 import checkpoint_files as files
 
-F = np.float32
-W, NORM, CACHE = "model.layers.0.mlp.experts.up_proj.weight", "model.layers.0.input_layernorm.weight", "model.layers.0.self_attn.k_scale"
-SHAPE = (256, 384)                              # 2 x 3 blocks of 128, no number of one axis fits the other
 DENSE = ("bf16", "f16", "f32")
 PAGE = Path(brc.ROOT) / "docs" / "conversions.md"
-
-
-def written():
-    return [d for d in files.dialects("writes") if d not in ("plain", "gguf")]             # gguf: once its recipes are rows
-
-
-def recipes_of(dialect):
-    """Those that a dialect lists; of one that stores any, all rows."""
-    return files.dialect_recipes(dialect) or [r for r in brc.recipes() if not brc.recipe(r).history_length]
-
-
-SOURCES = [(d, r) for d in written() for r in recipes_of(d)]
-
-
-def place(folder, dialect):
-    return folder / ("model.gguf" if dialect == "gguf" else "model")
-
-
-def numbers():
-    rng = np.random.default_rng(7)
-    x = rng.standard_normal(SHAPE).astype(F) * np.exp2(rng.integers(-8, -2, (SHAPE[0], 1))).astype(F)
-    x[5], x[9, ::3], x[17, 64:96] = 0, 0, 0
-    return x
 
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory):
     """{(dialect, recipe): path}, each made once."""
     folder, made = tmp_path_factory.mktemp("sources"), {}
-    (folder / "plain").mkdir()
-    (folder / "plain" / "config.json").write_text('{"model_type": "llama", "hidden_size": 384}')
-    files.write(folder / "plain" / "model.safetensors", {W: numbers(), NORM: np.linspace(0.5, 2, 384, dtype=F), CACHE: np.array(0.25, F)})
 
-    def of(dialect, recipe):
-        if (dialect, recipe) not in made:
-            at = folder / str(len(made))
-            at.mkdir()
-            made[dialect, recipe] = place(at, dialect)
-            files.quantize(folder / "plain", made[dialect, recipe], recipe, dialect)
-        return made[dialect, recipe]
+    def of(*source):
+        if source not in made:
+            made[source] = write_source(folder / str(len(made)), *source)
+        return made[source]
 
     return of
 
