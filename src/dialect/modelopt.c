@@ -107,14 +107,23 @@ typedef struct arrays {
     const brc_named_array *data, *scale, *second;
 } arrays;
 
+/* Columns of a group as the configuration has them, 0 = it does not say: beside quant_algo, or among the arguments of
+ * its only group. */
+static int64_t said_group(const arrays *a) {
+    const json_t *groups = json_object_get(a->reader->quantization, "config_groups");
+    const json_int_t said = json_integer_value(json_object_get(a->layer, "group_size"));
+    if (said > 0 || json_object_size(groups) != 1) return said;
+    const json_t *only = json_object_iter_value(json_object_iter((json_t *)(uintptr_t)groups));
+    return json_integer_value(json_object_get(json_object_get(only, "weights"), "group_size"));
+}
+
 /* Whether the arrays are those of a kind; fills in shape and block. */
 static int is_kind(const arrays *a, brci_mo_kind kind, brc_tensor *t, brc_block *block, int *flat) {
     const brci_mo_format *f = &brci_mo_formats[kind];
     if (f->stored != a->data->array.format || f->scale != meaning_of(a->scale) || !logical_shape(a->data, kind, t))
         return 0;
     *block = f->block;
-    if (block->cols == BRC_FREE)
-        block->cols = group_of(t, a->scale, json_integer_value(json_object_get(a->layer, "group_size")));
+    if (block->cols == BRC_FREE) block->cols = group_of(t, a->scale, said_group(a));
     if (kind == BRCI_MO_FP8 && t->rank == 3 && !fits(t, *block, a->scale, flat)) *block = (brc_block){1, 0, 0};
     return (kind != BRCI_MO_INT4 || block->cols != 0) && fits(t, *block, a->scale, flat);
 }
@@ -138,10 +147,18 @@ static brci_mo_kind find_kind(arrays *a, brc_tensor *t, brc_block *block, int *f
     const brci_mo_algo *said = algo_of(a->layer);
     const char *has = brci_pool_print(pool, "%s %s with %s %s", a->data->name, brci_array_text(pool, a->data),
                                       a->scale->name, brci_array_text(pool, a->scale));
-    const int64_t group = json_integer_value(json_object_get(a->layer, "group_size"));
-    const int64_t said_group = group > INT32_MAX ? 0 : group;
+    const int64_t group = said_group(a) > INT32_MAX ? 0 : said_group(a);
     brci_mo_kind kind = BRCI_MO_FP8;
-    if (said != NULL && is_kind(a, said->kind, t, block, flat)) return said->kind;
+    if (said != NULL && is_kind(a, said->kind, t, block, flat)) {
+        const int64_t cols = block->rows == 1 && block->cols > 1 ? block->cols : group;
+        if (group <= 0 || group == cols) return said->kind;
+        (void)refuse(a, BRC_AMBIGUITY, BRC_AMBIGUOUS,
+                     brci_pool_print(pool,
+                                     "the configuration says groups of %lld, but %s gives groups of %lld; correct one "
+                                     "of them",
+                                     (long long)group, has, (long long)cols));
+        return BRCI_MO_KINDS;
+    }
     while (kind < BRCI_MO_KINDS && !is_kind(a, kind, t, block, flat)) kind++;
     if (kind < BRCI_MO_KINDS && word == NULL) return kind;
     if (kind < BRCI_MO_KINDS) {
@@ -156,7 +173,7 @@ static brci_mo_kind find_kind(arrays *a, brc_tensor *t, brc_block *block, int *f
         if (f->stored != a->data->array.format || f->scale != meaning_of(a->scale) || !logical_shape(a->data, kind, t))
             continue;
         brc_block expected = f->block;
-        if (expected.cols == BRC_FREE) expected.cols = said_group > 0 ? (uint32_t)said_group : 128;
+        if (expected.cols == BRC_FREE) expected.cols = group > 0 ? (uint32_t)group : 128;
         a->reading->entry.tensor = *t;
         brci_refuse_table(a->reader, a->reading, a->scale, said != NULL ? &expected : NULL,
                           said != NULL ? said->word : "");
