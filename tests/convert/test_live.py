@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What convert wrote, opened by the loaders that it was written for; and a real GGUF file, there and back."""
+import shutil
+
+import gguf
+import numpy as np
+import pytest
+from convert.decoders import DECODERS, File
+
+import checkpoint_files as files
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory):
+    """A tiny model, made here, with its weights in DeepSeek's FP8."""
+    import torch
+    import transformers
+    torch.manual_seed(0)
+    config = transformers.LlamaConfig(hidden_size=128, intermediate_size=256, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+                                      vocab_size=64, tie_word_embeddings=False)
+    folder = tmp_path_factory.mktemp("llama")
+    transformers.LlamaForCausalLM(config).save_pretrained(folder / "plain")
+    files.quantize(folder / "plain", folder / "deepseek", "fp8-block128", "deepseek")
+    return folder / "deepseek"
+
+
+def check_loaded(path, quantization):
+    import torch
+    import transformers
+    loaded = transformers.AutoModelForCausalLM.from_pretrained(path, quantization_config=quantization, dtype=torch.float32)
+    state, seen = loaded.state_dict(), 0
+    dialect, file = ("deepseek" if "FineGrained" in type(quantization).__name__ else "compressed-tensors"), File(path)
+    with files.Checkpoint(path) as c:
+        scaled = [n for n in c.names() if c[n].scaled]
+    for name in scaled:
+        np.testing.assert_array_equal(state[name].float().numpy(), DECODERS[dialect](file, name).value, err_msg=name)
+        seen += 1
+    assert seen == 14
+    with torch.no_grad():
+        assert torch.isfinite(loaded(torch.arange(8)[None]).logits).all()
+
+
+@pytest.mark.parametrize("recipes", [(), ("fp8-row",), ("int8",), ("int4:group=32,scale=f32",)], ids=str)
+def test_transformers_opens_compressed_tensors(llama, tmp_path, recipes):
+    import transformers
+    outcomes = files.conversion(llama, tmp_path / "out", "compressed-tensors", recipes, require=None if recipes else "bit-exact")
+    assert sum(o.quantized for o in outcomes.values()) == 14
+    check_loaded(tmp_path / "out", transformers.CompressedTensorsConfig(dequantize=True))
+
+
+def test_transformers_opens_deepseek(llama, tmp_path):
+    """There and back: the same bytes, and the same model."""
+    import transformers
+    files.conversion(llama, tmp_path / "ct", "compressed-tensors", require="bit-exact")
+    files.conversion(tmp_path / "ct", tmp_path / "out", "deepseek", require="bit-exact")
+    assert (tmp_path / "out" / "model.safetensors").read_bytes() == (llama / "model.safetensors").read_bytes()
+    check_loaded(tmp_path / "out", transformers.FineGrainedFP8Config(dequantize=True))
+
+
+def ratio(a, b):
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    return 10 * np.log10((a**2).sum() / ((a - b)**2).sum())
+
+
+@pytest.mark.parametrize("dialect", ["compressed-tensors", "deepseek"])
+def test_a_real_gguf_file(tmp_path, smollm2, dialect):
+    """SmolLM2 (Q4_1, Q8_0) as FP8 and on to plain numbers, against what gguf-py makes of the source."""
+    outcomes = files.conversion(smollm2, tmp_path / dialect, dialect)
+    assert len(outcomes) == 272 and sum(o.quantized for o in outcomes.values()) == 211
+    files.conversion(tmp_path / dialect, tmp_path / "dense", "dense", format="f32")
+    dense = File(tmp_path / "dense")
+    for t in gguf.GGUFReader(smollm2).tensors:
+        want = gguf.quants.dequantize(t.data, t.tensor_type).reshape([int(n) for n in reversed(t.shape)])
+        got, outcome = dense[t.name].astype(np.float32), outcomes[t.name]
+        if outcome.exactness in ("bit-exact", "value-exact"):
+            np.testing.assert_array_equal(got, want, err_msg=t.name)
+        else:
+            assert abs(ratio(want, got) - outcome.sqnr) < 1e-3 and outcome.sqnr > 30, t.name
+    shutil.rmtree(tmp_path / "dense")
