@@ -141,7 +141,14 @@ def _cast_into(library: Any, x: Any, recipe: Any, plan: tuple[Any, ...], state: 
     return memory
 
 
+def _gpu() -> Any:
+    from breccia import _gpu as gpu                                              # only where there is one
+    return gpu
+
+
 def _cast_now(library: Any, x: Any, recipe: Any, state: DelayedState | None, threads: int) -> ScaledTensor:
+    if library.device(x) is not None:
+        return _gpu().cast(library, x, recipe, state)
     shape = tuple(x.shape)
     plan = _plan(recipe, shape)
     return _finish(library, recipe, shape, _cast_into(library, x, recipe, plan, state, threads))
@@ -153,7 +160,7 @@ def cast(x: Any, recipe: ScalingRecipe, state: DelayedState | None = None, *, th
     Parameters
     ----------
     x
-        float64, float32, float16 or bfloat16 array (..., M, K) of NumPy, PyTorch, JAX or MLX, any strides; float64 is
+        float64, float32, float16 or bfloat16 array (..., M, K) of NumPy, PyTorch (also on an NVIDIA GPU), JAX or MLX, any strides; float64 is
         rounded to float32 first. Block recipes need rank >= 2 and axes that the block divides (or ``partial=True``).
     recipe
         One of ``breccia.recipes``.
@@ -234,6 +241,8 @@ def _description(st: ScaledTensor) -> tuple[Any, ...]:
 
 
 def _dequantize_now(library: Any, st: ScaledTensor, format: str, threads: int) -> Any:
+    if library.device(st.data) is not None:
+        return _gpu().dequantize(library, st, format)
     out = library.empty(st.shape, format)
     _c.dequantize(_description(st), library.write(out, format), threads)
     return library.finish(out, format)
@@ -284,6 +293,8 @@ def _requantize_into(library: Any, st: ScaledTensor, recipe: Any, threads: int) 
 
 
 def _requantize_now(library: Any, st: ScaledTensor, recipe: Any, threads: int) -> ScaledTensor:
+    if library.device(st.data) is not None:
+        return _gpu().requantize(library, st, recipe)
     return _finish(library, recipe, st.shape, _requantize_into(library, st, recipe, threads))
 
 
@@ -382,6 +393,8 @@ def matmul(a: Any, b: Any, out_dtype: Any = np.float32, *, transpose_a: bool = F
 
 def _matmul_now(library: Any, a: Any, b: Any, shape: Any, format: str, transpose_a: bool, transpose_b: bool, bias: Any,
                 threads: int) -> Any:
+    if any(frameworks.of(part).device(part) is not None for part in _arrays(a, b)):
+        return _gpu().matmul(library, a, b, shape, format, transpose_a, transpose_b, bias)
     out = library.empty(shape, format)
     left, right = (_description(side) if isinstance(side, ScaledTensor) else _read(side) for side in (a, b))
     _c.matmul(left, right, transpose_a, transpose_b, _read(bias), library.write(out, format), threads)

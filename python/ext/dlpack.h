@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The DLPack 1.x ABI (https://dmlc.github.io/dlpack, include/dlpack/dlpack.h 1.3), as far as CPU arrays need it. It is
- * a few structs, so they are declared here; tests/python/test_dlpack.py compares sizes, offsets and numbers with the
- * published header. */
+ * The DLPack 1.x ABI (https://dmlc.github.io/dlpack, include/dlpack/dlpack.h 1.3), as far as arrays of CPUs and NVIDIA
+ * GPUs need it. It is a few structs, so they are declared here; tests/python/test_dlpack.py compares sizes, offsets and
+ * numbers with the published header. */
 #ifndef EXT_DLPACK_H
 #define EXT_DLPACK_H
 
@@ -11,7 +11,12 @@
 #define DLPACK_MAJOR 1
 #define DLPACK_MINOR 3
 
-enum { DL_CPU = 1, DL_CUDA_HOST = 3 }; /* device types whose memory a CPU reads */
+enum {
+    DL_CPU = 1,
+    DL_CUDA = 2,
+    DL_CUDA_HOST = 3,
+    DL_CUDA_MANAGED = 13
+}; /* device types; the first and third a CPU reads */
 
 /* Type codes; formats that are not here are not exchanged. */
 enum {

@@ -43,7 +43,7 @@ brc_status ext_tensor_geometry(const brc_recipe *recipe, int rank, const int64_t
                                brc_error *err);
 int64_t ext_tensor_bytes(const brc_tensor *tensor);
 
-/* operations.c, codes.c, xla.c */
-extern PyMethodDef ext_operations[], ext_codes[], ext_xla[];
+/* operations.c, cuda.c, codes.c, xla.c */
+extern PyMethodDef ext_operations[], ext_cuda[], ext_codes[], ext_xla[];
 
 #endif

@@ -10,7 +10,7 @@ static int add_type(PyObject *module, PyType_Spec *spec, PyTypeObject **type) {
 
 static int execute(PyObject *module) {
     ext_state *state = ext_state_of(module);
-    PyMethodDef *const tables[] = {ext_operations, ext_codes, ext_xla};
+    PyMethodDef *const tables[] = {ext_operations, ext_cuda, ext_codes, ext_xla};
     for (size_t i = 0; i < sizeof tables / sizeof *tables; i++)
         if (PyModule_AddFunctions(module, tables[i]) != 0) return -1;
     if (add_type(module, &ext_recipe_spec, &state->recipe) != 0 ||

@@ -1,18 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  * cast, dequantize, requantize, matmul. The caller allocates every output; the interpreter lock is released around
  * every kernel. */
-#include "view.h"
+#include "operations.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-/* The buffers of one scaled tensor for the time of one call. */
-typedef struct ext_tensor {
-    brc_tensor tensor;
-    ext_view data, scale, global, zero, group_index;
-} ext_tensor;
-
-static void release(ext_tensor *t) {
+void ext_tensor_release(ext_tensor *t) {
     ext_view_release(&t->data);
     ext_view_release(&t->scale);
     ext_view_release(&t->global);
@@ -20,7 +14,7 @@ static void release(ext_tensor *t) {
     ext_view_release(&t->group_index);
 }
 
-static int wants(PyObject *const *args, Py_ssize_t count, Py_ssize_t least, const char *name) {
+int ext_wants(PyObject *const *args, Py_ssize_t count, Py_ssize_t least, const char *name) {
     (void)args;
     if (count == least) return 0;
     PyErr_Format(PyExc_TypeError, "%s takes %zd arguments, not %zd", name, least, count);
@@ -46,7 +40,7 @@ static int part(ext_view *v, PyObject *object, const char *name, int access, int
         return -1;
     }
     if (ext_view_get(v, object, name, access) != 0) return -1;
-    if (access == EXT_READ && ext_view_dense(v, name) != 0) return -1;
+    if (!(access & EXT_WRITE) && ext_view_dense(v, name) != 0) return -1;
     if (!ext_view_is_dense(v)) {
         PyErr_Format(PyExc_ValueError, "%s: what is written must be dense", name);
         return -1;
@@ -61,7 +55,8 @@ static int part(ext_view *v, PyObject *object, const char *name, int access, int
 }
 
 /* Buffers of the tensor that a cast writes. */
-static int destination(ext_tensor *t, const brc_recipe *recipe, int rank, const int64_t *shape, PyObject *const *args) {
+int ext_tensor_destination(ext_tensor *t, const brc_recipe *recipe, int rank, const int64_t *shape,
+                           PyObject *const *args) {
     brc_sizes sizes;
     brc_error err = {0};
     brc_status status = brc_tensor_plan(recipe, rank, shape, &t->tensor, &sizes, &err);
@@ -69,12 +64,12 @@ static int destination(ext_tensor *t, const brc_recipe *recipe, int rank, const 
         ext_raise(status, &err);
         return -1;
     }
-    return part(&t->data, args[0], "data", EXT_WRITE, sizes.data, &t->tensor.data) ||
-                   part(&t->scale, args[1], "scale", EXT_WRITE, sizes.scale, &t->tensor.scale.data) ||
-                   part(&t->global, args[2], "global_scale", EXT_WRITE, recipe->levels == 2 ? sizes.global : -1,
-                        &t->tensor.global.data) ||
-                   part(&t->zero, args[3], "zero_point", EXT_WRITE, recipe->zero != BRC_NONE ? sizes.zero : -1,
-                        &t->tensor.zero.data)
+    return part(&t->data, args[0], "data", EXT_WRITE | t->place, sizes.data, &t->tensor.data) ||
+                   part(&t->scale, args[1], "scale", EXT_WRITE | t->place, sizes.scale, &t->tensor.scale.data) ||
+                   part(&t->global, args[2], "global_scale", EXT_WRITE | t->place,
+                        recipe->levels == 2 ? sizes.global : -1, &t->tensor.global.data) ||
+                   part(&t->zero, args[3], "zero_point", EXT_WRITE | t->place,
+                        recipe->zero != BRC_NONE ? sizes.zero : -1, &t->tensor.zero.data)
                ? -1
                : 0;
 }
@@ -92,6 +87,11 @@ static const char *name_of(uint8_t format) { return brc_format_get((brc_format)f
 
 /* The view's bytes `times` times. */
 static int repeat(ext_view *v, int64_t times) {
+    if (v->on_device) {
+        PyErr_SetString(PyExc_NotImplementedError,
+                        "on the GPU, scales of a batch must be given for each of its matrices");
+        return -1;
+    }
     int64_t bytes = ext_view_bytes(v);
     uint8_t *all = malloc((size_t)(bytes * times) + 1);
     if (all == NULL) {
@@ -107,11 +107,11 @@ static int repeat(ext_view *v, int64_t times) {
 /* A table of numbers; its length must be that of the tensor's blocks. `format_in` says which format an array's own and
  * the recipe's make. */
 static int table(ext_view *v, PyObject *object, const char *name, brc_format (*format_in)(brc_format, brc_format),
-                 uint8_t format, const brc_tensor *t, brc_table *out) {
+                 uint8_t format, int place, const brc_tensor *t, brc_table *out) {
     int64_t counts[3];
     brc_error err = {0};
     brc_status status;
-    if (ext_view_get(v, object, name, EXT_READ) != 0 || ext_view_dense(v, name) != 0) return -1;
+    if (ext_view_get(v, object, name, EXT_READ | place) != 0 || ext_view_dense(v, name) != 0) return -1;
     out->format = (uint8_t)format_in((brc_format)v->array.format, (brc_format)format);
     if (out->format == BRC_NONE) return refuse_type(v, name, format == BRC_NONE ? "no such numbers" : name_of(format));
     if ((status = brc_block_counts(t->rank, t->shape, out->block, counts, &err)) != BRC_OK) {
@@ -189,7 +189,7 @@ static int by_recipe(const brc_recipe *recipe, brc_tensor *t) {
 }
 
 /* (recipe, shape, layout, block, data, scale, global_scale, zero_point, group_index) */
-static int source(ext_tensor *t, const ext_state *state, PyObject *tuple) {
+int ext_tensor_source(ext_tensor *t, const ext_state *state, PyObject *tuple) {
     PyObject *item[9];
     if (!PyTuple_Check(tuple) || PyTuple_Size(tuple) != 9) {
         PyErr_SetString(PyExc_TypeError, "a scaled tensor is a tuple of 9");
@@ -203,17 +203,20 @@ static int source(ext_tensor *t, const ext_state *state, PyObject *tuple) {
     if (PyErr_Occurred() || item_block(item[3], &block) != 0) return -1;
     t->tensor.layout = (uint8_t)layout;
     t->tensor.scale.block = block;
-    if (part(&t->data, item[4], "data", EXT_READ, ext_tensor_bytes(&t->tensor), &t->tensor.data) != 0) return -1;
+    if (part(&t->data, item[4], "data", EXT_READ | t->place, ext_tensor_bytes(&t->tensor), &t->tensor.data) != 0)
+        return -1;
     if (!ext_holds_codes((brc_format)t->data.array.format, (brc_format)recipe->element))
         return refuse_type(&t->data, "data", name_of(recipe->element));
-    if (table(&t->scale, item[5], "scale", ext_scale_format, recipe->scale, &t->tensor, &t->tensor.scale) != 0)
+    if (table(&t->scale, item[5], "scale", ext_scale_format, recipe->scale, t->place, &t->tensor, &t->tensor.scale) !=
+        0)
         return -1;
-    if (item[6] != Py_None &&
-        table(&t->global, item[6], "global_scale", ext_scale_format, BRC_F32, &t->tensor, &t->tensor.global) != 0)
+    if (item[6] != Py_None && table(&t->global, item[6], "global_scale", ext_scale_format, BRC_F32, t->place,
+                                    &t->tensor, &t->tensor.global) != 0)
         return -1;
     if (item[7] != Py_None) {
         t->tensor.zero.block = block;
-        if (table(&t->zero, item[7], "zero_point", ext_zero_format, recipe->zero, &t->tensor, &t->tensor.zero) != 0)
+        if (table(&t->zero, item[7], "zero_point", ext_zero_format, recipe->zero, t->place, &t->tensor,
+                  &t->tensor.zero) != 0)
             return -1;
         const brc_format_info *f = brc_format_get((brc_format)t->tensor.zero.format);
         if (recipe->id != BRC_RECIPE_UNKNOWN && recipe->arith != BRC_ARITH_GGML &&
@@ -222,7 +225,7 @@ static int source(ext_tensor *t, const ext_state *state, PyObject *tuple) {
     }
     if (item[8] != Py_None) {
         int64_t columns = t->tensor.shape[t->tensor.rank - 1];
-        if (ext_view_get(&t->group_index, item[8], "group_index", EXT_READ) != 0 ||
+        if (ext_view_get(&t->group_index, item[8], "group_index", EXT_READ | t->place) != 0 ||
             ext_view_dense(&t->group_index, "group_index") != 0)
             return -1;
         if (t->group_index.array.format != BRC_INT32 || ext_view_bytes(&t->group_index) != columns * 4) {
@@ -236,7 +239,7 @@ static int source(ext_tensor *t, const ext_state *state, PyObject *tuple) {
 
 static void free_capsule(PyObject *capsule) {
     ext_tensor *t = PyCapsule_GetPointer(capsule, "brc_tensor");
-    if (t != NULL) release(t);
+    if (t != NULL) ext_tensor_release(t);
     free(t);
 }
 
@@ -246,9 +249,9 @@ static PyObject *operation_tensor(PyObject *module, PyObject *tuple) {
     if (t == NULL) return PyErr_NoMemory();
     t->tensor.size = sizeof t->tensor;
     PyObject *capsule =
-        source(t, ext_state_of(module), tuple) == 0 ? PyCapsule_New(t, "brc_tensor", free_capsule) : NULL;
+        ext_tensor_source(t, ext_state_of(module), tuple) == 0 ? PyCapsule_New(t, "brc_tensor", free_capsule) : NULL;
     if (capsule != NULL) return capsule;
-    release(t);
+    ext_tensor_release(t);
     free(t);
     return NULL;
 }
@@ -296,7 +299,7 @@ static void delayed_end(ext_delayed *d, int keep) {
 static PyObject *update(PyObject *module, PyObject *const *args, Py_ssize_t count) {
     ext_delayed d = {0};
     brc_error err = {0};
-    if (wants(args, count, 2, "update") != 0) return NULL;
+    if (ext_wants(args, count, 2, "update") != 0) return NULL;
     const brc_recipe *recipe = ext_recipe_of(ext_state_of(module), args[0]);
     if (recipe == NULL) return NULL;
     int failed = delayed(&d, args[1]) != 0;
@@ -321,12 +324,12 @@ static PyObject *cast(PyObject *module, PyObject *const *args, Py_ssize_t count)
     brc_error err = {0};
     brc_status status;
     int failed = 1, with_state;
-    if (wants(args, count, 8, "cast") != 0) return NULL;
+    if (ext_wants(args, count, 8, "cast") != 0) return NULL;
     const brc_recipe *recipe = ext_recipe_of(ext_state_of(module), args[0]);
     if (recipe == NULL || threads_of(args[7], &options) != 0) return NULL;
     with_state = args[6] != Py_None;
     if (ext_view_get(&x, args[1], "x", EXT_READ) == 0 &&
-        destination(&t, recipe, x.array.rank, x.array.shape, args + 2) == 0 &&
+        ext_tensor_destination(&t, recipe, x.array.rank, x.array.shape, args + 2) == 0 &&
         (!with_state || delayed(&d, args[6]) == 0)) {
         Py_BEGIN_ALLOW_THREADS status =
             brc_cast(&x.array, recipe, &options, with_state ? &d.state : NULL, &t.tensor, NULL, &err);
@@ -335,7 +338,7 @@ static PyObject *cast(PyObject *module, PyObject *const *args, Py_ssize_t count)
     }
     if (with_state) delayed_end(&d, !failed);
     ext_view_release(&x);
-    release(&t);
+    ext_tensor_release(&t);
     if (failed) return NULL;
     Py_RETURN_NONE;
 }
@@ -348,14 +351,15 @@ static PyObject *dequantize(PyObject *module, PyObject *const *args, Py_ssize_t 
     brc_error err = {0};
     brc_status status;
     int failed = 1;
-    if (wants(args, count, 3, "dequantize") != 0 || threads_of(args[2], &options) != 0) return NULL;
-    if (source(&t, ext_state_of(module), args[0]) == 0 && ext_view_get(&out, args[1], "out", EXT_WRITE) == 0) {
+    if (ext_wants(args, count, 3, "dequantize") != 0 || threads_of(args[2], &options) != 0) return NULL;
+    if (ext_tensor_source(&t, ext_state_of(module), args[0]) == 0 &&
+        ext_view_get(&out, args[1], "out", EXT_WRITE) == 0) {
         Py_BEGIN_ALLOW_THREADS status = brc_dequantize(&t.tensor, &options, &out.array, &err);
         Py_END_ALLOW_THREADS failed = status != BRC_OK;
         if (failed) ext_raise(status, &err);
     }
     ext_view_release(&out);
-    release(&t);
+    ext_tensor_release(&t);
     if (failed) return NULL;
     Py_RETURN_NONE;
 }
@@ -369,17 +373,17 @@ static PyObject *requantize(PyObject *module, PyObject *const *args, Py_ssize_t 
     brc_status status;
     brc_path path = BRC_PATH_FLOAT32;
     int failed = 1;
-    if (wants(args, count, 7, "requantize") != 0 || threads_of(args[6], &options) != 0) return NULL;
+    if (ext_wants(args, count, 7, "requantize") != 0 || threads_of(args[6], &options) != 0) return NULL;
     const brc_recipe *recipe = ext_recipe_of(ext_state_of(module), args[1]);
     if (recipe == NULL) return NULL;
-    if (source(&from, ext_state_of(module), args[0]) == 0 &&
-        destination(&to, recipe, from.tensor.rank, from.tensor.shape, args + 2) == 0) {
+    if (ext_tensor_source(&from, ext_state_of(module), args[0]) == 0 &&
+        ext_tensor_destination(&to, recipe, from.tensor.rank, from.tensor.shape, args + 2) == 0) {
         Py_BEGIN_ALLOW_THREADS status = brc_requantize(&from.tensor, recipe, &options, &to.tensor, &path, &err);
         Py_END_ALLOW_THREADS failed = status != BRC_OK;
         if (failed) ext_raise(status, &err);
     }
-    release(&from);
-    release(&to);
+    ext_tensor_release(&from);
+    ext_tensor_release(&to);
     return failed ? NULL : PyUnicode_FromString(paths[path]);
 }
 
@@ -387,7 +391,7 @@ static PyObject *requantize(PyObject *module, PyObject *const *args, Py_ssize_t 
 static int side(PyObject *object, const char *name, const ext_state *state, ext_tensor *t, ext_view *plain,
                 brc_operand *operand) {
     if (PyTuple_Check(object) && PyTuple_Size(object) == 9) {
-        if (source(t, state, object) != 0) return -1;
+        if (ext_tensor_source(t, state, object) != 0) return -1;
         operand->scaled = &t->tensor;
         return 0;
     }
@@ -406,7 +410,7 @@ static PyObject *matmul(PyObject *module, PyObject *const *args, Py_ssize_t coun
     brc_product product = {.size = sizeof product, .out = &out.array, .options = &options};
     const ext_state *state = ext_state_of(module);
     int failed = 1;
-    if (wants(args, count, 7, "matmul") != 0 || threads_of(args[6], &options) != 0) return NULL;
+    if (ext_wants(args, count, 7, "matmul") != 0 || threads_of(args[6], &options) != 0) return NULL;
     product.a.transposed = PyObject_IsTrue(args[2]) == 1;
     product.b.transposed = PyObject_IsTrue(args[3]) == 1;
     if (side(args[0], "a", state, &at, &av, &product.a) == 0 && side(args[1], "b", state, &bt, &bv, &product.b) == 0 &&
@@ -417,8 +421,8 @@ static PyObject *matmul(PyObject *module, PyObject *const *args, Py_ssize_t coun
         Py_END_ALLOW_THREADS failed = status != BRC_OK;
         if (failed) ext_raise(status, &err);
     }
-    release(&at);
-    release(&bt);
+    ext_tensor_release(&at);
+    ext_tensor_release(&bt);
     ext_view_release(&av);
     ext_view_release(&bv);
     ext_view_release(&bias);

@@ -47,10 +47,13 @@ static int from_buffer(ext_view *v, PyObject *object, const char *name, int acce
 
 /* ---------------------------------------------------------------------------------------------------- DLPack */
 
-static int from_tensor(ext_view *v, const dl_tensor *t, const char *name) {
-    if (t->device.type != DL_CPU && t->device.type != DL_CUDA_HOST) {
-        PyErr_Format(PyExc_TypeError, "%s is on a device (DLPack type %d); a CPU array is needed", name,
-                     (int)t->device.type);
+static int from_tensor(ext_view *v, const dl_tensor *t, const char *name, int access) {
+    v->on_device = t->device.type == DL_CUDA || t->device.type == DL_CUDA_MANAGED;
+    if (access & EXT_CUDA ? !v->on_device : t->device.type != DL_CPU && t->device.type != DL_CUDA_HOST) {
+        PyErr_Format(PyExc_TypeError,
+                     access & EXT_CUDA ? "%s is not on the GPU (DLPack type %d), as the other arrays are"
+                                       : "%s is on a device (DLPack type %d); a CPU array is needed",
+                     name, (int)t->device.type);
         return -1;
     }
     if (t->ndim > BRC_MAX_RANK || t->ndim < 0) {
@@ -75,7 +78,7 @@ static int from_tensor(ext_view *v, const dl_tensor *t, const char *name) {
     return 0;
 }
 
-static int from_capsule(ext_view *v, PyObject *capsule, const char *name) {
+static int from_capsule(ext_view *v, PyObject *capsule, const char *name, int access) {
     dl_versioned *versioned;
     dl_managed *legacy;
     if (PyCapsule_IsValid(capsule, "dltensor_versioned")) {
@@ -89,13 +92,13 @@ static int from_capsule(ext_view *v, PyObject *capsule, const char *name) {
             return -1;
         }
         v->readonly = (versioned->flags & DL_READ_ONLY) != 0;
-        return from_tensor(v, &versioned->tensor, name);
+        return from_tensor(v, &versioned->tensor, name, access);
     }
     if (PyCapsule_IsValid(capsule, "dltensor")) {
         legacy = PyCapsule_GetPointer(capsule, "dltensor");
         if (PyCapsule_SetName(capsule, "used_dltensor") != 0) return -1;
         v->managed = legacy;
-        return from_tensor(v, &legacy->tensor, name);
+        return from_tensor(v, &legacy->tensor, name, access);
     }
     return refuse(PyExc_ValueError, name, "this capsule is no unused DLPack tensor");
 }
@@ -123,8 +126,8 @@ static PyObject *ask(PyObject *object) {
 
 static int get(ext_view *v, PyObject *object, const char *name, int access) {
     int result;
-    if (PyCapsule_CheckExact(object)) return from_capsule(v, object, name);
-    if (PyObject_CheckBuffer(object)) {
+    if (PyCapsule_CheckExact(object)) return from_capsule(v, object, name, access);
+    if (PyObject_CheckBuffer(object) && !(access & EXT_CUDA)) {
         if (from_buffer(v, object, name, access) == 0) return 0;
         /* JAX offers both and has more types by DLPack. */
         if (v->buffer.obj != NULL || access == EXT_WRITE || !PyErr_ExceptionMatches(PyExc_BufferError) ||
@@ -135,7 +138,7 @@ static int get(ext_view *v, PyObject *object, const char *name, int access) {
         return refuse(PyExc_TypeError, name, "an array with the buffer protocol or __dlpack__ is needed");
     PyObject *capsule = ask(object);
     if (capsule == NULL) return -1;
-    result = from_capsule(v, capsule, name);
+    result = from_capsule(v, capsule, name, access);
     Py_DECREF(capsule);
     return result;
 }
@@ -174,7 +177,7 @@ int ext_view_get(ext_view *v, PyObject *object, const char *name, int access) {
     } else if (get(v, object, name, access) != 0) {
         return -1;
     }
-    if (access == EXT_WRITE && v->readonly) return refuse(PyExc_ValueError, name, "the array is read-only");
+    if (access & EXT_WRITE && v->readonly) return refuse(PyExc_ValueError, name, "the array is read-only");
     if (check_size(v, name) != 0) return -1;
     if (v->array.data == NULL) {
         if (elements(&v->array) != 0) return refuse(PyExc_ValueError, name, "the array has no memory");
@@ -199,6 +202,7 @@ int ext_view_dense(ext_view *v, const char *name) {
     Py_ssize_t shape[BRC_MAX_RANK], strides[BRC_MAX_RANK];
     Py_buffer b = {0};
     if (ext_view_is_dense(v)) return 0;
+    if (v->on_device) return refuse(PyExc_ValueError, name, "an array on the GPU must be contiguous here");
     b.buf = v->array.data;
     b.len = (Py_ssize_t)ext_view_bytes(v);
     b.itemsize = v->item;

@@ -10,18 +10,18 @@
 typedef struct ext_view {
     brc_array array; /* strides in elements */
     int32_t item;    /* bytes of an element */
-    int readonly;
+    int readonly, on_device;
     Py_buffer buffer; /* of the buffer protocol: obj != NULL */
     void *managed;    /* of DLPack: dl_managed or dl_versioned */
     int versioned;
     void *copy; /* dense copy, made by ext_view_dense */
 } ext_view;
 
-enum { EXT_READ = 0, EXT_WRITE = 1 };
+enum { EXT_READ = 0, EXT_WRITE = 1, EXT_CUDA = 2 }; /* EXT_CUDA, beside one of the others: memory of an NVIDIA GPU */
 
 /* Returns 0, or -1 with an exception that calls the array `name`. After either, ext_view_release is allowed. */
 int ext_view_get(ext_view *view, PyObject *object, const char *name, int access);
-/* Makes a view of EXT_READ dense and row-major, by copying if it is not. */
+/* Makes a view of EXT_READ dense and row-major, by copying if it is not; arrays on a device must be so. */
 int ext_view_dense(ext_view *view, const char *name);
 int ext_view_is_dense(const ext_view *view);
 int64_t ext_view_bytes(const ext_view *view);

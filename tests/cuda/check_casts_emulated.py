@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""The cast kernels, run on this processor (emulated/), against the CPU library: codes, scales, second levels and the way back,
-bit for bit. check_casts_emulated.py LIBRARY_OF_EMULATED_KERNELS LIBBRECCIA"""
+"""The cast kernels, run on this processor by a driver that can (emulated/), against the CPU library: codes, scales, second levels and
+the way back, bit for bit. LD_LIBRARY_PATH=FOLDER_OF_THE_DRIVER check_casts_emulated.py LIBBRECCIA_CUDA LIBBRECCIA"""
 import ctypes
 import os
 import re
@@ -129,6 +129,8 @@ def compare(fmt, x, text):
 
 
 def main():
+    err = abi.Error()
+    check(emulated.brc_cuda_use(0, ref(err)), err)
     ran = wrong = 0
     for fmt in (abi.BF16, abi.F16, abi.F32):
         for name, x in inputs(fmt, np.random.default_rng(3)):

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A CUDA driver that runs nothing: it checks what it is asked, as strictly as the real one's documentation, and
- * remembers the last launch. Built as libcuda.so.1 and found through LD_LIBRARY_PATH. STUB_MODE: "none" = no device,
- * "old" = devices of compute capability 8.0, "older" = 7.5, "ancient" = a driver before 12.0, "full" = every launch
- * fails. */
+ * A CUDA driver that runs nothing (but casts, where emulated/casts.cpp is built in): it checks what it is asked, as
+ * strictly as the real one's documentation, and remembers the last launch. Built as libcuda.so.1 and found through
+ * LD_LIBRARY_PATH. STUB_MODE: "none" = no device, "old" = devices of compute capability 8.0, "older" = 7.5, "ancient" =
+ * a driver before 12.0, "full" = every launch fails. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -37,6 +37,10 @@ EXPORT struct stub_seen {
     void *stream;
     unsigned char arguments[1024];
 } stub_seen;
+
+/* Defined where the cast kernels are built in (emulated/casts.cpp): runs one, or says that it does not know it. */
+__attribute__((weak)) int emulated_run(const char *kernel, unsigned grid, unsigned threads, int cooperative,
+                                       const void *arguments);
 
 static const char *mode(void) {
     const char *m = getenv("STUB_MODE");
@@ -146,7 +150,7 @@ static int stub_launch(const config *c, void *kernel, void **parameters, void **
     const int product = !strncmp(stub_seen.kernel, "gemm_E", 6);
     memcpy(stub_seen.arguments, parameters[0], product ? sizeof(brci_gemm_args) : 128); /* no parameter is shorter */
     stub_seen.launches++;
-    return 0;
+    return emulated_run ? emulated_run(kernel, c->grid[0], c->block[0], stub_seen.cooperative, parameters[0]) : 0;
 }
 
 EXPORT int cuGetProcAddress_v2(const char *name, void **entry, int version, uint64_t flags, int *status) {

@@ -9,6 +9,7 @@ Each module has the same few functions:
     finish(memory, format) the array of the library; finish_scale: the same for scales
     traced(x)              True where x has no memory yet (jit, torch.compile); then the module's cast, dequantize,
                            requantize or matmul is called instead
+    device(x)              number of the GPU that holds an array, None on a CPU; breccia._gpu says what else such a library has
     recorded(arrays)       True where the library keeps a record for gradients; then the module's matmul is called
     export(x), adopt(x, format), capsule(x)   an array for another library, from another library, as a DLPack capsule
 """

@@ -30,6 +30,9 @@ def read(x: Any) -> Any:
     return x.__dlpack__()
 
 
+device = _NUMPY.device             # arrays on a GPU are read as JAX gives them: it says that they are not the CPU's
+
+
 def empty(shape: Any, format: str) -> Any:
     return _c.Buffer(shape, _STORED.get(format, format))
 

@@ -60,6 +60,10 @@ def finish_scale(memory: Any, format: str) -> Any:
     return numbers
 
 
+def device(x: Any) -> int | None:
+    return None
+
+
 def traced(x: Any) -> bool:
     return False
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""PyTorch: CPU tensors by DLPack. While torch.compile or another tracer looks, registered operations take over."""
+"""PyTorch: tensors by DLPack, on CPUs and NVIDIA GPUs. While torch.compile or another tracer looks, registered operations take over."""
 import sys
 from types import ModuleType
 from typing import Any, List, Optional, Sequence
@@ -81,6 +81,70 @@ def adopt(x: Any, format: str | None) -> Any:
     return tensor.view(_DTYPES[format]) if format in ("e4m3", "e5m2") and tensor.dtype == torch.uint8 else tensor
 
 
+# ------------------------------------------------------------------------------------------ GPUs: see breccia._gpu
+
+def device(x: Any) -> int | None:
+    return x.get_device() if x.is_cuda else None
+
+
+def on(x: Any) -> Any:
+    return torch.cuda.device(x.device)
+
+
+def stream(x: Any) -> int:
+    return torch.cuda.current_stream(x.device).cuda_stream
+
+
+def empty_on(x: Any, shape: Any, format: str) -> Any:
+    return torch.empty(shape, dtype=_DTYPES[format], device=x.device)
+
+
+_scratch: dict[tuple[int, int], Any] = {}
+
+
+def scratch(x: Any) -> Any:
+    """Kernels leave it zero. A stream's own, so that no two calls use it at a time; a captured graph's own, for it may be
+    replayed on any stream."""
+    if torch.cuda.is_current_stream_capturing():
+        return torch.zeros(4, dtype=torch.int32, device=x.device)
+    key = x.get_device(), stream(x)
+    found = _scratch.get(key)
+    if found is None:
+        found = _scratch[key] = torch.zeros(4, dtype=torch.int32, device=x.device)
+    return found
+
+
+def number(x: Any, value: float) -> Any:
+    return torch.full((1,), value, dtype=torch.float32, device=x.device)
+
+
+def rows(x: Any) -> Any:
+    if x.requires_grad:
+        x = x.detach()
+    if x.dtype == torch.float64:
+        x = x.float()
+    last = x.shape[-1]
+    dense = x.stride(-1) == 1 or last <= 1
+    for i in range(x.dim() - 2):
+        dense = dense and (x.shape[i] <= 1 or x.stride(i) == x.stride(i + 1) * x.shape[i + 1])
+    return x if dense and not x.is_neg() and x.numel() and (x.dim() < 2 or x.stride(-2) >= last) else x.contiguous().resolve_neg()
+
+
+def by_column(scale: Any) -> Any:
+    count, blocks = scale.shape
+    turned = torch.empty((blocks, (count + 3) // 4 * 4), dtype=scale.dtype, device=scale.device)[:, :count]
+    return turned.copy_(scale.t())
+
+
+def wide(x: Any, format: str) -> Any:
+    return x.to(_DTYPES[format])
+
+
+def product(a: Any, b: Any, bias: Any, format: str) -> Any:
+    out = torch.matmul(a, b)
+    return (out if bias is None else out + bias.float()).to(_DTYPES[format])
+
+
 def _flatten_with_keys(st: ScaledTensor) -> Any:
     leaves, rest = _flatten(st)
     return [(_pytree.GetAttrKey(name), leaf) for name, leaf in zip(_named(st), leaves)], rest
@@ -109,7 +173,7 @@ def _tensor(data: Any, scale: Any, level: Any, zero: Any, index: Any, recipe: st
     return _make(data, scale, from_text(recipe), _of_number(layout, tuple(block), True), zero, level, index, tuple(shape), None)
 
 
-@torch.library.custom_op("breccia::cast", mutates_args=(), device_types="cpu")
+@torch.library.custom_op("breccia::cast", mutates_args=())
 def _cast(x: torch.Tensor, recipe: str, threads: int) -> List[torch.Tensor]:
     return _ops._listed(_ops._cast_now(_THIS, x, from_text(recipe), None, threads))
 
@@ -119,7 +183,7 @@ def _(x: torch.Tensor, recipe: str, threads: int) -> List[torch.Tensor]:
     return [x.new_empty(shape, dtype=_DTYPES[format]) for shape, format in _ops._planned(from_text(recipe), x.shape)]
 
 
-@torch.library.custom_op("breccia::dequantize", mutates_args=(), device_types="cpu")
+@torch.library.custom_op("breccia::dequantize", mutates_args=())
 def _dequantize(data: torch.Tensor, scale: torch.Tensor, level: Optional[torch.Tensor], zero: Optional[torch.Tensor],
                 index: Optional[torch.Tensor], recipe: str, shape: Sequence[int], layout: int, block: Sequence[int], format: str,
                 threads: int) -> torch.Tensor:
@@ -133,7 +197,7 @@ def _(data: Any, scale: Any, level: Any, zero: Any, index: Any, recipe: str, sha
     return data.new_empty(shape, dtype=_DTYPES[format])
 
 
-@torch.library.custom_op("breccia::requantize", mutates_args=(), device_types="cpu")
+@torch.library.custom_op("breccia::requantize", mutates_args=())
 def _requantize(data: torch.Tensor, scale: torch.Tensor, level: Optional[torch.Tensor], zero: Optional[torch.Tensor],
                 index: Optional[torch.Tensor], recipe: str, shape: Sequence[int], layout: int, block: Sequence[int], to: str,
                 threads: int) -> List[torch.Tensor]:
@@ -147,7 +211,7 @@ def _(data: Any, scale: Any, level: Any, zero: Any, index: Any, recipe: str, sha
     return [data.new_empty(side, dtype=_DTYPES[format]) for side, format in _ops._planned(from_text(to), shape)]
 
 
-@torch.library.custom_op("breccia::matmul", mutates_args=(), device_types="cpu")
+@torch.library.custom_op("breccia::matmul", mutates_args=())
 def _matmul(a: torch.Tensor, a_scale: Optional[torch.Tensor], a_level: Optional[torch.Tensor], a_zero: Optional[torch.Tensor],
             a_index: Optional[torch.Tensor], a_recipe: str, a_shape: Sequence[int], a_layout: int, a_block: Sequence[int],
             b: torch.Tensor, b_scale: Optional[torch.Tensor], b_level: Optional[torch.Tensor], b_zero: Optional[torch.Tensor],
@@ -181,7 +245,8 @@ def _backward(ctx: Any, gradient: Any) -> Any:
     a, b, (_, _, transpose_a, transpose_b, bias, threads) = _side(*inputs[:9]), _side(*inputs[9:18]), inputs[18:]
     found: list[Any] = [None] * len(inputs)
     found[0], found[9], found[22] = of_product(a, b, bias, gradient, transpose_a, transpose_b, threads,
-                                               [ctx.needs_input_grad[at] for at in (0, 9, 22)], torch.ones, torch.Tensor.to)
+                                               [ctx.needs_input_grad[at] for at in (0, 9, 22)],
+                                               lambda shape: torch.ones(shape, device=gradient.device), torch.Tensor.to)
     return tuple(found)
 
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The cast kernels compiled for this processor, and the port they are launched through: the library built from this and
- * src/cuda/cast.c offers brc_cuda_cast and brc_cuda_dequantize on ordinary memory. */
+ * The cast kernels compiled for this processor: built into the stub driver, they make it one that runs casts and
+ * dequantizations, on ordinary memory. */
 #define BRC_EMULATED "hardware.hpp"
 #include "cuda/casts.cuh"
 #define BLOCKS BRC_BLOCKS
@@ -11,9 +11,7 @@
 #include "cuda/casts.def"
 #include "cuda/dequantize.cu"
 
-#include <breccia/breccia_cuda.h>
-#include <stdarg.h>
-#include <stdio.h>
+#include <breccia/breccia.h>
 #include <stdlib.h>
 #include <ucontext.h>
 
@@ -115,43 +113,22 @@ static void run_block(unsigned threads)
     }
 }
 
-/* ---- the port: kernels by number, in the order of casts.def */
+/* ---- a launch, by the kernel's name (stub_driver.c): blocks run one after another; a cooperative launch is one */
 
-extern "C" {
-#include "cuda/driver.h"
-
-static kernel *const kernels[] = {
-#define CAST(name) name,
+extern "C" __attribute__((visibility("default"))) int emulated_run(const char *name, unsigned grid, unsigned threads, int cooperative, const void *of_kernel)
+{
+    static const struct { const char *name; kernel *code; } kernels[] = {
+#define CAST(name) {#name, name},
 #include "cuda/casts.def"
-};
-
-brc_status brci_cuda_fail(brc_error *err, brc_status status, const char *format, ...)
-{
-    if (err) {
-        va_list list;
-        err->status = status;
-        va_start(list, format);
-        vsnprintf(err->text, sizeof err->text, format, list);
-        va_end(list);
+    };
+    for (const auto &k : kernels) {
+        if (strcmp(k.name, name) != 0) continue;
+        code = k.code;
+        arguments = static_cast<const brci_cast_args *>(of_kernel);
+        gridDim.x = cooperative ? 1 : grid;
+        blockDim.x = threads;
+        for (blockIdx.x = 0; blockIdx.x < gridDim.x; blockIdx.x++) run_block(threads);
+        return 0;
     }
-    return status;
-}
-
-brc_status brci_cuda_ready(int, int *multiprocessors, brc_error *)
-{
-    if (multiprocessors) *multiprocessors = 1;
-    return BRC_OK;
-}
-
-/* Blocks run one after another; a cooperative launch is one. */
-brc_status brci_cuda_launch(const brci_launch *launch, void *, brc_error *)
-{
-    const unsigned grid = launch->cooperative ? 1 : launch->grid[0];
-    code = kernels[launch->kernel - BRCI_KERNEL_PLAIN - 1];
-    arguments = static_cast<const brci_cast_args *>(launch->arguments);
-    gridDim.x = grid;
-    blockDim.x = launch->threads;
-    for (blockIdx.x = 0; blockIdx.x < grid; blockIdx.x++) run_block(launch->threads);
-    return BRC_OK;
-}
+    return 1;
 }

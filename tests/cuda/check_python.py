@@ -1,0 +1,93 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""The Python package on arrays of a GPU, without one: NumPy's memory under the name of a device, libbreccia's own way down to a driver
+that runs the cast kernels on this processor. LD_LIBRARY_PATH=FOLDER_OF_THE_DRIVER PYTHONPATH=PACKAGE check_python.py"""
+import contextlib
+import importlib.util
+import pathlib
+import types
+
+import numpy as np
+
+import breccia
+from breccia import _frameworks
+from breccia.kernels import cuda
+
+_path = pathlib.Path(__file__).parents[1] / "python" / "test_dlpack.py"
+_spec = importlib.util.spec_from_file_location("test_dlpack", _path)
+_dlpack = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(_dlpack)
+
+CODES = {"float32": (2, 32, 1), "float16": (2, 16, 1), "uint8": (1, 8, 1), "int8": (0, 8, 1), "int32": (0, 32, 1)}
+TYPES = {"f32": np.float32, "f16": np.float16, "e4m3": np.uint8, "e5m2": np.uint8, "uint8": np.uint8, "int8": np.int8, "int8q6": np.int8}
+alive = []
+
+
+class Array:
+    """An array of a library of its own, `library`."""
+
+    def __init__(self, numbers):
+        room = np.zeros(numbers.nbytes + 64, np.uint8)
+        first = -room.ctypes.data % 64
+        self.numbers = room[first:first + numbers.nbytes].view(numbers.dtype).reshape(numbers.shape)
+        self.numbers[...] = numbers
+        self.shape, self.dtype, self.nbytes = numbers.shape, numbers.dtype, numbers.nbytes
+
+    def __float__(self):
+        return float(self.numbers[0])
+
+
+def read(x):
+    a = x.numbers
+    alive.append(_dlpack.forged(a, a.shape, [s // a.itemsize for s in a.strides], device=2, type=CODES[a.dtype.name]))
+    return alive[-1][0]
+
+
+def same(x, format="f32"):
+    return x
+
+
+library = types.SimpleNamespace(
+    read=read, write=lambda x, format: read(x), filled=lambda xs: [None if x is None else read(x) for x in xs], finish=same, finish_scale=same,
+    export=same, rows=same, traced=lambda x: False, recorded=lambda xs: False, device=lambda x: 0, on=lambda x: contextlib.nullcontext(),
+    stream=lambda x: 0, empty_on=lambda x, shape, format: Array(np.full(shape, 77, TYPES[format])), scratch=lambda x: Array(np.zeros(4, np.int32)),
+    number=lambda x, value: Array(np.array([value], np.float32)), wide=lambda x, format: Array(x.numbers.astype({"f64": np.float64, "f32": np.float32}[format])))
+_frameworks._by_type[Array] = library
+
+
+def refused(kind, words, call, *arguments, **options):
+    try:
+        call(*arguments, **options)
+    except kind as why:
+        assert words in str(why), why
+    else:
+        raise AssertionError(f"not refused: {words}")
+
+
+def main():
+    assert cuda.CUDA_AVAILABLE and not cuda.why()
+    x = np.random.default_rng(1).standard_normal((256, 384)).astype(np.float32)
+    there = Array(x)
+    for text in ("fp8", "fp8-row", "fp8-block", "fp8-block128", "mxfp8", "mxfp6-e3m2", "mxfp4", "nvfp4", "int8", "int4"):
+        recipe = breccia.recipes.from_text(text)
+        here, got = breccia.cast(x, recipe), breccia.cast(there, recipe)
+        for name in ("data", "scale", "global_scale"):
+            a, b = getattr(here, name), getattr(got, name)
+            assert a is b is None or np.asarray(a).tobytes() == b.numbers.tobytes(), (text, name)
+        for dtype in ("f32", "f16", "f64"):
+            assert breccia.dequantize(here, dtype).tobytes() == breccia.dequantize(got, dtype).numbers.tobytes(), (text, dtype)
+    recipe = breccia.DelayedScaling()
+    mine, theirs = breccia.DelayedState(recipe), breccia.DelayedState(recipe)
+    mine.scale = theirs.scale = 3.7
+    assert (breccia.cast(x, recipe, mine).data == breccia.cast(there, recipe, theirs).data.numbers).all() and mine.amax == theirs.amax
+    mx = breccia.cast(there, breccia.MXFP8BlockScaling())
+    again = breccia.cast(breccia.dequantize(mx), breccia.NVFP4BlockScaling())
+    assert (breccia.requantize(mx, breccia.NVFP4BlockScaling()).data.numbers == again.data.numbers).all()
+    refused(NotImplementedError, "the GPU has no cast", breccia.cast, there, breccia.MXINT8BlockScaling())
+    refused(ValueError, "on one device", breccia.matmul, breccia.cast(there, breccia.Float8CurrentScaling()), x, transpose_b=True)
+    refused(TypeError, "not on the GPU", breccia._c.cuda_dequantize, (mx.recipe._native, mx.shape, 3, (1, 1, 32), x, x, None, None, None), read(there), 0)
+    print("python on a GPU: right")
+
+
+if __name__ == "__main__":
+    main()
