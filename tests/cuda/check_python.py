@@ -3,8 +3,8 @@
 """The Python package on arrays of a GPU, without one: NumPy's memory under the name of a device, libbreccia's own way down to a driver
 that runs the cast kernels on this processor. LD_LIBRARY_PATH=FOLDER_OF_THE_DRIVER PYTHONPATH=PACKAGE check_python.py"""
 import contextlib
-import importlib.util
 import pathlib
+import sys
 import types
 
 import numpy as np
@@ -13,10 +13,9 @@ import breccia
 from breccia import _frameworks
 from breccia.kernels import cuda
 
-_path = pathlib.Path(__file__).parents[1] / "python" / "test_dlpack.py"
-_spec = importlib.util.spec_from_file_location("test_dlpack", _path)
-_dlpack = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(_dlpack)
+_tests = pathlib.Path(__file__).parents[1]
+sys.path[:0] = [str(_tests / "python"), str(_tests)]
+import test_dlpack as _dlpack  # noqa: E402
 
 CODES = {"float32": (2, 32, 1), "float16": (2, 16, 1), "uint8": (1, 8, 1), "int8": (0, 8, 1), "int32": (0, 32, 1)}
 TYPES = {"f32": np.float32, "f16": np.float16, "e4m3": np.uint8, "e5m2": np.uint8, "uint8": np.uint8, "int8": np.int8, "int8q6": np.int8}

@@ -3,12 +3,13 @@
 are, the cast kernels compiled for this processor against the CPU's and the product kernels against torch. The kernels themselves are compiled by src/cuda/build.sh."""
 import os
 import subprocess
+import sys
 
 from breccia_c import BUILD, ROOT
 
 
 def test_without_a_gpu(tmp_path):
-    environment = {**os.environ, "NVCC": "none", "BRECCIA_CPU": str(BUILD / "lib" / "libbreccia.so")}
+    environment = {**os.environ, "NVCC": "none", "PATH": os.path.dirname(sys.executable) + os.pathsep + os.environ["PATH"], "BRECCIA_CPU": str(BUILD / "lib" / "libbreccia.so")}
     done = subprocess.run(["sh", ROOT / "tests" / "cuda" / "run", tmp_path / "out"], env=environment, capture_output=True, text=True,
                           timeout=900)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]

@@ -30,7 +30,7 @@ def test_abi_is_the_published_one(root, tmp_path):
              ("dl_managed", "DLManagedTensor", "tensor context deleter", "dl_tensor manager_ctx deleter"),
              ("dl_versioned", "DLManagedTensorVersioned", "major context deleter flags tensor", "version manager_ctx deleter flags dl_tensor")]
     numbers = {"DLPACK_MAJOR": "DLPACK_MAJOR_VERSION", "DLPACK_MINOR": "DLPACK_MINOR_VERSION", "DL_CPU": "kDLCPU",
-               "DL_CUDA_HOST": "kDLCUDAHost", "DL_INT": "kDLInt", "DL_UINT": "kDLUInt", "DL_FLOAT": "kDLFloat", "DL_BFLOAT": "kDLBfloat",
+               "DL_CUDA": "kDLCUDA", "DL_CUDA_HOST": "kDLCUDAHost", "DL_CUDA_MANAGED": "kDLCUDAManaged", "DL_INT": "kDLInt", "DL_UINT": "kDLUInt", "DL_FLOAT": "kDLFloat", "DL_BFLOAT": "kDLBfloat",
                "DL_BOOL": "kDLBool", "DL_E4M3": "kDLFloat8_e4m3fn", "DL_E4M3FNUZ": "kDLFloat8_e4m3fnuz", "DL_E5M2": "kDLFloat8_e5m2",
                "DL_E5M2FNUZ": "kDLFloat8_e5m2fnuz", "DL_E8M0": "kDLFloat8_e8m0fnu", "DL_E2M3": "kDLFloat6_e2m3fn",
                "DL_E3M2": "kDLFloat6_e3m2fn", "DL_E2M1": "kDLFloat4_e2m1fn", "DL_READ_ONLY": "DLPACK_FLAG_BITMASK_READ_ONLY",

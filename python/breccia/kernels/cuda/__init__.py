@@ -16,10 +16,22 @@ def __getattr__(name: str) -> bool:
 
 
 def why() -> str:
-    """Why CUDA_AVAILABLE is False; empty if it is True."""
+    """Why CUDA_AVAILABLE is False; empty if it is True. Raises no Error.
+
+    >>> from breccia.kernels import cuda
+    >>> cuda.CUDA_AVAILABLE == (cuda.why() == "")
+    True
+    """
     return _c.cuda_devices()[1]
 
 
 def prepare() -> None:
-    """Loads every kernel for the current device, which the first call of each otherwise does: before a graph is captured."""
+    """Loads every kernel for the current device, which the first call of each otherwise does: before a graph is captured.
+
+    RuntimeError where there is no driver or no device, NotImplementedError where there are no kernels for it.
+
+    >>> from breccia.kernels import cuda
+    >>> if cuda.CUDA_AVAILABLE:
+    ...     cuda.prepare()
+    """
     _c.cuda_prepare()
