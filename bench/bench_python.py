@@ -1,21 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What Python costs: call overhead, large arrays against the C call, two threads against one, import time.
+"""What Python costs: whole small calls, large arrays against the C call, two threads against one, import time.
 
     python bench/bench_python.py
 
-Overhead = the time of breccia.cast less that of the extension's call into memory that is there. Every number is the best of
-many repeats in CPU time of the process (wall time for the threads); limits are printed beside, nothing fails.
+The peer is the same function of the C library (build/lib, by cffi), which allocates its result as Python does: overhead is the time
+of the whole Python call less that of C's, and large calls run in turns with C's, one thread each. Processor time, best or median of
+many repeats; limits are printed beside, nothing fails. What was found: bench/NOTES.md.
 """
+import statistics
 import subprocess
 import sys
 import threading
 import time
 import timeit
+from pathlib import Path
 
 import numpy as np
 
 import breccia
-from breccia import _c
+
+sys.path.append(str(Path(__file__).resolve().parent.parent / "tests"))
+try:
+    import breccia_c as brc
+except (ImportError, FileNotFoundError) as missing:
+    brc = None
+    print(f"without the C library: {missing}")
 
 
 def best(function, number, repeat=15, timer=time.process_time):
@@ -23,36 +32,65 @@ def best(function, number, repeat=15, timer=time.process_time):
 
 
 def line(what, value, limit):
-    print(f"{what:58s} {value:>12s}   limit {limit}")
+    print(f"{what:66s} {value:>12s}   limit {limit}")
 
 
-def overhead():
+def libraries(*names):
+    for name in names:
+        try:
+            yield name, __import__(name)
+        except ImportError:
+            print(f"{name} is not installed: left out")
+
+
+def small():
+    """Calls on 16x16 numbers."""
     x, recipe = np.ones((16, 16), np.float32), breccia.Float8CurrentScaling()
-    data, scale, native = np.empty((16, 16), np.uint8), np.empty((), np.float32), recipe._native
-    bare = best(lambda: _c.cast(native, x, data, scale, None, None, None, 0), 5000)
-    line("cast of a 16x16 NumPy array: overhead", f"{(best(lambda: breccia.cast(x, recipe), 5000) - bare) * 1e6:.2f} us", "5 us")
-    try:
-        import torch
-    except ImportError:
-        print("torch is not installed: its overhead is left out")
-        return
-    t = torch.ones(16, 16)
-    line("cast of a 16x16 torch tensor: overhead", f"{(best(lambda: breccia.cast(t, recipe), 5000) - bare) * 1e6:.2f} us", "15 us")
+    in_c = 0.0 if brc is None else best(cast_in_c(x, recipe, 0), 20000)
+    print(f"{'cast of 16x16 in C':66s} {in_c * 1e6:9.2f} us")
+    arrays = {"numpy": (x, "5 us"), **{name: (torch.ones(16, 16), "15 us") for name, torch in libraries("torch")}}
+    for name, (array, limit) in arrays.items():
+        whole = best(lambda: breccia.cast(array, recipe), 20000)
+        line(f"cast of 16x16, {name}: overhead (whole call {whole * 1e6:.2f} us)", f"{(whole - in_c) * 1e6:.2f} us", limit)
+        st = breccia.cast(array, recipe)
+        for what, call in (("dequantize of 16x16", lambda: breccia.dequantize(st)), ("matmul of 16x16x16", lambda: breccia.matmul(st, array))):
+            print(f"{f'{what}, {name}: the whole call':66s} {best(call, 20000) * 1e6:9.2f} us")
+
+
+def cast_in_c(x, recipe, threads):
+    """brc_cast_new of a NumPy array, and its release."""
+    source, native, wanted, made, null = brc.array(x), brc.recipe(recipe.text), brc.options(threads), brc.ffi.new("brc_owned *"), brc.ffi.NULL
+
+    def call():
+        assert brc.lib.brc_cast_new(source, native, wanted, null, made, null, null) == 0
+        brc.lib.brc_release(made)
+
+    return call
+
+
+def in_turns(ours, theirs, rounds):
+    """Medians of processor time of two functions, run in turns."""
+    times = [], []
+    for _ in range(rounds):
+        for function, column in zip((theirs, ours), times):
+            start = time.process_time()
+            function()
+            column.append(time.process_time() - start)
+    return statistics.median(times[1]) / statistics.median(times[0]) - 1
 
 
 def large():
-    x = np.random.default_rng(0).standard_normal((2048, 4096)).astype(np.float32)
-    for recipe in (breccia.MXFP8BlockScaling(), breccia.Float8BlockScaling(), breccia.NVFP4BlockScaling()):
-        native = recipe._native
+    """[2048, 4096] floats, and codes of them, against brc_cast_new and brc_dequantize."""
+    x, wanted = np.random.default_rng(0).standard_normal((2048, 4096)).astype(np.float32), brc.options(1)
+    for recipe in (breccia.MXFP8BlockScaling(), breccia.Float8BlockScaling(), breccia.NVFP4BlockScaling(), breccia.INT4Scaling()):
+        t, st = brc.cast(x, recipe.text), breccia.cast(x, recipe)
 
-        def bare():
-            outputs = [np.empty(shape, breccia._frameworks.numpy._DTYPES.get(format, np.uint8))
-                       for shape, format in breccia._ops._planned(recipe, x.shape)]
-            _c.cast(native, x, outputs[0], outputs[1], outputs[2] if recipe._levels == 2 else None, None, None, 1)
+        def dequantize_in_c():
+            assert brc.lib.brc_dequantize(t.c, wanted, brc.array(np.empty(x.shape, np.float32)), brc.ffi.NULL) == 0
 
-        times = [(best(bare, 1, 3), best(lambda: breccia.cast(x, recipe, threads=1), 1, 3)) for _ in range(5)]
-        c, python = (min(column) for column in zip(*times))
-        line(f"cast of [2048, 4096] to {recipe.text}: Python over C", f"{100 * (python / c - 1):+.1f} %", "3 %")
+        for what, ours, theirs in (("cast", lambda: breccia.cast(x, recipe, threads=1), cast_in_c(x, recipe, 1)),
+                                   ("dequantize", lambda: breccia.dequantize(st, threads=1), dequantize_in_c)):
+            line(f"{what} of [2048, 4096], {recipe.text}: Python over C", f"{100 * in_turns(ours, theirs, 31):+.1f} %", "3 %")
 
 
 def threads():
@@ -71,7 +109,7 @@ def threads():
 
     work(1)
     once, twice = best(work, 1, 5, time.perf_counter), best(two, 1, 5, time.perf_counter)
-    line("two Python threads, threads=1 each, against one", f"{2 * once / twice:.2f} x", "1.8 x")
+    line("two Python threads, threads=1 each, against one", f"{2 * once / twice:.2f} x", "1.8 x (two processors)")
 
 
 def import_time():
@@ -82,6 +120,7 @@ def import_time():
 
 print(f"breccia {breccia.__version__}, Python {sys.version.split()[0]}, NumPy {np.__version__}")
 import_time()
-overhead()
-large()
+small()
+if brc is not None:
+    large()
 threads()

@@ -29,9 +29,10 @@ class ScaledTensor:
     ----------
     data
         Codes of the recipe's element format, an array of rank >= 1 of NumPy, PyTorch, JAX or MLX. FP8: the framework's
-        float8 type, or uint8. 4-bit: uint8, two codes a byte, the first in the low bits.
+        float8 type, or bytes (uint8, int8). 4-bit: uint8, two codes a byte, the first in the low bits.
     scale
-        One number for each block of ``layout``; dequantization multiplies by it. MX and NVFP4: uint8 codes (E8M0, E4M3).
+        One number for each block of ``layout``, in units of the values for each unit of a code; dequantization multiplies by
+        it. float32, float16, bfloat16; MX and NVFP4: uint8 codes (E8M0, E4M3). Other integers are no scales.
     recipe
         How the numbers were made; a ``ScalingRecipe``, or any value with a ``name``.
     layout
@@ -39,7 +40,7 @@ class ScaledTensor:
     zero_point
         For asymmetric integers: one number for each block, in code units; same shape as ``scale``.
     global_scale
-        NVFP4's second level: one float32 number.
+        NVFP4's second level: one float32 number; absent means 1.
     group_index
         int32 ``[K]``: which column of ``scale`` each column of ``data`` uses (GPTQ's act-order).
     shape
@@ -48,7 +49,8 @@ class ScaledTensor:
     origin
         What a lossless way back to a file needs, as the reader left it; takes no part in ``==``.
 
-    Raises TypeError for what is no array, ValueError for what does not fit together.
+    Raises TypeError for what is no array, ValueError for what does not fit together. ``==`` compares recipe, layout, shape and
+    bytes; TypeError for traced or device arrays, which have none to compare. Source: docs/python.md, docs/numerics.md.
 
     >>> import numpy as np, breccia
     >>> st = breccia.ScaledTensor(np.array([[0x38, 0x40]], np.uint8), np.float32(2), breccia.Float8CurrentScaling(),
@@ -210,7 +212,8 @@ def from_buffer(data: Any, scale: Any, recipe: Any, layout: Any, zero_point: Any
                 group_index: Any = None, shape: Any = None, origin: Any = None) -> ScaledTensor:
     """A ScaledTensor over existing arrays, without a copy and without quantizing again.
 
-    Arguments and shapes are those of ``ScaledTensor``. Raises TypeError and ValueError as it does.
+    Arguments, shapes, dtypes and units are those of ``ScaledTensor``. Raises TypeError and ValueError as it does. Source:
+    docs/python.md.
 
     >>> import numpy as np, breccia
     >>> codes = np.array([[56, 64]], np.uint8)

@@ -165,7 +165,7 @@ def cast(x: Any, recipe: ScalingRecipe, state: DelayedState | None = None, *, th
     recipe
         One of ``breccia.recipes``.
     state
-        Only with ``DelayedScaling``: its scale is used and its amax is written.
+        Only with ``DelayedScaling``, made for the same recipe: its scale is used and its amax is written.
     threads
         0 = BRECCIA_THREADS if set, else all processors. The bits do not depend on it.
 
@@ -180,9 +180,10 @@ def cast(x: Any, recipe: ScalingRecipe, state: DelayedState | None = None, *, th
     TypeError
         ``x`` is no array of high precision, or the recipe none of breccia's.
     ValueError
-        The shape does not fit the recipe.
+        The shape does not fit the recipe, or the state is another recipe's.
 
-    The numbers are defined in docs/numerics.md: OCP Microscaling Formats 1.0, and the libraries each recipe names.
+    Source: docs/numerics.md; OCP Microscaling Formats 1.0, and the libraries each recipe names. Not differentiable: training goes
+    through ``cast_ste``.
 
     >>> import numpy as np, breccia
     >>> st = breccia.cast(np.array([[0.0, 1.0, -2.0, 448.0]], np.float32), breccia.Float8CurrentScaling())
@@ -269,9 +270,11 @@ def dequantize(st: ScaledTensor, dtype: Any = None, *, threads: int = 0) -> Any:
     Raises
     ------
     TypeError
-        Not a ScaledTensor, or a dtype that cannot hold the numbers.
+        Not a ScaledTensor, a dtype that cannot hold the numbers, or a part of a type that is not the recipe's.
     ValueError
         The parts do not fit together.
+
+    Source: docs/numerics.md, the value.
 
     >>> import numpy as np, breccia
     >>> breccia.dequantize(breccia.cast(np.array([[1.0, 2.0]], np.float32), breccia.Float8CurrentScaling()))
@@ -301,7 +304,19 @@ def _requantize_now(library: Any, st: ScaledTensor, recipe: Any, threads: int) -
 def requantize(st: ScaledTensor, recipe: ScalingRecipe, *, threads: int = 0) -> ScaledTensor:
     """A ScaledTensor under another recipe: directly where every value can be kept exactly, else through float32.
 
-    The same recipe and layout give the same bits. Raises as ``cast`` and ``dequantize`` do.
+    Parameters
+    ----------
+    st
+        A ScaledTensor with one of breccia's recipes and layouts.
+    recipe, threads
+        As in ``cast``. The same recipe and layout give ``st`` itself.
+
+    Returns
+    -------
+    ScaledTensor
+        Of the same library and logical shape, in the dtypes and the layout of a cast under ``recipe``.
+
+    Raises TypeError and ValueError as ``cast`` and ``dequantize`` do. Source: docs/numerics.md, requantize.
 
     >>> import numpy as np, breccia
     >>> st = breccia.cast(np.ones((2, 32), np.float32), breccia.MXFP8BlockScaling())
@@ -345,7 +360,7 @@ def matmul(a: Any, b: Any, out_dtype: Any = np.float32, *, transpose_a: bool = F
     Parameters
     ----------
     a, b
-        ScaledTensor or plain float array; at least one of them scaled. Any layout on either side.
+        ScaledTensor or plain float array. Any layout on either side.
     out_dtype
         float32 (default), float16 or bfloat16.
     transpose_a, transpose_b
@@ -359,7 +374,8 @@ def matmul(a: Any, b: Any, out_dtype: Any = np.float32, *, transpose_a: bool = F
     -------
     array
         Of the library of the operands, shape (..., M, N). |out - exact| <= K * 2**-24 * sum(|a||b|) + half an ulp of the
-        output, where exact uses the dequantized float32 values.
+        output, where exact uses the dequantized float32 values. PyTorch and JAX differentiate it with respect to plain operands
+        and the bias; codes and scales are constants.
 
     Raises
     ------
@@ -367,6 +383,8 @@ def matmul(a: Any, b: Any, out_dtype: Any = np.float32, *, transpose_a: bool = F
         "shape mismatch ..." with both shapes.
     TypeError
         An operand or ``out_dtype`` of a kind that cannot be multiplied.
+
+    Source: docs/numerics.md, products.
 
     >>> import numpy as np, breccia
     >>> a = breccia.cast(np.ones((2, 128), np.float32), breccia.Float8BlockScaling())

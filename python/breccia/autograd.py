@@ -59,7 +59,7 @@ def cast_ste_clipped(x: Any, recipe: Any, clip_min: float | None = None, clip_ma
     Returns
     -------
     array
-        As ``cast_ste``.
+        As ``cast_ste``: library, shape and dtype of ``x``.
 
     Raises TypeError and ValueError as ``cast`` does. Source: Bengio et al. 2013, arXiv 1308.3432; the bounds are breccia's.
 

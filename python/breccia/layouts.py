@@ -31,7 +31,8 @@ def _positive(field: str, value: Any) -> None:
 
 
 class Layout:
-    """Base of the layouts. Own layouts may have ``validate(data, scale)``, which raises ValueError for what does not fit.
+    """Base of the layouts: which shape a scale has for data of a shape, whatever their dtypes. Own layouts may have
+    ``validate(data, scale)``, which raises ValueError for what does not fit. Source: docs/python.md.
 
     >>> issubclass(PerBlockK, Layout), PerBlockK.name
     (True, 'per_block_k')
@@ -72,7 +73,9 @@ def _along(layout: Any, shape: Any, axis: int, field: str) -> int:
 
 @dataclass(frozen=True)
 class PerTensor(Layout):
-    """One scale for the whole tensor: ``scale`` is a scalar, shape ``()``.
+    """One scale for the whole tensor: ``scale`` is a scalar, shape ``()``, of any floating-point dtype.
+
+    ``validate`` raises ValueError for any other. Source: TransformerEngine's per-tensor scaling.
 
     >>> import numpy as np
     >>> PerTensor().validate(np.zeros((4, 8), np.uint8), np.ones(3, np.float32))
@@ -97,9 +100,9 @@ class PerTensor(Layout):
 @dataclass(frozen=True)
 class PerChannel(Layout):
     """One scale for each row of K elements: ``scale`` has shape ``(..., M, 1)`` for data ``(..., M, K)``, or ``(M,)``, which
-    every matrix of a batch shares.
+    every matrix of a batch shares. Of any floating-point dtype.
 
-    ``validate`` raises ValueError for any other shape, or for data of rank 1.
+    ``validate`` raises ValueError for any other shape, or for data of rank 1. Source: torchao's ``PerRow``.
 
     >>> import numpy as np
     >>> PerChannel().validate(np.zeros((4, 8), np.uint8), np.ones((4, 1), np.float32))
@@ -126,7 +129,8 @@ class PerChannel(Layout):
 class PerBlockK(Layout):
     """One scale for each run of ``block_size`` elements of the last axis: ``scale`` has shape ``(..., K / block_size)``.
 
-    ``partial=True`` allows a shorter last block (the count is ceil-divided); otherwise K must be divisible, or ValueError.
+    The scale's dtype is the recipe's to say. ``partial=True`` allows a shorter last block (the count is ceil-divided); otherwise K
+    must be divisible, or ValueError. Source: DeepSeek-V3's 1x128 blocks; GPTQ's groups.
 
     >>> import numpy as np
     >>> PerBlockK(32).validate(np.zeros((4, 48), np.uint8), np.ones((4, 2), np.float32))
@@ -160,7 +164,8 @@ class PerBlockK(Layout):
 class PerBlockMN(Layout):
     """One scale for each tile of ``block_m`` rows and ``block_n`` columns: ``scale`` has shape ``(..., M/block_m, N/block_n)``.
 
-    ``partial=True`` allows partial edge tiles (the counts are ceil-divided); otherwise both axes must be divisible, or ValueError.
+    The scale's dtype is the recipe's to say. ``partial=True`` allows partial edge tiles (the counts are ceil-divided); otherwise both
+    axes must be divisible, or ValueError. Source: OCP Microscaling Formats 1.0 (1x32); DeepSeek-V3's 128x128 weights.
 
     >>> import numpy as np
     >>> PerBlockMN(128, 128).validate(np.zeros((256, 384), np.uint8), np.ones((2, 3), np.float32))
@@ -195,7 +200,7 @@ class PerColumn(Layout):
     """One scale for each column of a matrix, shared by its M rows: ``scale`` has shape ``(..., 1, K)`` for data ``(..., M, K)``
     (torchao's ``PerRow(dim=0)``, Llama 4's experts).
 
-    ``validate`` raises ValueError for any other shape, or for data of rank 1.
+    Of any floating-point dtype. ``validate`` raises ValueError for any other shape, or for data of rank 1. Source: torchao.
 
     >>> import numpy as np
     >>> PerColumn().validate(np.zeros((4, 8), np.uint8), np.ones((1, 8), np.float32))

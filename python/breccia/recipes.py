@@ -61,7 +61,8 @@ _KEYS: dict[str, tuple[str, Callable[[Any], str], Callable[[_c.Recipe], Any]]] =
 
 
 class ScalingRecipe:
-    """Base of all recipes. Own classes that are no row of the table may be carried by a ScaledTensor, not cast to (TypeError).
+    """Base of all recipes: element format, scale format, shape of a block and the rule for its scale. Own classes that are no row of
+    the table may be carried by a ScaledTensor, not cast to (TypeError). Source: include/breccia/recipes.def.
 
     >>> import breccia
     >>> isinstance(breccia.INT4Scaling(), breccia.ScalingRecipe), breccia.INT4Scaling.name
@@ -144,7 +145,8 @@ class DelayedState:
 
     ``cast(x, recipe, state)`` multiplies by ``scale`` and writes ``amax``; ``update()`` then puts the amax into the history
     and derives the next scale (TransformerEngine: the history's max or its most recent; an amax of 0, Inf or NaN leaves the
-    scale). ``history`` is float32 ``[amax_history_len]``. TypeError for any other recipe.
+    scale). ``history`` is float32, shape ``(amax_history_len,)``, in units of x. TypeError for any other recipe. Source:
+    TransformerEngine 2.x, common/recipe/delayed_scaling.
 
     >>> import numpy as np, breccia
     >>> recipe = breccia.DelayedScaling()
@@ -513,12 +515,11 @@ class CustomScaling(ScalingRecipe):
     """A recipe in the words of the command line: a row with changes that its class has no parameter for, or one composed
     from existing formats and rules. ``definition`` becomes its shortest form, so that equal recipes compare equal.
 
+    Shapes and dtypes of data and scale follow from the text. ValueError if libbreccia does not know it or its parts do not go
+    together. Source: include/breccia/recipes.def.
+
     >>> CustomScaling("custom:format=e4m3,scale=bf16,block=4x32,rule=amax,arith=div")._layout
     PerBlockMN(block_m=4, block_n=32, partial=False)
-
-    ValueError if libbreccia does not know the text or its parts do not go together. Source: include/breccia/recipes.def.
-
-    
     """
 
     definition: str
@@ -542,7 +543,7 @@ def from_text(text: str) -> ScalingRecipe:
     """The recipe of a text as the command line takes it: ``"nvfp4:levels=1"``, ``"fp8-block:block=1x64"``.
 
     A text that no class can say (a bfloat16 scale under ``fp8``, say) gives the same thing as a ``CustomScaling``.
-    ValueError if libbreccia does not know the text. Source: include/breccia/recipes.def.
+    Shapes and dtypes of a cast follow from it. ValueError if libbreccia does not know the text. Source: include/breccia/recipes.def.
 
     >>> from_text("fp8-block:block=1x64")
     Float8BlockScaling(fp8_format='E4M3', block_k=64, block_m=1, power_of_two=False, arith='div', partial=False)

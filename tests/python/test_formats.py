@@ -97,3 +97,19 @@ def test_extension_checks_sizes():
         _c.encode("e4m3", np.zeros(4, np.float32), (frozen, "uint8"))
     with pytest.raises(ValueError, match="no format"):
         _c.encode("e9m9", np.zeros(4, np.float32), np.zeros(4, np.uint8))
+
+
+@pytest.mark.parametrize("codes, kind", [(np.array([1.0]), TypeError), ([0.5], TypeError), (b"ab", TypeError), ("ab", TypeError),
+                                         ([300], ValueError), ([-1], ValueError), (np.array([1], np.complex64), TypeError)])
+def test_codes_are_bytes(codes, kind):
+    """Numbers are no codes, and codes are not cut to a byte."""
+    for decode in (_formats.decode_e4m3, _formats.decode_e5m2, _formats.decode_e2m1, _formats.decode_int4):
+        with pytest.raises(kind):
+            decode(codes)
+
+
+def test_codes_of_any_type_of_a_byte(ml_dtypes):
+    typed = np.array([1.0, -2.0], ml_dtypes.float8_e4m3fn)
+    for codes in (typed, typed.view(np.uint8), typed.view(np.int8), typed.view(np.uint8).astype(np.int64), [56, 192]):
+        assert (_formats.decode_e4m3(codes) == [1, -2]).all()
+    assert _formats.decode_e4m3([]).shape == (0,) and _formats.decode_e4m3(56) == 1 and _formats.decode_e4m3(np.zeros((2, 0, 3), np.uint8)).shape == (2, 0, 3)

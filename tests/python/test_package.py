@@ -63,14 +63,25 @@ def test_old_addresses():
     assert triton.TRITON_AVAILABLE is False and isinstance(cuda.CUDA_AVAILABLE, bool)
 
 
+# What a public docstring says, and how one can tell. The bridges take whatever shape and type there is.
+SAYS = {"an example": r">>> ", "the errors": r"Error|Raises", "its source": r"\b[Ss]ources?:"}
+NUMBERS = {"shapes": r"[Ss]hape|\(\.\.\.|flat", "dtypes": r"dtype|float|u?int\d|FP8"}
+
+
 def test_every_public_name_is_explained():
-    for name in PUBLIC:
+    for name in PUBLIC + ["breccia._core", "breccia._formats"]:
         module = importlib.import_module(name)
         for word in module.__all__:
             value = getattr(module, word)
-            if inspect.isclass(value) or inspect.isfunction(value):
-                assert value.__doc__ and not value.__doc__.startswith(word + "("), f"{name}.{word}"
-                assert ">>> " in value.__doc__ and re.search(r"Error|Raises", value.__doc__), f"{name}.{word}: an example, and the errors"
+            if not (inspect.isclass(value) or inspect.isfunction(value)) or word.startswith("_is_"):
+                continue
+            said = value.__doc__ or ""
+            assert said and not said.startswith(word + "("), f"{name}.{word}"
+            signs = SAYS if value.__module__.startswith("breccia.bridges") else SAYS | NUMBERS
+            assert [what for what, sign in signs.items() if not re.search(sign, said)] == [], f"{name}.{word}"
+            for part, member in vars(value).items() if inspect.isclass(value) else ():
+                if not part.startswith("_") and (inspect.isfunction(member) or isinstance(member, property)):
+                    assert member.__doc__, f"{name}.{word}.{part}"
 
 
 @pytest.mark.parametrize("name", modules())
