@@ -218,7 +218,7 @@ def test_the_lock_is_released(monkeypatch):
 
 
 def test_extension_sees_public_headers_alone(root):
-    for path in (root / "python" / "ext").glob("*.[ch]"):
+    for path in (root / "python" / "ext").rglob("*.[ch]"):
         for line in path.read_text().splitlines():
             if line.startswith("#include") and "breccia" in line:
                 assert line in ("#include <breccia/breccia.h>", "#include <breccia/breccia_file.h>", "#include <breccia/breccia_cuda.h>"), (path.name, line)
