@@ -30,12 +30,14 @@ static brc_status complain(call *c, const char *text) {
     return BRC_ARGUMENT;
 }
 
-/* XLA asks every handler for the version of the API it was made for. */
+/* XLA asks every handler for the version of the API it was made for, and refuses later ones than its own. What is used
+ * here has been the same since 0.1. */
 static int answered(const xla_frame *frame) {
     if (frame->extension != NULL && frame->extension->type == XLA_EXTENSION_METADATA) {
         xla_metadata *m = ((xla_metadata_extension *)frame->extension)->metadata;
+        int theirs = frame->api != NULL && frame->api->version.major == XLA_MAJOR ? frame->api->version.minor : 1;
         m->version.major = XLA_MAJOR;
-        m->version.minor = XLA_MINOR;
+        m->version.minor = theirs < XLA_MINOR ? theirs : XLA_MINOR;
         m->traits = 0;
         return 1;
     }
@@ -85,6 +87,12 @@ static brc_status numbers_of(call *c, const char *name, size_t least, const int6
 
 static brc_options options_of(int64_t threads) { return (brc_options){sizeof(brc_options), (uint32_t)threads}; }
 
+/* What an array without elements points to: XLA may give it no memory, and NULL is for what is not there. */
+static void *memory_of(const xla_buffer *b) {
+    static uint64_t nothing;
+    return b->data != NULL ? b->data : &nothing;
+}
+
 static const xla_buffer *next(const xla_buffers *buffers, int64_t *at) {
     return *at < buffers->count ? buffers->items[(*at)++] : NULL;
 }
@@ -99,7 +107,7 @@ static int64_t bytes_of(const xla_buffer *b) {
 static brc_status array_of(call *c, const xla_buffer *b, brc_array *array) {
     if (b == NULL) return complain(c, "an array is missing");
     if (b->rank > BRC_MAX_RANK) return complain(c, "an array has too many dimensions");
-    *array = brc_array_of(format_of(b->type), (int)b->rank, b->shape, b->data);
+    *array = brc_array_of(format_of(b->type), (int)b->rank, b->shape, memory_of(b));
     return BRC_OK;
 }
 
@@ -108,7 +116,7 @@ static brc_status part(call *c, const xla_buffers *from, int64_t *at, int64_t by
     if (bytes < 0) return BRC_OK;
     const xla_buffer *b = next(from, at);
     if (b == NULL || bytes_of(b) != bytes) return complain(c, "an array has not the size its recipe and layout need");
-    *data = b->data;
+    *data = memory_of(b);
     return BRC_OK;
 }
 
@@ -124,7 +132,7 @@ static brc_status table(call *c, brc_format (*format_in)(brc_format, brc_format)
     if (status != BRC_OK) return status;
     if (bytes_of(b) * 8 != counts[0] * counts[1] * counts[2] * brc_format_get(own)->bits)
         return complain(c, "a table has not the numbers its layout needs");
-    out->data = b->data;
+    out->data = memory_of(b);
     return BRC_OK;
 }
 

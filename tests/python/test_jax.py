@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """JAX arrays: the bits of NumPy, native FP8 types, jit, vmap, pytrees."""
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -19,10 +22,10 @@ def test_same_bits_as_numpy(jax, x, recipe, monkeypatch):
                 breccia.requantize(st, MXFP8BlockScaling(scale_rule="floor")))
 
     from breccia._frameworks import _jax
-    assert _jax._HANDLERS, "XLA refused the handlers"
+    assert jax.default_backend() == "cpu" and _jax._handlers(), "XLA refused the handlers"
 
     def with_callbacks(*arguments):
-        monkeypatch.setattr(_jax, "_HANDLERS", False)
+        monkeypatch.setattr(_jax, "_handlers", lambda: False)
         return jax.jit(lambda x, w: everything(x, w))(*arguments)
 
     for run in (everything, jax.jit(everything), with_callbacks):
@@ -167,8 +170,8 @@ def test_bias_and_group_index(jax, x):
     (1, {"recipe": "nvfp4", "numbers": [0]}, "has not the size"),
 ])
 def test_handlers_refuse(jax, arrays, attributes, text):
-    from breccia._frameworks import _jax                       # registers the handlers
-    assert _jax._HANDLERS
+    from breccia._frameworks import _jax
+    assert jax.default_backend() == "cpu" and _jax._handlers()
     shapes = [jax.ShapeDtypeStruct((4, 64), jax.numpy.uint8), jax.ShapeDtypeStruct((4, 2), jax.numpy.uint8)]
     attributes = {key: np.array(value, np.int64) if isinstance(value, list) else value for key, value in attributes.items()}
     with pytest.raises(Exception, match=text):
@@ -177,7 +180,7 @@ def test_handlers_refuse(jax, arrays, attributes, text):
 
 def test_handlers_refuse_tensors_that_do_not_fit(jax):
     from breccia._frameworks import _jax
-    assert _jax._HANDLERS
+    assert jax.default_backend() == "cpu" and _jax._handlers()
     data, scale = jax.numpy.zeros((4, 64), jax.numpy.uint8), jax.numpy.zeros((4, 2), jax.numpy.uint8)
     good = [0, 3, 1, 1, 32, 0, 4, 64]
     call = jax.ffi.ffi_call("breccia_dequantize", jax.ShapeDtypeStruct((4, 64), jax.numpy.float32))
@@ -190,3 +193,12 @@ def test_handlers_refuse_tensors_that_do_not_fit(jax):
     for arrays, text in (((other, scale), "data's type"), ((data, scale.view(jax.numpy.int8)), "scale's or zero point's type")):
         with pytest.raises(Exception, match=text):
             jax.block_until_ready(call(*arrays, recipe="mxfp8", numbers=np.array(good)))
+
+
+def test_a_refused_handler_stops_nothing(jax):
+    """An interface that XLA does not take: JAX works, and jit goes through callbacks."""
+    code = ("import breccia, jax, jax.numpy as jnp\nfrom breccia import _c\nfrom breccia._frameworks import _jax\n"
+            "_c.xla_handlers = lambda: {'breccia_cast': object()}\nx = jnp.ones((2, 32))\n"
+            "assert (jax.jit(lambda x: breccia.dequantize(breccia.cast(x, breccia.MXFP8BlockScaling())))(x) == x).all()\nassert not _jax._handlers()")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

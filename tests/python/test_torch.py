@@ -51,6 +51,20 @@ def test_types(torch, x):
     assert breccia.matmul(st, torch.ones(256, 4), np.float16).dtype == torch.float16
 
 
+def test_fp8_that_is_not_exchanged(torch, x, monkeypatch):
+    """PyTorch before 2.10 has no DLPack for FP8: bytes with the format's name, the same bits."""
+    from breccia._frameworks import _torch
+    assert _torch._REFUSED == {}
+    t, recipes = torch.from_numpy(x), (Float8CurrentScaling("E5M2"), MXFP8BlockScaling())
+    want = [(breccia.cast(t, recipe), breccia.matmul(breccia.cast(t, recipe), t.T)) for recipe in recipes]
+    monkeypatch.setattr(_torch, "_REFUSED", {torch.float8_e4m3fn: "e4m3", torch.float8_e5m2: "e5m2"})
+    for recipe, (st, product) in zip(recipes, want):
+        again = breccia.cast(t, recipe)
+        assert again == st and again.data_dtype == st.data_dtype and torch.equal(breccia.matmul(again, t.T), product)
+        with pytest.raises(TypeError, match="the recipe wants e4m3"):
+            breccia.dequantize(breccia.from_buffer(want[0][0].data, want[0][0].scale, Float8CurrentScaling(), breccia.PerTensor()))
+
+
 def test_inputs(torch, x):
     t = torch.from_numpy(x)
     st = breccia.cast(t, MXFP8BlockScaling())

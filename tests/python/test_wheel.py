@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """One command builds sdist and wheel; the wheel is one for every CPython from 3.11, small, complete, and works where it is installed."""
+import json
 import os
 import subprocess
 import sys
@@ -58,6 +59,17 @@ def test_wheel(dist):
     metadata = zipfile.ZipFile(wheel).read(next(name for name in names if name.endswith("METADATA"))).decode()
     required = [line for line in metadata.splitlines() if line.startswith("Requires-Dist") and "extra ==" not in line]
     assert required == ["Requires-Dist: numpy>=1.26"] and "Requires-Python: >=3.11" in metadata
+
+
+def test_stable_abi(dist):
+    """Every symbol that the extensions take from CPython is in the stable ABI of 3.11, which all later versions keep."""
+    if subprocess.run([sys.executable, "-c", "import abi3audit"], capture_output=True).returncode != 0:
+        absent("abi3audit is not installed")
+    (wheel,) = dist.glob("*.whl")
+    done = subprocess.run([sys.executable, "-m", "abi3audit", "--strict", "--report", wheel], capture_output=True, text=True)
+    results = [one["result"] for spec in json.loads(done.stdout)["specs"].values() for one in spec["wheel"]]
+    assert done.returncode == 0 and len(results) == 2, done.stdout + done.stderr
+    assert all(one["is_abi3"] and one["is_abi3_baseline_compatible"] and one["baseline"] == "3.11" for one in results), results
 
 
 def test_sdist(dist):

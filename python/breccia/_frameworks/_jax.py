@@ -3,6 +3,7 @@
 not to be had (another version of it, another platform) the same happens in a callback."""
 import logging
 import sys
+from functools import lru_cache
 from types import ModuleType
 from typing import Any
 
@@ -86,8 +87,10 @@ def register_pytree() -> None:
 
 # ------------------------------------------------------------------------------------------------- while tracing
 
-def _register_handlers() -> bool:
-    """Whether XLA takes the extension's handlers; it refuses those of another version of its interface."""
+@lru_cache(maxsize=None)
+def _handlers() -> bool:
+    """Whether XLA takes the extension's handlers; it refuses those of another version of its interface. Asked only once there is a
+    backend: before, the refusal would come when one starts, and stop it."""
     try:
         for name, handler in _c.xla_handlers().items():
             jax.ffi.register_ffi_target(name, handler, platform="cpu")
@@ -97,12 +100,10 @@ def _register_handlers() -> bool:
     return True
 
 
-_HANDLERS = _register_handlers()
-
 
 def _call(name: str, function: Any, shapes: Any, arrays: Any, attributes: dict[str, Any], direct: bool = True) -> Any:
     """The handler `breccia_<name>`, or `function` of NumPy arrays as a callback; under vmap once for each element."""
-    if direct and _HANDLERS and jax.default_backend() == "cpu":
+    if direct and jax.default_backend() == "cpu" and _handlers():
         return jax.ffi.ffi_call(f"breccia_{name}", shapes, vmap_method="sequential")(*arrays, **attributes)
     return jax.pure_callback(function, shapes, *arrays, vmap_method="sequential")
 

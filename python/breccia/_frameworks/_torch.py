@@ -26,13 +26,32 @@ torch.compiler.assume_constant_result(_ops.frameworks.register)
 _is_wrapped = torch._C._functorch.is_functorch_wrapped_tensor
 
 
+def _refused() -> dict[Any, str]:
+    """The FP8 types that this PyTorch does not exchange (before 2.10): their bytes are, with the format's name."""
+    refused = {}
+    for format in ("e4m3", "e5m2", "e4m3fnuz", "e5m2fnuz"):
+        try:
+            _to_dlpack(torch.empty(1, dtype=_DTYPES[format]))
+        except (RuntimeError, BufferError):
+            refused[_DTYPES[format]] = format
+    return refused
+
+
+_REFUSED = _refused()
+
+
+def _exchanged(x: Any) -> Any:
+    format = _REFUSED.get(x.dtype)
+    return _to_dlpack(x) if format is None else (_to_dlpack(x.view(torch.uint8)), format)
+
+
 def read(x: Any) -> Any:
     if x.requires_grad:
         x = x.detach()
     if x.is_neg():                                                # a view whose numbers are the negatives of its memory's
         x = x.resolve_neg()
     try:
-        return _to_dlpack(x)
+        return _exchanged(x)
     except (RuntimeError, BufferError) as refused:
         raise TypeError(f"this tensor ({x.layout}, {x.dtype}) cannot be read: {refused}") from refused
 
@@ -42,11 +61,11 @@ def empty(shape: Any, format: str) -> Any:
 
 
 def write(memory: Any, format: str) -> Any:
-    return _to_dlpack(memory)
+    return _exchanged(memory)
 
 
 def filled(memories: list[Any]) -> list[Any]:
-    return [None if memory is None else _to_dlpack(memory) for memory in memories]
+    return [None if memory is None else _exchanged(memory) for memory in memories]
 
 
 def finish(memory: Any, format: str) -> Any:
