@@ -53,8 +53,9 @@ def cast(library: Any, x: Any, recipe: Any, state: DelayedState | None) -> Scale
         scale = amax = None
         if state is not None:
             scale, amax = library.number(x, state.scale), library.number(x, 0.0)
-        _c.cuda_cast(recipe._native, library.read(library.rows(x)), *(_read(library, part) for part in memory),
-                     _read(library, scale), _read(library, amax), library.read(library.scratch(x)), library.stream(x))
+        data, scales, level, zero = (_read(library, part) for part in memory)
+        _c.cuda_cast(recipe._native, library.read(library.rows(x)), data, scales, level, zero, _read(library, scale),
+                     _read(library, amax), library.read(library.scratch(x)), library.stream(x))
         if numbers is not None:
             state.amax = float(amax)                                             # type: ignore[arg-type, union-attr]
     return _ops._finish(library, recipe, shape, memory)
@@ -95,8 +96,8 @@ def matmul(library: Any, a: Any, b: Any, shape: Any, format: str, transpose_a: b
 
 def _fp8(library: Any, a: ScaledTensor, b: ScaledTensor, scaling: int, shape: Any, format: str, bias: Any) -> Any:
     out = library.empty_on(a.data, shape, format)
-    scales = [library.by_column(side.scale) if turned else side.scale for side, turned in zip((a, b), _BY_COLUMN.get(scaling, (False, False)))]
-    codes = [(_read(library, side.data), side.recipe._element) for side in (a, b)]
-    _c.cuda_matmul(*codes, scaling, *(_read(library, scale) for scale in scales), _read(library, bias), library.read(out),
-                   library.stream(a.data))
+    left, right = ((_read(library, side.data), side.recipe._element) for side in (a, b))
+    turned = _BY_COLUMN.get(scaling, (False, False))
+    of_a, of_b = (_read(library, library.by_column(side.scale) if turn else side.scale) for side, turn in zip((a, b), turned))
+    _c.cuda_matmul(left, right, scaling, of_a, of_b, _read(library, bias), library.read(out), library.stream(a.data))
     return out

@@ -16,7 +16,7 @@ def __getattr__(name: str) -> bool:
 
 
 def why() -> str:
-    """Why CUDA_AVAILABLE is False; empty if it is True. Raises no Error.
+    """Why CUDA_AVAILABLE is False; empty if it is True. Raises no Error. Source: include/breccia/breccia_cuda.h.
 
     >>> from breccia.kernels import cuda
     >>> cuda.CUDA_AVAILABLE == (cuda.why() == "")
@@ -28,7 +28,8 @@ def why() -> str:
 def prepare() -> None:
     """Loads every kernel for the current device, which the first call of each otherwise does: before a graph is captured.
 
-    RuntimeError where there is no driver or no device, NotImplementedError where there are no kernels for it.
+    RuntimeError where there is no driver or no device, NotImplementedError where there are no kernels for it. Source:
+    include/breccia/breccia_cuda.h.
 
     >>> from breccia.kernels import cuda
     >>> if cuda.CUDA_AVAILABLE:
