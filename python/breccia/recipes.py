@@ -160,8 +160,8 @@ class DelayedState:
     def __init__(self, recipe: DelayedScaling) -> None:
         if not isinstance(recipe, DelayedScaling):
             raise TypeError(f"a DelayedScaling recipe is needed, got {type(recipe).__name__}")
-        self.recipe = recipe
-        self.history = np.zeros(recipe.amax_history_len, np.float32)
+        self.recipe: DelayedScaling = recipe
+        self.history: np.ndarray = np.zeros(recipe.amax_history_len, np.float32)
         self._numbers = np.array([1.0, 0.0], np.float32)
 
     @property

@@ -39,6 +39,14 @@ def test_basedpyright(root):
     run(sys.executable, "-m", "basedpyright", cwd=root)
 
 
+def test_every_public_name_has_a_type(tmp_path):
+    """What py.typed promises, as a checker sees the installed package."""
+    needs("basedpyright")
+    done = subprocess.run([sys.executable, "-m", "basedpyright", "--verifytypes", "breccia", "--ignoreexternal"], cwd=tmp_path, text=True,
+                          capture_output=True, env={**os.environ, "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])})
+    assert done.returncode == 0 and "Type completeness score: 100%" in done.stdout, done.stdout
+
+
 def test_inference(tmp_path):
     """What a user's checker sees."""
     needs("mypy")

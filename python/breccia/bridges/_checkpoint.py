@@ -98,7 +98,8 @@ class Checkpoint(Mapping[str, Any]):
 
     def __init__(self, path: str | os.PathLike[str], dialect: str | None = None, framework: str = "numpy") -> None:
         from breccia import _file
-        self.path, self.framework = os.fspath(path), framework
+        self.path: str = os.fspath(path)
+        self.framework: str = framework
         frameworks.named(framework)
         self._file: _file.Checkpoint = _file.Checkpoint(path, dialect)
         self._entries = {row[0]: Entry(*row[:7], tuple(Part(*part) for part in row[7])) for row in self._file.entries()}
