@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * The C API of XLA's foreign functions (xla/ffi/api/c_api.h, versions 0.1 to 0.3, which jaxlib carries), as far as a
- * handler that reads arrays and attributes needs it. tests/python/test_xla.py compares it with the installed jaxlib's header.
+ * handler that reads arrays and attributes needs it. tests/python/test_xla.py compares it with the installed jaxlib's
+ * header.
  */
 #ifndef EXT_XLA_FFI_H
 #define EXT_XLA_FFI_H
