@@ -67,6 +67,12 @@ static bytes whole_file(void) {
     return b;
 }
 
+/* Reads every byte, so that a memory checker sees a read beyond the buffer. */
+static void touch(const void *from, int64_t n) {
+    const volatile uint8_t *bytes = from;
+    for (int64_t i = 0; i < n; i++) (void)bytes[i];
+}
+
 /* Opens the bytes from a buffer without a byte to spare; touches all that was read. */
 static brc_status open_exact(const uint8_t *from, size_t size) {
     uint8_t *exact = malloc(size > 0 ? size : 1);
@@ -80,13 +86,13 @@ static brc_status open_exact(const uint8_t *from, size_t size) {
     for (size_t i = 0; status == BRC_OK && i < brc_file_count(file); i++) {
         const brc_named_array *a = brc_file_at(file, i);
         assert_ptr_equal(brc_file_find(file, a->name), a);
-        for (int64_t k = 0; k < a->bytes; k++) assert_true(((const volatile uint8_t *)a->array.data)[k] < 256);
+        touch(a->array.data, a->bytes);
     }
     for (size_t i = 0; status == BRC_OK && i < brc_file_metadata_count(file); i++) {
         brc_value value;
         const char *key = brc_file_value_at(file, i, &value), *text = brc_file_metadata(file, key);
         assert_non_null(text);
-        for (int64_t k = 0; k < value.length; k++) assert_true(((const volatile uint8_t *)value.bytes)[k] < 256);
+        touch(value.bytes, value.length);
     }
     brc_file_close(file);
     free(exact);
