@@ -69,8 +69,8 @@ static bytes whole_file(void) {
 
 /* Reads every byte, so that a memory checker sees a read beyond the buffer. */
 static void touch(const void *from, int64_t n) {
-    const volatile uint8_t *bytes = from;
-    for (int64_t i = 0; i < n; i++) (void)bytes[i];
+    const volatile uint8_t *at = from;
+    for (int64_t i = 0; i < n; i++) (void)at[i];
 }
 
 /* Opens the bytes from a buffer without a byte to spare; touches all that was read. */
