@@ -7,7 +7,8 @@
 #   make test-exhaustive    the tests that walk whole domains (all 2^32 floats): long
 #   make python             the Python package, into .venv
 #   make check              formatting, warnings, folders against src/DEPENDS, licence lines
-#   make bench              measurements; `make bench-memory`: the bytes of every recipe
+#   make bench              measurements; `make bench-memory`: the bytes of every recipe; `make bench-cpu`: casts
+#                           and products beside the machine's limits and other libraries
 #   make install            to PREFIX=/usr/local, below DESTDIR=
 #   make format             rewrites the C files as .clang-format says
 #   make clean              removes the build folders; `make distclean` also .venv and .cache
@@ -33,7 +34,7 @@ C_FILES = $(shell find src cli python/ext tests bench examples fuzz -name '*.[ch
 
 .NOTPARALLEL:
 .PHONY: all python setup-build setup-demo setup-check setup-test demo test build-tests test-clang test-sanitize test-valgrind \
-        test-c test-python test-exhaustive check bench bench-memory install format clean distclean
+        test-c test-python test-exhaustive check bench bench-cpu bench-memory install format clean distclean
 
 all: setup-build $(BUILD)/CMakeFiles/TargetDirectories.txt
 	@$(COMPILE) $(BUILD) -j $(JOBS)
@@ -101,6 +102,10 @@ bench: bench-memory
 	@for program in $(filter-out $(BUILD)/bench/bench_memory,$(wildcard $(BUILD)/bench/bench_*)); do $$program || exit 1; done
 	@$(MAKE) python
 	@for program in bench/bench_*.py; do $(PYTHON) $$program || exit 1; done
+
+# FLAGS="--quick --threads 1": bench/cpu/__main__.py says which there are.
+bench-cpu: setup-test all
+	@BRECCIA_BUILD=$(BUILD) $(PYTHON) bench/cpu $(FLAGS)
 
 bench-memory: all
 	@$(BUILD)/bench/bench_memory
