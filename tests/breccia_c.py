@@ -332,11 +332,28 @@ def requantize(t, text, threads=0):
     return Tensor(c, owned, path=ffi.string(ffi.cast("brc_path", path[0])).removeprefix("BRC_PATH_"))
 
 
+class Packed:
+    """A weight packed for products, used as matmul's b. .shape is that of b, [.., K, N]."""
+
+    def __init__(self, weight, transposed=True, activations="f32", threads=0):
+        plain = ffi.NULL if isinstance(weight, Tensor) else array(weight)
+        operand = ffi.new("brc_operand *", (weight.c if isinstance(weight, Tensor) else ffi.NULL, plain, int(transposed)))
+        made = ffi.new("brc_packed **")
+        call("brc_pack_new", operand, format_of(activations), options(threads), made)
+        self.c = ffi.gc(made[0], lib.brc_packed_free)
+        self.shape = weight.shape[:-2] + weight.shape[:-3:-1] if transposed else weight.shape
+
+    bytes = property(lambda self: lib.brc_packed_bytes(self.c))
+    kind = property(lambda self: ffi.string(lib.brc_packed_kind(self.c)).decode())
+
+
 def matmul(a, b, a_transposed=False, b_transposed=False, bias=None, out=None, dtype=np.float32, shape=None, accumulate=False,
            threads=0):
-    """a, b: Tensor or NumPy. `shape` of the output where it is not plainly [M, N]."""
+    """a, b: Tensor or NumPy; b may be Packed. `shape` of the output where it is not plainly [M, N]."""
     def side(x, transposed):
         shape = x.shape[:-2] + x.shape[:-3:-1] if transposed else x.shape
+        if isinstance(x, Packed):
+            return shape, ffi.NULL, (ffi.NULL, ffi.NULL, 0)
         plain = ffi.NULL if isinstance(x, Tensor) else array(x)
         return shape, plain, (x.c if isinstance(x, Tensor) else ffi.NULL, plain, int(transposed))
 
@@ -348,7 +365,7 @@ def matmul(a, b, a_transposed=False, b_transposed=False, bias=None, out=None, dt
     target, chosen = array(out), options(threads)
     added = ffi.NULL if bias is None else array(bias)
     product = new("brc_product", accumulate=int(accumulate), bias=added, out=target, options=chosen)
-    product.a, product.b = a_side, b_side
+    product.a, product.b, product.packed = a_side, b_side, b.c if isinstance(b, Packed) else ffi.NULL
     call("brc_matmul", product)
     return out
 

@@ -384,6 +384,25 @@ typedef struct brc_operand {
     uint32_t transposed;       /* 1 = the last two dimensions are swapped: a weight stored [N, K] is used as [K, N] */
 } brc_operand;
 
+/* A weight put once into the order in which the products of this processor read it: its codes stay as narrow as they were,
+ * where a kernel reads them so; else its values, as F32. A frozen value: any number of products may use it at one time. */
+typedef struct brc_packed brc_packed;
+
+/* Packs the right side of a product: what brc_product.b would hold, [.., K, N], or [.., N, K] and transposed. `activations` =
+ * the format of the products' left sides: BRC_F32, BRC_F16, BRC_BF16, BRC_F64 for plain arrays, or that of a tensor's
+ * elements (BRC_INT8, BRC_E4M3); a product with others may be refused. The weight is read and not needed afterwards.
+ * BRC_SHAPE where there are fewer than 2 dimensions, BRC_FORMAT for formats without a number's meaning, BRC_MEMORY where
+ * brc_packed_bytes cannot be had. *packed is NULL after a failure. */
+BRC_API brc_status brc_pack_new(const brc_operand *weight, brc_format activations, const brc_options *options,
+                                brc_packed **packed, brc_error *err);
+/* Bytes of memory that a packed weight takes: about those of its codes and scales, these as F32, rows filled up to a multiple
+ * of 64; 4 an element where it is kept as F32. 0 for NULL. */
+BRC_API int64_t brc_packed_bytes(const brc_packed *packed);
+/* In which order the weight is kept: "f32" where there is no narrower one. NULL for NULL. */
+BRC_API const char *brc_packed_kind(const brc_packed *packed);
+/* Gives the memory back; NULL is fine. No product may be using it. */
+BRC_API void brc_packed_free(brc_packed *packed);
+
 /* out[.., M, N] = a[.., M, K] * b[.., K, N] (+ bias[N]) (+ out, if accumulate). The leading dimensions of an operand are
  * the output's, or all 1.
  * While it runs it takes up to 32 MiB for packed operands, and half a MiB a thread (12 MiB for K of 262,144); where that
@@ -396,6 +415,7 @@ typedef struct brc_product {
     const brc_array *bias;     /* NULL = none */
     brc_array *out;            /* F32, F16 or BF16 */
     const brc_options *options;
+    const brc_packed *packed;  /* instead of b, whose pointers are NULL then (since 0.2.0; older structs end before it) */
 } brc_product;
 
 BRC_API brc_status brc_matmul(const brc_product *product, brc_error *err);

@@ -14,7 +14,7 @@ int brci_cpu_matmul_fits(const brci_multiplication *p) {
     return p->k > 0 && brci_cpu_read_fits(&p->a) && brci_cpu_read_fits(&p->b);
 }
 
-int brci_cpu_packing(const brci_kernels *k, const brci_multiplication *p, brci_packing *s) {
+int brci_cpu_slab(const brci_kernels *k, const brci_multiplication *p, brci_slab *s) {
     /* A step of k in the widest panel has 128 bytes; a longer k would take more memory than is promised. */
     if (p->k > DEPTH_MAX) return 0;
     s->columns = least(rounded(p->n, k->tile_n), most(k->tile_n, B_BYTES / (p->k * 4) / k->tile_n * k->tile_n));

@@ -10,12 +10,12 @@
 int brci_cpu_matmul_fits(const brci_multiplication *product);
 
 /* Columns of the result that share one packing of b, and bytes of that packing and of one thread's part of a. */
-typedef struct brci_packing {
+typedef struct brci_slab {
     int64_t columns, b_bytes, a_bytes, rows; /* rows: of a that a thread packs at once */
-} brci_packing;
+} brci_slab;
 
 /* 0 where k is too long for packing. */
-int brci_cpu_packing(const brci_kernels *kernels, const brci_multiplication *product, brci_packing *packing);
+int brci_cpu_slab(const brci_kernels *kernels, const brci_multiplication *product, brci_slab *packing);
 
 /* Packs panels [first, last) of `tile_n` columns, counted from column `column` of matrix `batch`. */
 void brci_cpu_pack(const brci_kernels *kernels, const brci_multiplication *product, int64_t batch, int64_t column,

@@ -1,39 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cpu/matmul.h"
+#include "cpu/packed.h"
 #include "ops/parallel.h"
+#include "ops/side.h"
 
 #include <stdlib.h>
 
-/* An operand's shape after its transposition. */
-typedef struct side {
-    brci_source source;
-    int64_t rows, cols;
-    int rank;
-    const int64_t *shape;
-} side;
-
-static brc_status resolve(const brc_operand *operand, const char *name, side *s, brc_error *err) {
-    if ((operand->scaled == NULL) == (operand->plain == NULL))
-        return brci_fail(err, BRC_ARGUMENT, 0, "%s: a scaled tensor or a plain array must be given, not both", name);
-    if (operand->scaled != NULL) {
-        TRY(brc_tensor_check(operand->scaled, err));
-        s->source = brci_source_tensor(operand->scaled);
-        s->rank = operand->scaled->rank;
-        s->shape = operand->scaled->shape;
-    } else {
-        TRY(brci_array_check(operand->plain, name, err));
-        s->source = brci_source_array(operand->plain);
-        s->rank = operand->plain->rank;
-        s->shape = operand->plain->shape;
-    }
-    if (s->rank < 2) return brci_fail(err, BRC_SHAPE, 0, "%s: a product needs at least 2 dimensions", name);
-    s->rows = operand->transposed ? s->source.view.cols : s->source.view.rows;
-    s->cols = operand->transposed ? s->source.view.rows : s->source.view.cols;
-    return BRC_OK;
-}
-
 /* Leading dimensions are those of the output, or all 1 (or not there). */
-static int batch_fits(const side *s, const brc_array *out) {
+static int batch_fits(const brci_side *s, const brc_array *out) {
     if (s->source.view.batch == 1) return 1;
     return s->rank == out->rank && memcmp(s->shape, out->shape, (size_t)(s->rank - 2) * sizeof *s->shape) == 0;
 }
@@ -47,7 +21,7 @@ static void multiply(void *argument, uint32_t part, int64_t first, int64_t last)
 typedef struct slab {
     const brci_kernels *kernels;
     const brci_multiplication *product;
-    brci_packing packing;
+    brci_slab packing;
     int64_t batch, column, columns;
     float *b, *a; /* a: one part for each thread */
 } slab;
@@ -83,7 +57,7 @@ static int multiply_packed(slab *s, const brc_options *options) {
     const int64_t tiles = tiles_of(p->m, s->kernels->tile_m),
                   work = multiplications < 1e18 ? (int64_t)multiplications : INT64_MAX;
     const uint32_t parts = brci_parts(options, tiles, work);
-    if (!brci_cpu_packing(s->kernels, p, &s->packing)) return 0;
+    if (!brci_cpu_slab(s->kernels, p, &s->packing)) return 0;
     const size_t b_bytes = ((size_t)s->packing.b_bytes + 63) / 64 * 64;
     s->b = aligned_alloc(64, b_bytes + parts * (size_t)s->packing.a_bytes);
     if (s->b == NULL) return 0;
@@ -109,7 +83,7 @@ static int multiply_fast(const brci_multiplication *p, const brc_options *option
     return 1;
 }
 
-static brc_status check_output(const brc_product *p, const side *a, const side *b, brc_error *err) {
+static brc_status check_output(const brc_product *p, const brci_side *a, const brci_side *b, brc_error *err) {
     brci_view out = brci_view_of(p->out->rank, p->out->shape);
     if (p->out->format == BRC_F64) return brci_fail(err, BRC_FORMAT, 0, "out: f32, f16 or bf16 is needed");
     if (p->out->rank < 2 || out.rows != a->rows || out.cols != b->cols || a->cols != b->rows)
@@ -125,22 +99,70 @@ static brc_status check_output(const brc_product *p, const side *a, const side *
     return BRC_OK;
 }
 
+/* A product with a packed weight whose order has kernels of its own. */
+static void prepare(void *argument, uint32_t part, int64_t first, int64_t last) {
+    const brci_packed_product *job = argument;
+    job->packed->packing->prepare(job, part, first, last);
+}
+
+static void multiply_by_packed(void *argument, uint32_t part, int64_t first, int64_t last) {
+    const brci_packed_product *job = argument;
+    job->packed->packing->multiply(job, part, first, last);
+}
+
+static brc_status multiply_packing(const brc_packed *packed, const brci_multiplication *p, const brc_options *options,
+                                   brc_error *err) {
+    brci_packed_product job = {.packed = packed, .product = p};
+    if (!packed->packing->serves(packed, p, &job.needs))
+        return brci_fail(err, BRC_UNSUPPORTED, 0, "the weight was packed as %s, for other activations than a's",
+                         packed->packing->name);
+    const int64_t prepare_work = p->m * p->k * p->a_batch, work = p->n * p->k * p->batch;
+    const uint32_t parts = brci_parts(options, job.needs.multiply, work);
+    const size_t bytes = (size_t)job.needs.shared_bytes + parts * (size_t)job.needs.part_bytes;
+    job.shared = aligned_alloc(64, bytes > 0 ? bytes : 64);
+    if (job.shared == NULL) return brci_fail(err, BRC_MEMORY, 0, "out of memory: %zu bytes for a product", bytes);
+    job.parts = job.shared + job.needs.shared_bytes;
+    if (packed->packing->prepare != NULL)
+        brci_parallel(brci_parts(options, job.needs.prepare, prepare_work), job.needs.prepare, prepare, &job);
+    brci_parallel(parts, job.needs.multiply, multiply_by_packed, &job);
+    free(job.shared);
+    return BRC_OK;
+}
+
+/* The right side: an operand, or a packed weight in its place, seen as its values [.., n, k]. */
+static brc_status right_side(const brc_product *p, const brc_packed *packed, brci_side *b, brc_error *err) {
+    if (packed == NULL) return brci_side_of(&p->b, "b", b, err);
+    if (p->b.scaled != NULL || p->b.plain != NULL)
+        return brci_fail(err, BRC_ARGUMENT, 0, "b and a packed weight are given: one of the two is needed");
+    *b = (brci_side){.source = brci_source_array(&packed->values),
+                     .rows = packed->k,
+                     .cols = packed->n,
+                     .rank = packed->rank,
+                     .shape = packed->shape};
+    b->source.view = brci_view_of(packed->rank, packed->shape);
+    return BRC_OK;
+}
+
+/* The struct of releases before packed weights ends where theirs begins. */
+#define SIZE_BEFORE_PACKED offsetof(brc_product, packed)
+
 brc_status brc_matmul(const brc_product *p, brc_error *err) {
     brci_multiplication m = {0};
-    side a = {0}, b = {0};
+    brci_side a = {0}, b = {0};
     int64_t tiles;
-    if (p == NULL || p->size < sizeof *p)
+    if (p == NULL || (p->size < sizeof *p && p->size != SIZE_BEFORE_PACKED))
         return brci_fail(err, BRC_ARGUMENT, 0, "the product is missing or of another version");
+    const brc_packed *packed = p->size == SIZE_BEFORE_PACKED ? NULL : p->packed;
     TRY(brci_options_check(p->options, err));
-    TRY(resolve(&p->a, "a", &a, err));
-    TRY(resolve(&p->b, "b", &b, err));
+    TRY(brci_side_of(&p->a, "a", &a, err));
+    TRY(right_side(p, packed, &b, err));
     TRY(brci_array_check(p->out, "out", err));
     TRY(check_output(p, &a, &b, err));
     m = (brci_multiplication){
         .a = a.source,
         .b = b.source,
         .transpose_a = p->a.transposed != 0,
-        .transpose_b = p->b.transposed != 0,
+        .transpose_b = packed != NULL || p->b.transposed != 0,
         .accumulate = p->accumulate != 0,
         .batch = brci_view_of(p->out->rank, p->out->shape).batch,
         .m = a.rows,
@@ -151,6 +173,7 @@ brc_status brc_matmul(const brc_product *p, brc_error *err) {
         .bias = p->bias,
         .out = p->out,
     };
+    if (packed != NULL && packed->packing->serves != NULL) return multiply_packing(packed, &m, p->options, err);
     if (multiply_fast(&m, p->options)) return BRC_OK;
     tiles = brci_tiles(&m);
     /* A tile costs its multiplications, not its elements. */
