@@ -26,6 +26,9 @@ int brci_cpu_read_fits(const brci_source *source);
 void brci_cpu_read(const brci_kernels *kernels, const brci_source *source, int64_t batch, int64_t row, int64_t col,
                    int64_t count, float *out);
 
+/* n numbers of a table from number `first` on. */
+void brci_cpu_numbers(const brci_kernels *kernels, const brc_table *table, int64_t first, int64_t n, float *out);
+
 int brci_cpu_store_fits(const brc_tensor *src, const brc_array *dst);
 
 /* As brci_reference_store, for a tensor. */

@@ -24,8 +24,7 @@ int brci_cpu_store_fits(const brc_tensor *t, const brc_array *dst) {
     return tensor_fits(t);
 }
 
-/* n numbers of a table from the first one on. */
-static void numbers(const brci_kernels *k, const brc_table *t, int64_t first, int64_t n, float *out) {
+void brci_cpu_numbers(const brci_kernels *k, const brc_table *t, int64_t first, int64_t n, float *out) {
     const uint8_t *at = (const uint8_t *)t->data + first * (brci_format(t->format)->bits / 8);
     const float one = 1;
     brci_vector_format format;
@@ -117,10 +116,10 @@ static int write_row(writer *w, const brc_tensor *t, int64_t batch, int64_t row,
     for (int64_t j = 0; j < cols; j += BLOCKS) {
         int64_t n = least(BLOCKS, cols - j), full = least(n, whole - j), at = j * length;
         const float *zero = t->zero.data == NULL ? NULL : zeros;
-        numbers(w->kernels, &t->scale, scale_at + j, n, m);
+        brci_cpu_numbers(w->kernels, &t->scale, scale_at + j, n, m);
         for (int64_t i = 0; i < n; i++) m[i] = brci_multiplier(t, m[i], global);
         if (!ordinary(m, n)) return 0;
-        if (zero != NULL) numbers(w->kernels, &t->zero, zero_at + j, n, zeros);
+        if (zero != NULL) brci_cpu_numbers(w->kernels, &t->zero, zero_at + j, n, zeros);
         if (w->real && !are_finite(zeros, n)) return 0;
         write_blocks(w, codes + at * w->format.bits / 8, full, length, m, zero, out + at * w->bytes);
         if (full < n) { /* the partial block at the edge */
@@ -176,13 +175,13 @@ void brci_cpu_read(const brci_kernels *k, const brci_source *source, int64_t bat
     while (col < end) { /* the blocks that [col, end) touches, cut where it begins and ends */
         const int64_t first = col / length, n = least(BLOCKS, (end - 1) / length - first + 1);
         const float *zero = t->zero.data == NULL ? NULL : zeros;
-        numbers(k, &t->scale, scale_at + first, n, m);
+        brci_cpu_numbers(k, &t->scale, scale_at + first, n, m);
         for (int64_t i = 0; i < n; i++) m[i] = brci_multiplier(t, m[i], global);
         if (!ordinary(m, n)) {
             brci_read(source, batch, row, col, end - col, out);
             return;
         }
-        if (zero != NULL) numbers(k, &t->zero, zero_at + first, n, zeros);
+        if (zero != NULL) brci_cpu_numbers(k, &t->zero, zero_at + first, n, zeros);
         if (is_real(t) && !are_finite(zeros, n)) {
             brci_read(source, batch, row, col, end - col, out);
             return;

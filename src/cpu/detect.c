@@ -12,6 +12,8 @@
 #if defined(__x86_64__)
 #include <cpuid.h>
 
+#define AVX_VNNI_BIT (1u << 4) /* leaf 7, subleaf 1, eax: the name in cpuid.h differs between compilers */
+
 /* The registers the system saves (Intel SDM vol. 1, 13.3): bits 1, 2 = SSE, AVX; 5, 6, 7 = AVX-512. */
 static uint64_t saved_registers(void) {
     uint32_t low, high;
@@ -29,6 +31,9 @@ static uint32_t detect(void) {
     if ((saved & 0x06) == 0x06 && (b & bit_AVX2) && (first & bit_F16C) && (first & bit_FMA)) features |= BRCI_CPU_AVX2;
     const uint32_t wide = bit_AVX512F | bit_AVX512BW | bit_AVX512VL | bit_AVX512DQ;
     if ((features & BRCI_CPU_AVX2) && (saved & 0xE6) == 0xE6 && (b & wide) == wide) features |= BRCI_CPU_AVX512;
+    if ((features & BRCI_CPU_AVX512) && (c & bit_AVX512VNNI)) features |= BRCI_CPU_AVX512_VNNI;
+    if ((features & BRCI_CPU_AVX2) && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & AVX_VNNI_BIT))
+        features |= BRCI_CPU_AVX_VNNI;
     return features;
 }
 #else
@@ -36,7 +41,7 @@ static uint32_t detect(void) { return 0; }
 #endif
 
 /* Levels in rising order; each overwrites what it does better. */
-enum { GENERIC, AVX2, AVX512, LEVELS };
+enum { GENERIC, AVX2, AVX_VNNI, AVX512, AVX512_VNNI, LEVELS };
 static const struct {
     const char *name;
     uint32_t mask; /* features a level may use */
@@ -44,7 +49,9 @@ static const struct {
 } levels[LEVELS] = {
     {"generic", 0, BRCI_TILE_M_GENERIC, 8},
     {"avx2", BRCI_CPU_AVX2, BRCI_TILE_M_AVX2, 16},
+    {"avx_vnni", BRCI_CPU_AVX2 | BRCI_CPU_AVX_VNNI, BRCI_TILE_M_AVX2, 16},
     {"avx512", BRCI_CPU_AVX2 | BRCI_CPU_AVX512, BRCI_TILE_M_AVX512, 32},
+    {"avx512_vnni", BRCI_CPU_AVX2 | BRCI_CPU_AVX512 | BRCI_CPU_AVX512_VNNI, BRCI_TILE_M_AVX512, 32},
 };
 
 static brci_kernels build(uint32_t have, int level) {
@@ -55,6 +62,8 @@ static brci_kernels build(uint32_t have, int level) {
 #if defined(__x86_64__)
 #include "cpu/avx2/kernels.def"
 #include "cpu/avx512/kernels.def"
+#include "cpu/avx512_vnni/kernels.def"
+#include "cpu/avx_vnni/kernels.def"
 #endif
 #undef KERNEL
     return t;

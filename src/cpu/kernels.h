@@ -14,6 +14,8 @@
 enum {
     BRCI_CPU_AVX2 = 1,   /* with FMA and F16C */
     BRCI_CPU_AVX512 = 2, /* F, BW, VL, DQ */
+    BRCI_CPU_AVX_VNNI = 4,
+    BRCI_CPU_AVX512_VNNI = 8,
 };
 
 /* How a format's codes are made and read by vector arithmetic; derived from its row. */
@@ -70,6 +72,38 @@ typedef void brci_tile_fn(int64_t depth, const float *a, const float *b, float *
 /* Sum of x[i]*y[i]; the order of the sum depends on n and the instruction set alone. */
 typedef float brci_dot_fn(const float *x, const float *y, int64_t n);
 
+/* Products of integers (cpu/integer.h). `a` lies in groups of 16 rows, [k/64][16 rows][64]; `b` in panels of 32
+ * columns, [k/4][32 columns][4], every number plus 128; both filled up with zeros. */
+#define BRCI_INTEGER_ROWS 16
+#define BRCI_INTEGER_COLUMNS 32
+#define BRCI_INTEGER_DEPTH 64
+
+/* c[row][column] = sum over the blocks of a_scale * b_scale * (start + sum over the block of a * b). */
+typedef struct brci_integer_tile {
+    const int8_t *a;
+    const uint8_t *b;
+    const int32_t *start;           /* [blocks][16]: -128 times the sum of a */
+    const float *a_scale, *b_scale; /* [..][16], [..][32]; NULL: 1 */
+    int64_t blocks, length;         /* numbers of k in a block: a multiple of 16 */
+    int64_t a_every, b_every;       /* blocks that share a number of a_scale, b_scale; one of the two is 1 */
+    int rows;                       /* of the 16 */
+    float *c;                       /* [16][32] */
+} brci_integer_tile;
+typedef void brci_integer_tile_fn(const brci_integer_tile *tile);
+
+/* Codes that are integers: bytes (two's complement), or numbers of `values`. */
+typedef struct brci_integer_format {
+    uint32_t bits;
+    int least, largest; /* of the values */
+    float unit;         /* value of 1 */
+    int8_t values[128]; /* by code, below 8 bits */
+} brci_integer_format;
+/* n numbers of a row, plus `bias`, modulo 256; n is a multiple of 64 or ends the row. */
+typedef void brci_integer_bytes_fn(const brci_integer_format *format, const uint8_t *codes, int64_t n, int bias,
+                                   uint8_t *out);
+/* 16 rows of 64 bytes to half a panel: out[step][row] = the 4 bytes of that step of the row, a step of 128 bytes. */
+typedef void brci_integer_turn_fn(const uint8_t (*rows)[BRCI_INTEGER_DEPTH], uint8_t *out);
+
 /* Largest tile of any instruction set. */
 #define BRCI_TILE_M 12
 #define BRCI_TILE_N 32
@@ -87,10 +121,13 @@ typedef struct brci_kernels {
     brci_fractions_fn *fractions;
     brci_tile_fn *tile;
     brci_dot_fn *dot;
+    brci_integer_tile_fn *integer_tile;
+    brci_integer_bytes_fn *integer_bytes;
+    brci_integer_turn_fn *integer_turn;
 } brci_kernels;
 
 /* The table for this processor: generic first, then what each better instruction set offers. BRECCIA_ISA=reference,
- * generic, avx2, avx512 forces a level (read once); `reference` gives NULL: no fast kernels. */
+ * generic, avx2, avx_vnni, avx512, avx512_vnni forces a level (read once); `reference` gives NULL: no fast kernels. */
 const brci_kernels *brci_cpu(void);
 /* The table of a level by name, for tests; NULL if this processor lacks it or the name is unknown. */
 const brci_kernels *brci_cpu_level(const char *name);
@@ -100,6 +137,8 @@ const brci_kernels *brci_cpu_level(const char *name);
 #if defined(__x86_64__)
 #include "cpu/avx2/kernels.def"
 #include "cpu/avx512/kernels.def"
+#include "cpu/avx512_vnni/kernels.def"
+#include "cpu/avx_vnni/kernels.def"
 #endif
 #undef KERNEL
 

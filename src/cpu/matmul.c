@@ -58,8 +58,8 @@ void brci_cpu_pack(const brci_kernels *k, const brci_multiplication *p, int64_t 
     }
 }
 
-static void finish(const brci_multiplication *p, int64_t batch, int64_t m, int64_t n, int64_t rows, int64_t cols,
-                   const float *tile, int64_t width) {
+void brci_cpu_finish(const brci_multiplication *p, int64_t batch, int64_t m, int64_t n, int64_t rows, int64_t cols,
+                     const float *tile, int64_t width) {
     const brc_format_info *f = brci_format(p->out->format);
     const brci_source bias = p->bias == NULL ? (brci_source){0} : brci_source_array(p->bias),
                       out = brci_source_array(p->out);
@@ -90,7 +90,8 @@ void brci_cpu_multiply(const brci_kernels *k, const brci_multiplication *p, int6
             for (int64_t i = 0; i < panels; i++) {
                 const int64_t row = m + i * k->tile_m;
                 k->tile(p->k, a + i * k->tile_m * p->k, b + (n - column) * p->k, tile);
-                finish(p, batch, row, n, least(k->tile_m, end - row), least(k->tile_n, p->n - n), tile, k->tile_n);
+                brci_cpu_finish(p, batch, row, n, least(k->tile_m, end - row), least(k->tile_n, p->n - n), tile,
+                                k->tile_n);
             }
     }
 }
@@ -108,6 +109,6 @@ void brci_cpu_stream(const brci_kernels *kernels, const brci_multiplication *p, 
                 sums[m] += kernels->dot(x, w, count);
             }
         }
-        for (int64_t m = 0; m < p->m; m++) finish(p, batch, m, n, 1, 1, sums + m, 1);
+        for (int64_t m = 0; m < p->m; m++) brci_cpu_finish(p, batch, m, n, 1, 1, sums + m, 1);
     }
 }

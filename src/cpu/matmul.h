@@ -29,6 +29,11 @@ void brci_cpu_multiply(const brci_kernels *kernels, const brci_multiplication *p
 void brci_cpu_stream(const brci_kernels *kernels, const brci_multiplication *product, int64_t batch, int64_t first,
                      int64_t last);
 
+/* Rows [m, m + rows), columns [n, n + cols) of the result from sums in F32, rows `width` numbers apart: the bias and
+ * what is there are added, and stored once rounded. */
+void brci_cpu_finish(const brci_multiplication *product, int64_t batch, int64_t m, int64_t n, int64_t rows,
+                     int64_t cols, const float *sums, int64_t width);
+
 #define BRCI_STREAM_ROWS 4 /* of a, up to which b is streamed instead of packed */
 
 #endif

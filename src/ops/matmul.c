@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cpu/matmul.h"
 #include "cpu/packed.h"
+#include "ops/integer.h"
 #include "ops/parallel.h"
 #include "ops/side.h"
 
@@ -77,6 +78,7 @@ static int multiply_packed(slab *s, const brc_options *options) {
 static int multiply_fast(const brci_multiplication *p, const brc_options *options) {
     slab s = {.kernels = brci_cpu(), .product = p};
     if (s.kernels == NULL || !brci_cpu_matmul_fits(p) || p->m == 0 || p->n == 0) return 0;
+    if (brci_integer_multiply(s.kernels, p, options)) return 1;
     if (p->m > BRCI_STREAM_ROWS || !p->transpose_b || p->transpose_a) return multiply_packed(&s, options);
     for (s.batch = 0; s.batch < p->batch; s.batch++)
         brci_parallel(brci_parts(options, p->n, p->n * p->k), p->n, stream, &s);
