@@ -8,10 +8,9 @@ import sys
 import numpy as np
 import pytest
 from core.codes import pack
+from cpu.test_levels import LEVELS, processor
 
 F = np.float32
-LEVELS = {"generic": set(), "avx2": {"avx2", "f16c", "fma"}, "avx_vnni": {"avx2", "f16c", "fma", "avx_vnni"},
-          "avx512": {"avx512f", "avx512bw", "avx512vl", "avx512dq"}, "avx512_vnni": {"avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_vnni"}}
 ACTIVATIONS = ["int8", "int8:block=tensor", "int8:group=32", "int8:group=128", "q8_0"]
 WEIGHTS = ["int8", "int4", "int4:group=32", "int4:group=32,format=uint4,rule=minmax", "int4:block=row", "mxfp4", "nvfp4", "nvfp4:levels=1", "q4_0",
            "q8_0", "iq4_nl", "q5_0", "mxint8", "int4:group=48", "int8:block=4x32", "mxfp6-e2m3", "int4:format=int3,group=64"]
@@ -50,7 +49,7 @@ def test_exact_integers(brc, m, n, k, element, low, high, zero):
         assert np.abs(brc.matmul(a, b, b_transposed=True) - 2.0 * (first[0] + first[1])).max() <= 4 * np.abs(x @ y.T).max() * 2.0**-24
 
 
-@pytest.mark.parametrize("left, right", itertools.product((-128, 127), (-128, 127)))
+@pytest.mark.parametrize("left, right", list(itertools.product((-128, 127), repeat=2)))
 def test_extremes(brc, left, right):
     """The largest sums there are: a block of 65,536, each product 2^14."""
     for k in (64, 4096, 65536):
@@ -133,8 +132,7 @@ def test_zero_blocks_of_tiny_scales(brc):
 @pytest.mark.parametrize("level", LEVELS)
 def test_levels(level):
     """The same tests with each instruction set forced."""
-    flags = set(next((line for line in open("/proc/cpuinfo") if line.startswith("flags")), "").split())
-    if not LEVELS[level] <= flags:
+    if not LEVELS[level] <= processor():
         pytest.skip(f"this processor has no {level}")
     done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", __file__], capture_output=True, text=True,
                           env={**os.environ, "BRECCIA_ISA": level, "BRECCIA_LEVEL_UNDER_TEST": level})
