@@ -27,13 +27,14 @@ CONFIGURE = cmake -S . -DCMAKE_RULE_MESSAGES=OFF -DCMAKE_TARGET_MESSAGES=OFF -DC
             -DBRECCIA_STRICT=$(STRICT) --log-level=WARNING $(CMAKE_FLAGS)
 # The CUDA kernels are compiled once, into $(BUILD); the other builds check the C code.
 NO_KERNELS = -DBRECCIA_CUDA=OFF
+LIBRARY_ALONE = -DBRECCIA_FILES=OFF -DBRECCIA_BENCH=OFF
 COMPILE = cmake --build
 CTEST = ctest --output-on-failure --no-tests=error -j $(JOBS)
 QUICK = -LE 'exhaustive|valgrind'
 C_FILES = $(shell find src cli python/ext tests bench examples fuzz -name '*.[ch]' | sort)
 
 .NOTPARALLEL:
-.PHONY: all python setup-build setup-demo setup-check setup-test demo test build-tests test-clang test-sanitize test-valgrind \
+.PHONY: all python setup-build setup-demo setup-check setup-test demo test build-tests test-clang test-sanitize test-tsan test-valgrind \
         test-c test-python test-exhaustive check bench bench-cpu bench-memory install format clean distclean
 
 all: setup-build $(BUILD)/CMakeFiles/TargetDirectories.txt
@@ -50,7 +51,7 @@ demo: setup-demo all
 	@$(PYTHON) scripts/demo --cli $(BUILD)/bin/breccia $(MODEL)
 
 # The runners' closing lines come last: ctest's, then pytest's.
-test: setup-test build-tests test-clang test-sanitize test-valgrind test-c test-python
+test: setup-test build-tests test-clang test-sanitize test-tsan test-valgrind test-c test-python
 
 build-tests: setup-check
 	@echo "== build: $(BUILD)"
@@ -65,9 +66,16 @@ test-clang: setup-test
 
 test-sanitize: setup-check
 	@echo "== address and undefined behaviour sanitizers: $(BUILD)-sanitize"
-	@$(CONFIGURE) -B $(BUILD)-sanitize -DBRECCIA_TESTS=ON -DBRECCIA_SANITIZE=ON $(NO_KERNELS)
+	@$(CONFIGURE) -B $(BUILD)-sanitize -DBRECCIA_TESTS=ON -DBRECCIA_SANITIZE=address $(NO_KERNELS)
 	@$(COMPILE) $(BUILD)-sanitize -j $(JOBS)
 	@$(CTEST) --test-dir $(BUILD)-sanitize $(QUICK)
+
+# The pool of threads alone: libbreccia and one test.
+test-tsan: setup-check
+	@echo "== thread sanitizer: $(BUILD)-tsan"
+	@$(CONFIGURE) -B $(BUILD)-tsan -DBRECCIA_TESTS=ON -DBRECCIA_SANITIZE=thread $(LIBRARY_ALONE) $(NO_KERNELS)
+	@$(COMPILE) $(BUILD)-tsan -j $(JOBS) --target test_ops_parallel
+	@$(CTEST) --test-dir $(BUILD)-tsan -R '^ops/parallel$$'
 
 test-valgrind: setup-test build-tests
 	@echo "== valgrind: $(BUILD)"
@@ -118,7 +126,7 @@ format: setup-check
 	@$(CLANG_FORMAT) -i $(C_FILES)
 
 clean:
-	rm -rf $(BUILD) $(BUILD)-clang $(BUILD)-sanitize $(BUILD)-check
+	rm -rf $(BUILD) $(BUILD)-clang $(BUILD)-sanitize $(BUILD)-tsan $(BUILD)-check
 
 distclean: clean
 	rm -rf .venv .cache

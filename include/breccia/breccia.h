@@ -18,6 +18,9 @@
  * Promises that hold for every function:
  *   - Thread-safe, as long as no other call writes the same output. No global mutable state that a caller could see: the
  *     table of chosen kernels is built once, and libbreccia_file counts the names of its temporary files.
+ *   - One pool of threads serves all calls. It starts when a large call first needs it, sleeps between calls, and ends with the
+ *     process or when the library is unloaded. Calls from several threads at once share it instead of adding up; a child of fork
+ *     starts its own. The threads run where the calling thread may run, and take none of the host's signals.
  *   - Returns a brc_status; the last argument may be NULL or a brc_error on the caller's stack, filled on failure.
  *     Nothing prints, aborts or allocates behind the caller's back: the calls that return memory end in _new, and
  *     brc_matmul says what it takes while it runs.

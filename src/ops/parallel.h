@@ -14,11 +14,12 @@ typedef void brci_work(void *job, uint32_t part, int64_t first, int64_t last);
 brc_status brci_options_check(const brc_options *options, brc_error *err);
 
 /* In how many parts `items` are done: not more than the threads allowed, not so many that a thread is not worth
- * starting. */
+ * waking. */
 uint32_t brci_parts(const brc_options *options, int64_t items, int64_t elements);
 
-/* Runs `work` over [0, items) in `parts` parts, the floating-point environment set in each, and waits. Where a thread
- * cannot be started its part runs here. */
+/* Runs `work` once for each of `parts` parts of [0, items), the floating-point environment set in each, and waits. The
+ * calling thread and the threads of the pool (parallel.c) take one part after the other; where none is free the caller
+ * does them all. From inside a part it does too: calls do not nest threads. */
 void brci_parallel(uint32_t parts, int64_t items, brci_work *work, void *job);
 
 #endif
