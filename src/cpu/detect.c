@@ -32,6 +32,7 @@ static uint32_t detect(void) {
     const uint32_t wide = bit_AVX512F | bit_AVX512BW | bit_AVX512VL | bit_AVX512DQ;
     if ((features & BRCI_CPU_AVX2) && (saved & 0xE6) == 0xE6 && (b & wide) == wide) features |= BRCI_CPU_AVX512;
     if ((features & BRCI_CPU_AVX512) && (c & bit_AVX512VNNI)) features |= BRCI_CPU_AVX512_VNNI;
+    if ((features & BRCI_CPU_AVX512) && (c & bit_AVX512VBMI)) features |= BRCI_CPU_AVX512_VBMI;
     if ((features & BRCI_CPU_AVX2) && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & AVX_VNNI_BIT))
         features |= BRCI_CPU_AVX_VNNI;
     return features;
@@ -41,27 +42,35 @@ static uint32_t detect(void) { return 0; }
 #endif
 
 /* Levels in rising order; each overwrites what it does better. */
-enum { GENERIC, AVX2, AVX_VNNI, AVX512, AVX512_VNNI, LEVELS };
+enum { GENERIC, AVX2, AVX_VNNI, AVX512, AVX512_VNNI, AVX512_VBMI, LEVELS };
+#define AVX2_KERNELS BRCI_CPU_AVX2
+#define AVX512_KERNELS (BRCI_CPU_AVX2 | BRCI_CPU_AVX512)
 static const struct {
     const char *name;
     uint32_t mask; /* features a level may use */
-    int tile_m, tile_n;
+    int tile_m, tile_n, stream_rows, narrow_scales;
 } levels[LEVELS] = {
-    {"generic", 0, BRCI_TILE_M_GENERIC, 8},
-    {"avx2", BRCI_CPU_AVX2, BRCI_TILE_M_AVX2, 16},
-    {"avx_vnni", BRCI_CPU_AVX2 | BRCI_CPU_AVX_VNNI, BRCI_TILE_M_AVX2, 16},
-    {"avx512", BRCI_CPU_AVX2 | BRCI_CPU_AVX512, BRCI_TILE_M_AVX512, 32},
-    {"avx512_vnni", BRCI_CPU_AVX2 | BRCI_CPU_AVX512 | BRCI_CPU_AVX512_VNNI, BRCI_TILE_M_AVX512, 32},
+    {"generic", 0, BRCI_TILE_M_GENERIC, 8, 2, 0},
+    {"avx2", AVX2_KERNELS, BRCI_TILE_M_AVX2, 16, 4, 0},
+    {"avx_vnni", AVX2_KERNELS | BRCI_CPU_AVX_VNNI, BRCI_TILE_M_AVX2, 16, 4, 0},
+    {"avx512", AVX512_KERNELS, BRCI_TILE_M_AVX512, 32, 8, 1},
+    {"avx512_vnni", AVX512_KERNELS | BRCI_CPU_AVX512_VNNI, BRCI_TILE_M_AVX512, 32, 8, 1},
+    {"avx512_vbmi", AVX512_KERNELS | BRCI_CPU_AVX512_VNNI | BRCI_CPU_AVX512_VBMI, BRCI_TILE_M_AVX512, 32, 8, 1},
 };
 
 static brci_kernels build(uint32_t have, int level) {
-    brci_kernels t = {.name = levels[level].name, .tile_m = levels[level].tile_m, .tile_n = levels[level].tile_n};
+    brci_kernels t = {.name = levels[level].name,
+                      .tile_m = levels[level].tile_m,
+                      .tile_n = levels[level].tile_n,
+                      .stream_rows = levels[level].stream_rows,
+                      .narrow_scales = levels[level].narrow_scales};
 #define KERNEL(type, slot, needs, function)                                                                            \
     if ((have & (uint32_t)(needs)) == (uint32_t)(needs)) t.slot = function;
 #include "cpu/generic/kernels.def"
 #if defined(__x86_64__)
 #include "cpu/avx2/kernels.def"
 #include "cpu/avx512/kernels.def"
+#include "cpu/avx512_vbmi/kernels.def"
 #include "cpu/avx512_vnni/kernels.def"
 #include "cpu/avx_vnni/kernels.def"
 #endif

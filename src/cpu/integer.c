@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cpu/integer.h"
 
-#include "cpu/matmul.h"
+#include "cpu/finish.h"
 
 #define ROWS BRCI_INTEGER_ROWS
 #define COLUMNS BRCI_INTEGER_COLUMNS
@@ -286,7 +286,7 @@ void brci_cpu_integer_multiply(const brci_integer_product *p, int64_t batch, int
                     for (int64_t z = 0; z < cols; z++)
                         c[y][z] = x.strange[y] || w.strange[z] ? element(p, batch, row_at + y, n + z)
                                                                : c[y][z] * x.all[y] * w.all[z];
-                brci_cpu_finish(m, batch, row_at, n, count, cols, &c[0][0], COLUMNS);
+                brci_cpu_finish(p->kernels, m, batch, row_at, n, count, cols, &c[0][0], COLUMNS);
             }
     }
 }

@@ -9,6 +9,7 @@
 #define BRCI_KERNELS_H
 
 #include "core/format.h"
+#include "cpu/narrow.h"
 
 /* What a processor must offer, detected with the operating system's support for the registers (detect.c). */
 enum {
@@ -16,6 +17,7 @@ enum {
     BRCI_CPU_AVX512 = 2, /* F, BW, VL, DQ */
     BRCI_CPU_AVX_VNNI = 4,
     BRCI_CPU_AVX512_VNNI = 8,
+    BRCI_CPU_AVX512_VBMI = 16,
 };
 
 /* How a format's codes are made and read by vector arithmetic; derived from its row. */
@@ -66,9 +68,10 @@ typedef void brci_exponents_fn(const uint32_t *amax, int64_t n, uint32_t rule, c
 typedef void brci_fractions_fn(const uint32_t *amax, int64_t n, const brc_recipe *recipe,
                                const brc_format_info *element, float global, uint8_t *scales, float *factors);
 
-/* One tile of a product: c[i][j] = sum over k of a[k][i] * b[k][j], k rising, from packed panels of
- * `brci_kernels.tile_m` and `tile_n` numbers a step. Fused multiply-add where the processor has it. */
-typedef void brci_tile_fn(int64_t depth, const float *a, const float *b, float *c);
+/* One tile of a product: c[i][j] = sum over k of a[k][i] * b[k][j], k rising, i < rows, from packed panels of `rows`
+ * and `brci_kernels.tile_n` numbers a step; with `more` added to what c holds. 1 <= rows <= tile_m. Fused multiply-add
+ * where the processor has it. */
+typedef void brci_tile_fn(int64_t depth, int rows, int more, const float *a, const float *b, float *c);
 /* Sum of x[i]*y[i]; the order of the sum depends on n and the instruction set alone. */
 typedef float brci_dot_fn(const float *x, const float *y, int64_t n);
 
@@ -103,6 +106,12 @@ typedef void brci_integer_bytes_fn(const brci_integer_format *format, const uint
                                    uint8_t *out);
 /* 16 rows of 64 bytes to half a panel: out[step][row] = the 4 bytes of that step of the row, a step of 128 bytes. */
 typedef void brci_integer_turn_fn(const uint8_t (*rows)[BRCI_INTEGER_DEPTH], uint8_t *out);
+/* sums[m][16] = the products of a panel with x[depth][rows], m < rows <= stream_rows; depth in whole units, a panel
+ * without zero points. */
+typedef void brci_stream_fn(const brci_panel *panel, int64_t depth, const float *x, int rows, float *sums);
+/* The values of a panel as F32: out[k * width + column]. A width below 16 has several panels of so many columns, one of
+ * [depth][width] after the other. */
+typedef void brci_expand_fn(const brci_panel *panel, int64_t depth, float *out, int64_t width);
 
 /* Largest tile of any instruction set. */
 #define BRCI_TILE_M 12
@@ -110,7 +119,8 @@ typedef void brci_integer_turn_fn(const uint8_t (*rows)[BRCI_INTEGER_DEPTH], uin
 
 typedef struct brci_kernels {
     const char *name; /* of the instruction set */
-    int tile_m, tile_n;
+    int tile_m, tile_n, stream_rows;
+    int narrow_scales; /* stream and expand read scales of other formats than F32 */
     brci_widen_fn *widen_f16, *widen_bf16;
     brci_narrow_fn *narrow_f16, *narrow_bf16;
     brci_amax_fn *amax;
@@ -124,10 +134,12 @@ typedef struct brci_kernels {
     brci_integer_tile_fn *integer_tile;
     brci_integer_bytes_fn *integer_bytes;
     brci_integer_turn_fn *integer_turn;
+    brci_stream_fn *stream;
+    brci_expand_fn *expand;
 } brci_kernels;
 
 /* The table for this processor: generic first, then what each better instruction set offers. BRECCIA_ISA=reference,
- * generic, avx2, avx_vnni, avx512, avx512_vnni forces a level (read once); `reference` gives NULL: no fast kernels. */
+ * or a level of detect.c (generic .. avx512_vbmi) forces one (read once); `reference` gives NULL: no fast kernels. */
 const brci_kernels *brci_cpu(void);
 /* The table of a level by name, for tests; NULL if this processor lacks it or the name is unknown. */
 const brci_kernels *brci_cpu_level(const char *name);
@@ -137,6 +149,7 @@ const brci_kernels *brci_cpu_level(const char *name);
 #if defined(__x86_64__)
 #include "cpu/avx2/kernels.def"
 #include "cpu/avx512/kernels.def"
+#include "cpu/avx512_vbmi/kernels.def"
 #include "cpu/avx512_vnni/kernels.def"
 #include "cpu/avx_vnni/kernels.def"
 #endif

@@ -4,7 +4,7 @@
 #ifndef BRCI_PACKED_H
 #define BRCI_PACKED_H
 
-#include "cpu/cast.h"
+#include "cpu/way.h"
 
 /* What is packed: matrices of n columns of the product, k long. `along`: k runs along the stored rows. */
 typedef struct brci_weight {
@@ -13,6 +13,18 @@ typedef struct brci_weight {
     int64_t batch, n, k;
     brc_format activations; /* of the other side */
 } brci_weight;
+
+/* Geometry of the order "panels" (panels.h). A panel: codes, scales, zero points, each from a multiple of 64 bytes on.
+ */
+typedef struct brci_panels {
+    brci_narrow narrow;
+    int16_t map[256];                             /* a weight's code -> a panel's; -1 = has none */
+    float global;                                 /* applied to the sums */
+    int64_t depth;                                /* k, filled up to whole units */
+    int64_t blocks;                               /* of k */
+    int64_t panels;                               /* of a matrix */
+    int64_t code_bytes, scale_bytes, panel_bytes; /* zero points take as much as scales */
+} brci_panels;
 
 typedef struct brci_packing brci_packing;
 
@@ -25,22 +37,9 @@ struct brc_packed {
     int64_t items;      /* pieces of `data` that threads may pack apart */
     int64_t data_bytes; /* a multiple of 64 */
     void *data;         /* 64-byte aligned */
-    brc_array values;   /* of the order "f32": a plain array over `data`; else without data */
+    brci_panels panels;
+    brc_array values; /* of the order "f32": a plain array over `data`; else without data */
 };
-
-/* Memory a product takes besides: for all threads, and for each; both multiples of 64. Items that threads share. */
-typedef struct brci_needs {
-    int64_t shared_bytes, part_bytes;
-    int64_t prepare, multiply; /* items of each step */
-} brci_needs;
-
-/* A product with a packed weight under way. */
-typedef struct brci_packed_product {
-    const brc_packed *packed;
-    const brci_multiplication *product; /* its b is not looked at */
-    brci_needs needs;
-    uint8_t *shared, *parts; /* 64-byte aligned */
-} brci_packed_product;
 
 struct brci_packing {
     const char *name;
@@ -48,11 +47,7 @@ struct brci_packing {
     int (*plan)(brc_packed *packed, const brci_weight *weight);
     /* Items [first, last); 0 where a number was met that it cannot hold: the next order is tried. */
     int (*pack)(const brc_packed *packed, const brci_weight *weight, int64_t first, int64_t last);
-    /* Whether it serves a product; says what that needs. NULL, as the two below: the product reads `values`. */
-    int (*serves)(const brc_packed *packed, const brci_multiplication *product, brci_needs *needs);
-    /* Before the multiplication, once for all threads: the left side into `shared`. NULL = nothing to do. */
-    void (*prepare)(const brci_packed_product *job, uint32_t part, int64_t first, int64_t last);
-    void (*multiply)(const brci_packed_product *job, uint32_t part, int64_t first, int64_t last);
+    const brci_way *way; /* that computes products with it; NULL: `values` is an operand as any other */
 };
 
 #define PACKING(name) extern const brci_packing brci_packing_##name;

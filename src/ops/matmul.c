@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "cpu/matmul.h"
 #include "cpu/packed.h"
 #include "ops/integer.h"
 #include "ops/parallel.h"
@@ -13,76 +12,63 @@ static int batch_fits(const brci_side *s, const brc_array *out) {
     return s->rank == out->rank && memcmp(s->shape, out->shape, (size_t)(s->rank - 2) * sizeof *s->shape) == 0;
 }
 
-static void multiply(void *argument, uint32_t part, int64_t first, int64_t last) {
+static void multiply_reference(void *argument, uint32_t part, int64_t first, int64_t last) {
     (void)part;
     brci_reference_matmul(argument, first, last);
 }
 
-/* A product by the vector kernels: one slab of b after the other is packed and multiplied. */
-typedef struct slab {
-    const brci_kernels *kernels;
-    const brci_multiplication *product;
-    brci_slab packing;
-    int64_t batch, column, columns;
-    float *b, *a; /* a: one part for each thread */
-} slab;
+/* A product by the vector kernels. */
+typedef struct work {
+    const brci_way *way;
+    brci_job job;
+} work;
 
-static void pack(void *argument, uint32_t part, int64_t first, int64_t last) {
-    const slab *s = argument;
-    (void)part;
-    brci_cpu_pack(s->kernels, s->product, s->batch, s->column, first, last, s->b);
+static void prepare(void *argument, uint32_t part, int64_t first, int64_t last) {
+    const work *w = argument;
+    w->way->prepare(&w->job, part, first, last);
 }
 
-/* Items are tiles of rows, so that no thread cuts one. */
-static void fill(void *argument, uint32_t part, int64_t first, int64_t last) {
-    const slab *s = argument;
-    const int64_t step = s->kernels->tile_m, end = last * step < s->product->m ? last * step : s->product->m;
-    brci_cpu_multiply(s->kernels, s->product, s->batch, s->column, s->column + s->columns, first * step, end, s->b,
-                      (float *)(void *)((char *)s->a + part * s->packing.a_bytes), s->packing.rows);
+static void multiply(void *argument, uint32_t part, int64_t first, int64_t last) {
+    const work *w = argument;
+    w->way->multiply(&w->job, part, first, last);
 }
 
-static void stream(void *argument, uint32_t part, int64_t first, int64_t last) {
-    const slab *s = argument;
-    (void)part;
-    brci_cpu_stream(s->kernels, s->product, s->batch, first, last);
-}
+/* The product of sizes may exceed 63 bits. */
+static int64_t cost(double elements) { return elements < 1e18 ? (int64_t)elements : INT64_MAX; }
 
-static int64_t tiles_of(int64_t n, int64_t step) { return (n + step - 1) / step; }
-
-/* 0 where there is no memory for the packing, or k is too long for it: then the reference, which needs none, does the
- * work. */
-static int multiply_packed(slab *s, const brc_options *options) {
-    const brci_multiplication *p = s->product;
-    /* 16 multiplications cost about as much as casting an element; the product of three sizes may exceed 63 bits. */
-    const double multiplications = (double)p->m * (double)p->n * (double)p->k / 16;
-    const int64_t tiles = tiles_of(p->m, s->kernels->tile_m),
-                  work = multiplications < 1e18 ? (int64_t)multiplications : INT64_MAX;
-    const uint32_t parts = brci_parts(options, tiles, work);
-    if (!brci_cpu_slab(s->kernels, p, &s->packing)) return 0;
-    const size_t b_bytes = ((size_t)s->packing.b_bytes + 63) / 64 * 64;
-    s->b = aligned_alloc(64, b_bytes + parts * (size_t)s->packing.a_bytes);
-    if (s->b == NULL) return 0;
-    s->a = (float *)(void *)((char *)s->b + b_bytes);
-    for (s->batch = 0; s->batch < p->batch; s->batch++)
-        for (s->column = 0; s->column < p->n; s->column += s->packing.columns) {
-            const int64_t rest = p->n - s->column,
-                          panels = tiles_of(rest < s->packing.columns ? rest : s->packing.columns, s->kernels->tile_n);
-            s->columns = rest < s->packing.columns ? rest : s->packing.columns;
-            brci_parallel(brci_parts(options, panels, panels * s->kernels->tile_n * p->k), panels, pack, s);
-            brci_parallel(parts, tiles, fill, s);
-        }
-    free(s->b);
+/* 0 where a way does not serve the product, -1 where there is no memory. */
+static int multiply_by(const brci_way *way, const brci_kernels *kernels, const brci_multiplication *p,
+                       const brc_packed *packed, const brc_options *options) {
+    work w = {.way = way, .job = {.kernels = kernels, .product = p, .packed = packed}};
+    brci_job *job = &w.job;
+    if (!way->serves(job, &job->needs)) return 0;
+    /* A number of b costs its multiplications, of which 16 are about a cast's, and its own reading. */
+    const double rounds = (double)job->needs.rounds, k = (double)p->k,
+                 multiplications = (double)p->batch * (double)p->m * (double)p->n * k / 16;
+    const uint32_t parts =
+                       brci_parts(options, job->needs.multiply, cost(multiplications / rounds + (double)p->n * k / 4)),
+                   before = brci_parts(options, job->needs.prepare, cost((double)p->batch * (double)p->m * k / rounds));
+    const size_t bytes = (size_t)job->needs.shared_bytes + parts * (size_t)job->needs.part_bytes;
+    job->shared = aligned_alloc(64, bytes > 0 ? bytes : 64);
+    if (job->shared == NULL) return -1;
+    job->parts = job->shared + job->needs.shared_bytes;
+    for (job->round = 0; job->round < job->needs.rounds; job->round++) {
+        if (way->prepare != NULL) brci_parallel(before, job->needs.prepare, prepare, &w);
+        brci_parallel(parts, job->needs.multiply, multiply, &w);
+    }
+    free(job->shared);
     return 1;
 }
 
+/* Without kernels, or memory for them, the reference does the work: it needs none. */
 static int multiply_fast(const brci_multiplication *p, const brc_options *options) {
-    slab s = {.kernels = brci_cpu(), .product = p};
-    if (s.kernels == NULL || !brci_cpu_matmul_fits(p) || p->m == 0 || p->n == 0) return 0;
-    if (brci_integer_multiply(s.kernels, p, options)) return 1;
-    if (p->m > BRCI_STREAM_ROWS || !p->transpose_b || p->transpose_a) return multiply_packed(&s, options);
-    for (s.batch = 0; s.batch < p->batch; s.batch++)
-        brci_parallel(brci_parts(options, p->n, p->n * p->k), p->n, stream, &s);
-    return 1;
+    const brci_kernels *kernels = brci_cpu();
+    static const brci_way *const ways[] = {&brci_way_rows, &brci_way_tiles};
+    if (kernels == NULL || p->m == 0 || p->n == 0) return 0;
+    if (brci_integer_multiply(kernels, p, options)) return 1;
+    for (size_t i = 0; i < sizeof ways / sizeof *ways; i++)
+        if (multiply_by(ways[i], kernels, p, NULL, options) > 0) return 1;
+    return 0;
 }
 
 static brc_status check_output(const brc_product *p, const brci_side *a, const brci_side *b, brc_error *err) {
@@ -101,34 +87,14 @@ static brc_status check_output(const brc_product *p, const brci_side *a, const b
     return BRC_OK;
 }
 
-/* A product with a packed weight whose order has kernels of its own. */
-static void prepare(void *argument, uint32_t part, int64_t first, int64_t last) {
-    const brci_packed_product *job = argument;
-    job->packed->packing->prepare(job, part, first, last);
-}
-
-static void multiply_by_packed(void *argument, uint32_t part, int64_t first, int64_t last) {
-    const brci_packed_product *job = argument;
-    job->packed->packing->multiply(job, part, first, last);
-}
-
-static brc_status multiply_packing(const brc_packed *packed, const brci_multiplication *p, const brc_options *options,
-                                   brc_error *err) {
-    brci_packed_product job = {.packed = packed, .product = p};
-    if (!packed->packing->serves(packed, p, &job.needs))
-        return brci_fail(err, BRC_UNSUPPORTED, 0, "the weight was packed as %s, for other activations than a's",
-                         packed->packing->name);
-    const int64_t prepare_work = p->m * p->k * p->a_batch, work = p->n * p->k * p->batch;
-    const uint32_t parts = brci_parts(options, job.needs.multiply, work);
-    const size_t bytes = (size_t)job.needs.shared_bytes + parts * (size_t)job.needs.part_bytes;
-    job.shared = aligned_alloc(64, bytes > 0 ? bytes : 64);
-    if (job.shared == NULL) return brci_fail(err, BRC_MEMORY, 0, "out of memory: %zu bytes for a product", bytes);
-    job.parts = job.shared + job.needs.shared_bytes;
-    if (packed->packing->prepare != NULL)
-        brci_parallel(brci_parts(options, job.needs.prepare, prepare_work), job.needs.prepare, prepare, &job);
-    brci_parallel(parts, job.needs.multiply, multiply_by_packed, &job);
-    free(job.shared);
-    return BRC_OK;
+static brc_status multiply_packed(const brc_packed *packed, const brci_multiplication *p, const brc_options *options,
+                                  brc_error *err) {
+    const int done =
+        p->m == 0 || p->n == 0 ? 1 : multiply_by(packed->packing->way, packed->kernels, p, packed, options);
+    if (done < 0) return brci_fail(err, BRC_MEMORY, 0, "out of memory: working memory of a product");
+    if (done > 0) return BRC_OK;
+    return brci_fail(err, BRC_UNSUPPORTED, 0, "the weight was packed as %s: not for a's activations, or of this size",
+                     packed->packing->name);
 }
 
 /* The right side: an operand, or a packed weight in its place, seen as its values [.., n, k]. */
@@ -175,10 +141,10 @@ brc_status brc_matmul(const brc_product *p, brc_error *err) {
         .bias = p->bias,
         .out = p->out,
     };
-    if (packed != NULL && packed->packing->serves != NULL) return multiply_packing(packed, &m, p->options, err);
+    if (packed != NULL && packed->packing->way != NULL) return multiply_packed(packed, &m, p->options, err);
     if (multiply_fast(&m, p->options)) return BRC_OK;
     tiles = brci_tiles(&m);
     /* A tile costs its multiplications, not its elements. */
-    brci_parallel(brci_parts(p->options, tiles, tiles * BRCI_TILE * m.k), tiles, multiply, &m);
+    brci_parallel(brci_parts(p->options, tiles, tiles * BRCI_TILE * m.k), tiles, multiply_reference, &m);
     return BRC_OK;
 }
