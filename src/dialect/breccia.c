@@ -161,6 +161,7 @@ static void read_tensor(brci_reader *reader, brci_reading *reading, const char *
     one_a_byte = old && brc_format_get((brc_format)config.recipe.element)->bits < 8;
     if (old) adopt_old_tables(&reading->entry.tensor, &reading->entry);
     brc_tensor *t = &reading->entry.tensor;
+    t->layout = (uint8_t)config.layout;
     if (!bind_data(reader, reading, one_a_byte) || !bind_table(reader, reading, "scale", &t->scale) ||
         !bind_table(reader, reading, "global_scale", &t->global) ||
         !bind_table(reader, reading, "zero_point", &t->zero) || !bind_group_index(reader, reading))
@@ -287,7 +288,15 @@ static brc_status store(const char *name, const brc_tensor *t, const brc_entry *
                         brc_error *err) {
     brci_stored *data = add_stored(store, name, ".data", t->format);
     brc_recipe recipe = t->recipe;
-    if (recipe.id == BRC_RECIPE_UNKNOWN) TRY(brci_name_recipe(t, origin == NULL ? NULL : origin->recipe, &recipe, err));
+    if (!brc_recipe_describes(&recipe, t)) { /* the same rule in blocks of the tensor's */
+        recipe.layout = t->layout;
+        recipe.block = t->scale.block;
+    }
+    if (recipe.id == BRC_RECIPE_UNKNOWN || !brc_recipe_describes(&recipe, t) ||
+        brc_recipe_check(&recipe, NULL) != BRC_OK)
+        TRY(brci_name_recipe(t, origin == NULL ? NULL : origin->recipe, &recipe, err));
+    brc_tensor plan;
+    if (brc_tensor_plan(&recipe, t->rank, t->shape, &plan, NULL, NULL) != BRC_OK) recipe.partial = 1;
     TRY(brc_recipe_check(&recipe, err));
     data->buffer = BRCI_DATA;
     data->rank = t->rank;
@@ -302,7 +311,7 @@ static brc_status store(const char *name, const brc_tensor *t, const brc_entry *
         index->shape[0] = t->shape[t->rank - 1];
     }
     store->key = brci_pool_print(store->pool, "%s%s", name, config_suffix);
-    store->value = brci_breccia_config_write(store->pool, &recipe, t->rank, t->shape);
+    store->value = brci_breccia_config_write(store->pool, &recipe, (brc_layout)t->layout, t->rank, t->shape);
     if (store->value == NULL || store->pool->failed) return brci_fail(err, BRC_MEMORY, 0, "out of memory");
     return BRC_OK;
 }

@@ -58,13 +58,14 @@ static int is_key(const char *name) {
     return 0;
 }
 
-/* Version 2: every field is a key of the recipe, but "row", which the text begins with, and "epsilon", which is set as
- * the number it is: text would depend on the locale. */
+/* Version 2: every field is a key of the recipe, but "row", which the text begins with, "epsilon", which is set as the
+ * number it is: text would depend on the locale, and "layout", the recipe's own name for its block where the tensor has
+ * the other. */
 static brc_status add_fields(draft *d, const json_t *fields, brc_error *err) {
     const char *name;
     json_t *value;
     json_object_foreach((json_t *)fields, name, value) {
-        if (strcmp(name, "row") == 0 || strcmp(name, "epsilon") == 0) continue;
+        if (strcmp(name, "row") == 0 || strcmp(name, "epsilon") == 0 || strcmp(name, "layout") == 0) continue;
         if (!is_key(name))
             return brci_fail(err, BRC_UNSUPPORTED, 0, "its config has the recipe field '%.40s', unknown here", name);
         TRY(add_json(d, name, value, err));
@@ -168,7 +169,10 @@ static brc_status read_recipe(const json_t *root, brci_breccia_config *config, b
     if (strcmp(name, file_name(&config->recipe)) != 0)
         return brci_fail(err, BRC_MALFORMED, 0, "its config contradicts itself: the recipe %.40s has no row %.40s",
                          name, row_name);
-    config->recipe.layout = layout.layout;
+    const json_t *own = json_object_get(fields, "layout");
+    const char *own_name = json_is_string(own) ? json_string_value(own) : "";
+    config->layout = (brc_layout)layout.layout;
+    config->recipe.layout = (uint8_t)(own == NULL ? config->layout : brc_layout_find(own_name));
     config->recipe.block = layout.block;
     config->recipe.epsilon = (float)json_number_value(json_object_get(fields, "epsilon"));
     return brc_recipe_check(&config->recipe, err);
@@ -239,35 +243,37 @@ static json_t *stored_fields(const brc_recipe *r) {
     return fields;
 }
 
-static json_t *fields_of(const brc_recipe *r) {
+static json_t *fields_of(const brc_recipe *r, brc_layout layout) {
     const brc_recipe_info *info = brc_recipe_get((brc_recipe_id)r->id);
     const char *row = info == NULL ? "custom" : info->name;
     if (r->id == BRC_RECIPE_UNKNOWN) return stored_fields(r);
-    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:i, s:i, s:i, s:i, s:s, s:I, s:f}", "row", row, "format",
+    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:i, s:i, s:i, s:i, s:s, s:I, s:f, s:s*}", "row", row, "format",
                      brc_format_get((brc_format)r->element)->name, "scale", brc_format_get((brc_format)r->scale)->name,
                      "rule", brc_rule_name((brc_rule)r->rule), "arith", brc_arith_name((brc_arith)r->arith), "levels",
                      (int)r->levels, "pow2", (int)r->pow2, "partial", (int)r->partial, "margin", (int)r->margin,
                      "history", r->history == BRC_HISTORY_MOST_RECENT ? "most_recent" : "max", "length",
-                     (json_int_t)r->history_length, "epsilon", (double)r->epsilon);
+                     (json_int_t)r->history_length, "epsilon", (double)r->epsilon, "layout",
+                     r->layout == layout ? NULL : brc_layout_get((brc_layout)r->layout)->name);
 }
 
 /* The sides that the layout's row leaves free. */
-static json_t *sides_of(const brc_recipe *r) {
-    const brc_block free_sides = brc_layout_get((brc_layout)r->layout)->block;
+static json_t *sides_of(const brc_recipe *r, brc_layout layout) {
+    const brc_block free_sides = brc_layout_get(layout)->block;
     if (free_sides.rows == BRC_FREE)
         return json_pack("{s:I, s:I}", "block_m", (json_int_t)r->block.rows, "block_n", (json_int_t)r->block.cols);
     if (free_sides.cols == BRC_FREE) return json_pack("{s:I}", "block_size", (json_int_t)r->block.cols);
     return r->block.batch != free_sides.batch ? json_pack("{s:b}", "expert", 1) : json_object();
 }
 
-const char *brci_breccia_config_write(brci_pool *pool, const brc_recipe *r, int rank, const int64_t *shape) {
+const char *brci_breccia_config_write(brci_pool *pool, const brc_recipe *r, brc_layout layout, int rank,
+                                      const int64_t *shape) {
     json_t *dimensions = json_array(), *root;
     const char *made;
     char *text;
     for (int i = 0; i < rank; i++) json_array_append_new(dimensions, json_integer(shape[i]));
     root = json_pack("{s:i, s:{s:s, s:o}, s:{s:s, s:o}, s:o}", "version", 2, "recipe", "name", file_name(r), "fields",
-                     fields_of(r), "layout", "name", brc_layout_get((brc_layout)r->layout)->name, "fields", sides_of(r),
-                     "shape", dimensions);
+                     fields_of(r, layout), "layout", "name", brc_layout_get(layout)->name, "fields",
+                     sides_of(r, layout), "shape", dimensions);
     text = root == NULL ? NULL : json_dumps(root, JSON_COMPACT);
     made = text == NULL ? NULL : brci_pool_copy(pool, text, strlen(text));
     free(text);

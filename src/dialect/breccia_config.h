@@ -9,7 +9,8 @@
 typedef struct brci_breccia_config {
     int version; /* 2, or 1 = written by the Python package 0.1 */
     brc_recipe recipe;
-    int rank; /* version 2; of version 1 the data tells */
+    brc_layout layout; /* the tensor's name for the recipe's block, which has two for 1xK */
+    int rank;          /* version 2; of version 1 the data tells */
     int64_t shape[BRC_MAX_RANK];
 } brci_breccia_config;
 
@@ -17,6 +18,7 @@ typedef struct brci_breccia_config {
 int brci_is_breccia_config(const char *text);
 brc_status brci_breccia_config_read(const char *text, brci_breccia_config *config, brc_error *err);
 /* NULL when out of memory. */
-const char *brci_breccia_config_write(brci_pool *pool, const brc_recipe *recipe, int rank, const int64_t *shape);
+const char *brci_breccia_config_write(brci_pool *pool, const brc_recipe *recipe, brc_layout layout, int rank,
+                                      const int64_t *shape);
 
 #endif

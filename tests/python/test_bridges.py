@@ -138,3 +138,42 @@ def test_descriptions_that_are_not_understood(x, tmp_path, change, text):
 
 def test_all():
     assert set(bridges.__all__) >= {"save_safetensors", "load_safetensors", "to_dlpack", "from_dlpack", "from_deepseek_v3", "to_deepseek_v3"}
+
+
+@pytest.mark.parametrize("recipe, layout", [
+    (breccia.Float8BlockScaling(), breccia.PerBlockMN(1, 128)), (breccia.Float8BlockScaling(block_m=1), breccia.PerBlockK(128)),
+    (breccia.MXFP8BlockScaling(), breccia.PerBlockK(32)), (INT4Scaling(64), breccia.PerBlockMN(1, 64)), (NVFP4BlockScaling(), breccia.PerBlockK(16))])
+def test_the_layouts_name_comes_back(x, tmp_path, recipe, layout):
+    """1xK blocks have two names; a tensor keeps its own, and its recipe."""
+    st = dataclasses.replace(breccia.cast(x, recipe), layout=layout)
+    save_safetensors({"w": st}, tmp_path / "m.safetensors")
+    again = load_safetensors(tmp_path / "m.safetensors")["w"]
+    assert again == st and again.layout == layout and again.recipe == recipe
+
+
+@pytest.mark.parametrize("layout", [breccia.PerBlockMN(4, 64), breccia.PerBlockK(100, True), breccia.PerChannel(), breccia.PerTensor(), breccia.PerColumn()])
+@pytest.mark.parametrize("recipe", [breccia.Float8BlockScaling(), breccia.Float8CurrentScaling(), breccia.MXFP8BlockScaling()])
+def test_a_layout_that_is_not_the_recipes(x, tmp_path, recipe, layout):
+    """Such tensors have values; their files are read again, with the same ones."""
+    scale = np.exp2(np.arange(np.prod(layout._scale_shape(x.shape), dtype=int)) % 16).astype(np.float32).reshape(layout._scale_shape(x.shape))
+    st = breccia.ScaledTensor(breccia.cast(x, recipe).data, scale[()] if scale.shape else np.float32(3), recipe, layout)
+    save_safetensors({"w": st}, tmp_path / "m.safetensors")
+    again = load_safetensors(tmp_path / "m.safetensors")["w"]
+    assert again.layout == layout and np.array_equal(again.scale, st.scale)
+    assert np.array_equal(breccia.dequantize(again), breccia.dequantize(st), equal_nan=True)
+
+
+@pytest.mark.parametrize("tensors, metadata, text", [
+    ([1], None, "a mapping from names"), ({1: np.ones(2)}, None, "names must be text, got 1"), ({"w": np.ones(2, np.complex64)}, None, "w: .*not understood"),
+    ({}, {1: "a"}, "pairs of text"), ({}, {"a": 1}, "pairs of text")])
+def test_what_cannot_be_saved(tmp_path, tensors, metadata, text):
+    with pytest.raises(TypeError, match=text):
+        save_safetensors(tensors, tmp_path / "m.safetensors", metadata)
+    assert not (tmp_path / "m.safetensors").exists()
+
+
+@pytest.mark.parametrize("change, kind, text", [({"data": None}, TypeError, "data must be array-like"), ({"scale": 1.0}, TypeError, "scale must be array-like"),
+                                                ({"block_k": 0}, ValueError, "block_k must be")])
+def test_deepseek_arguments(change, kind, text):
+    with pytest.raises(kind, match=text):
+        bridges.from_deepseek_v3(**{"data": np.zeros((4, 4), np.uint8), "scale": np.ones((1, 1), np.float32), **change})
