@@ -22,9 +22,14 @@ int ext_wants(PyObject *const *args, Py_ssize_t count, Py_ssize_t least, const c
 }
 
 static int threads_of(PyObject *object, brc_options *options) {
-    long n = PyLong_AsLong(object);
-    if (n == -1 && PyErr_Occurred()) return -1;
-    if (n < 0 || n > 65535) {
+    int beyond = 0;
+    long n = PyLong_AsLongAndOverflow(object, &beyond);
+    if (n == -1 && PyErr_Occurred()) {
+        if (PyErr_ExceptionMatches(PyExc_TypeError))
+            PyErr_Format(PyExc_TypeError, "threads must be a whole number, not %R", object);
+        return -1;
+    }
+    if (beyond || n < 0 || n > 65535) {
         PyErr_SetString(PyExc_ValueError, "threads must be 0 (all processors) or a small positive number");
         return -1;
     }
@@ -201,7 +206,8 @@ int ext_tensor_source(ext_tensor *t, const ext_state *state, PyObject *tuple) {
     if (recipe == NULL || item_shape(item[1], &t->tensor) != 0 || by_recipe(recipe, &t->tensor) != 0) return -1;
     long layout = PyLong_AsLong(item[2]);
     if (PyErr_Occurred() || item_block(item[3], &block) != 0) return -1;
-    t->tensor.layout = (uint8_t)layout;
+    t->tensor.layout =
+        layout < 0 || layout > UINT8_MAX ? UINT8_MAX : (uint8_t)layout; /* the library says what is wrong */
     t->tensor.scale.block = block;
     if (part(&t->data, item[4], "data", EXT_READ | t->place, ext_tensor_bytes(&t->tensor), &t->tensor.data) != 0)
         return -1;
@@ -411,8 +417,10 @@ static PyObject *matmul(PyObject *module, PyObject *const *args, Py_ssize_t coun
     const ext_state *state = ext_state_of(module);
     int failed = 1;
     if (ext_wants(args, count, 7, "matmul") != 0 || threads_of(args[6], &options) != 0) return NULL;
-    product.a.transposed = PyObject_IsTrue(args[2]) == 1;
-    product.b.transposed = PyObject_IsTrue(args[3]) == 1;
+    const int turn_a = PyObject_IsTrue(args[2]), turn_b = turn_a < 0 ? -1 : PyObject_IsTrue(args[3]);
+    if (turn_b < 0) return NULL;
+    product.a.transposed = (uint32_t)turn_a;
+    product.b.transposed = (uint32_t)turn_b;
     if (side(args[0], "a", state, &at, &av, &product.a) == 0 && side(args[1], "b", state, &bt, &bv, &product.b) == 0 &&
         (args[4] == Py_None || ext_view_get(&bias, args[4], "bias", EXT_READ) == 0) &&
         ext_view_get(&out, args[5], "out", EXT_WRITE) == 0) {
@@ -431,6 +439,13 @@ static PyObject *matmul(PyObject *module, PyObject *const *args, Py_ssize_t coun
     Py_RETURN_NONE;
 }
 
+/* threads(n) -> n, or the exception that a call with so many threads raises: for tracers, which call later. */
+static PyObject *threads(PyObject *module, PyObject *object) {
+    brc_options options;
+    (void)module;
+    return threads_of(object, &options) == 0 ? PyLong_FromUnsignedLong(options.threads) : NULL;
+}
+
 #define FAST(function) (PyCFunction)(void (*)(void)) function, METH_FASTCALL
 PyMethodDef ext_operations[] = {
     {"cast", FAST(cast),
@@ -444,6 +459,7 @@ PyMethodDef ext_operations[] = {
      "path."},
     {"matmul", FAST(matmul),
      "matmul(a, b, transpose_a, transpose_b, bias, out, threads, /)\n--\n\nbrc_matmul into the caller's array."},
+    {"threads", threads, METH_O, "threads(n, /)\n--\n\nA checked number of threads."},
     {"tensor", operation_tensor, METH_O, "tensor(scaled, /)\n--\n\nA capsule over its arrays, for breccia._file."},
     {NULL, NULL, 0, NULL},
 };

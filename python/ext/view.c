@@ -22,6 +22,8 @@ static int from_buffer(ext_view *v, PyObject *object, const char *name, int acce
         PyErr_Format(PyExc_ValueError, "%s has %d dimensions; up to %d are possible", name, b->ndim, BRC_MAX_RANK);
         return -1;
     }
+    if (b->itemsize < 1 || b->itemsize > INT32_MAX)
+        return refuse(PyExc_TypeError, name, "elements of no size are no numbers");
     v->array.format = (uint8_t)ext_format_of_struct(b->format, b->itemsize);
     v->array.rank = (uint8_t)b->ndim;
     v->array.data = b->buf;

@@ -122,11 +122,18 @@ def test_threads_do_not_matter(recipe):
     (np.ones((2, 32), ">f4"), MXFP8BlockScaling(), TypeError, "understood"),
     (np.ones((2, 32), np.complex64), MXFP8BlockScaling(), TypeError, "format"),
     ([[1.0]], Float8CurrentScaling(), TypeError, "array of NumPy"),
+    (np.ma.masked_array(np.ones((2, 32), np.float32), mask=True), MXFP8BlockScaling(), TypeError, "masked array"),
     (np.ones((2, 32), np.float32), "mxfp8", TypeError, "unsupported recipe: str"),
 ])
 def test_errors(bad, recipe, kind, text):
     with pytest.raises(kind, match=text):
         breccia.cast(bad, recipe)
+
+
+@pytest.mark.parametrize("threads, kind", [(-1, ValueError), (10**9, ValueError), (10**30, ValueError), (1.5, TypeError), ("2", TypeError), (None, TypeError)])
+def test_threads_are_a_small_number(x, threads, kind):
+    with pytest.raises(kind, match="threads must be"):
+        breccia.cast(x, MXFP8BlockScaling(), threads=threads)
 
 
 def test_empty():

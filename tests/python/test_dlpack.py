@@ -134,6 +134,12 @@ def test_versioned_and_legacy():
         _c.bytes_of(object())
 
 
+def test_elements_of_no_size():
+    for nothing in (np.zeros(3, "V0"), np.zeros((), "V0")):
+        with pytest.raises(TypeError, match="no size"):
+            _c.bytes_of(nothing)
+
+
 def test_read_only():
     x = np.arange(8, dtype=np.float32)
     x.flags.writeable = False

@@ -260,6 +260,19 @@ const brc_entry *file_origin(const file_state *state, PyObject *pair) {
     return entry;
 }
 
+/* An open file does not travel: a tensor that is pickled leaves it behind, and with it the way back. A copy keeps it.
+ */
+static PyObject *checkpoint_reduce(PyObject *object, PyObject *unused) {
+    (void)object;
+    (void)unused;
+    return Py_BuildValue("(O())", Py_TYPE(Py_None));
+}
+
+static PyObject *checkpoint_same(PyObject *object, PyObject *memo) {
+    (void)memo;
+    return Py_NewRef(object);
+}
+
 static PyMethodDef methods[] = {
     {"entries", checkpoint_entries, METH_NOARGS,
      "entries($self, /)\n--\n\n[(name, dialect, scaled, shape, recipe, meaning, evidence, parts)]."},
@@ -267,6 +280,8 @@ static PyMethodDef methods[] = {
     {"metadata", checkpoint_metadata, METH_NOARGS, "metadata($self, /)\n--\n\nPairs of the file."},
     {"check", checkpoint_check, METH_NOARGS, "check($self, /)\n--\n\nRaises the first finding that must stop."},
     {"array", checkpoint_array, METH_O, "array($self, name, /)\n--\n\n(format, shape, memory) of a plain tensor."},
+    {"__reduce__", checkpoint_reduce, METH_NOARGS, NULL},
+    {"__deepcopy__", checkpoint_same, METH_O, NULL},
     {"load", checkpoint_load, METH_O,
      "load($self, name, /)\n--\n\n(recipe, shape, layout, block, data, scale, global_scale, zero_point, group_index)."},
     {NULL, NULL, 0, NULL},

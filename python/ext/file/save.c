@@ -22,6 +22,10 @@ static void release(items *all) {
 static int read_row(const file_state *state, PyObject *row, brc_item *item, ext_view *view) {
     PyObject *value, *origin;
     const char *name;
+    if (!PyTuple_Check(row)) {
+        PyErr_SetString(PyExc_TypeError, "rows: (name, tensor or array, origin) are needed");
+        return -1;
+    }
     if (!PyArg_ParseTuple(row, "sOO", &name, &value, &origin)) return -1;
     item->name = name;
     item->origin = file_origin(state, origin);
@@ -30,6 +34,10 @@ static int read_row(const file_state *state, PyObject *row, brc_item *item, ext_
         return 0;
     }
     if (ext_view_get(view, value, name, EXT_READ) != 0 || ext_view_dense(view, name) != 0) return -1;
+    if (view->array.format == BRC_NONE) {
+        PyErr_Format(PyExc_TypeError, "%s: arrays of this type are not understood", name);
+        return -1;
+    }
     item->plain = &view->array;
     return 0;
 }
@@ -55,6 +63,11 @@ static const char **read_pairs(PyObject *dict, size_t *n) {
     if (pairs == NULL) PyErr_NoMemory();
     *n = 0;
     while (pairs != NULL && PyDict_Next(dict, &at, &key, &value)) {
+        if (!PyUnicode_Check(key) || !PyUnicode_Check(value)) {
+            PyErr_Format(PyExc_TypeError, "metadata must be pairs of text, got %R: %R", key, value);
+            free(pairs);
+            return NULL;
+        }
         pairs[2 * *n] = PyUnicode_AsUTF8AndSize(key, NULL);
         pairs[2 * *n + 1] = pairs[2 * *n] == NULL ? NULL : PyUnicode_AsUTF8AndSize(value, NULL);
         if (pairs[2 * (*n)++ + 1] == NULL) {
