@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checkpoints of other systems through Python: opened lazily, read by name, written again in any dialect."""
+import copy
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -114,3 +116,34 @@ def test_a_closed_map_is_not_read(x, tmp_path):
     kept = [breccia.open(path)[name] for _ in range(100) for name in ("w", "v")]
     path.unlink()
     assert all((breccia.dequantize(st) == breccia.dequantize(kept[i % 2])).all() for i, st in enumerate(kept))
+
+
+def test_tensors_of_files_travel(x, tmp_path):
+    """Copied with their way back, pickled without it; a checkpoint is pickled as its path."""
+    path = tmp_path / "m.safetensors"
+    bridges.save_safetensors({"w": breccia.cast(x, MXFP8BlockScaling())}, path)
+    checkpoint = breccia.open(path)
+    st = checkpoint["w"]
+    for copied in (copy.copy(st), copy.deepcopy(st)):
+        assert copied == st and copied.origin == st.origin
+    again = pickle.loads(pickle.dumps(st))
+    assert again == st and again.origin == (None, "w")
+    bridges.save_safetensors({"w": again}, tmp_path / "again.safetensors")
+    assert (tmp_path / "again.safetensors").read_bytes() == path.read_bytes()
+    assert pickle.loads(pickle.dumps(checkpoint))["w"] == st
+
+
+@pytest.mark.parametrize("framework", ["torch", "jax", "mlx"])
+def test_other_libraries_do_not_write_into_files(torch, jax, mx, x, tmp_path, framework):
+    """The map is read-only, which no library but NumPy knows: the others get a copy. A write into the map ends the process."""
+    path = tmp_path / "m.safetensors"
+    bridges.save_safetensors({"w": breccia.cast(x, MXFP8BlockScaling())}, path)
+    st = breccia.open(path)["w"]
+    moved = bridges.from_dlpack(st, framework)
+    assert moved == st and not st.data.flags.writeable
+    if framework == "torch":
+        moved.data.view(torch.uint8)[:] = 0
+        moved.scale[:] = 0
+        assert moved != st and breccia.open(path)["w"] == st
+    data, scale = bridges.to_dlpack(st)
+    assert np.array_equal(torch.from_dlpack(data).numpy(), st.data) and np.array_equal(torch.from_dlpack(scale).numpy(), st.scale)

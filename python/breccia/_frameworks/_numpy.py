@@ -79,7 +79,10 @@ def export(x: Any) -> Any:
 
 
 def capsule(x: Any) -> Any:
-    return export(x).__dlpack__()
+    seen = export(x)
+    if seen.flags.writeable:
+        return seen.__dlpack__()
+    return _c.Buffer(seen.shape, _c.format_of(seen), seen).__dlpack__(max_version=(1, 0))    # NumPy 2.1 learned the flag
 
 
 def adopt(x: Any, format: str | None) -> Any:

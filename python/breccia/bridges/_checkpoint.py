@@ -100,6 +100,7 @@ class Checkpoint(Mapping[str, Any]):
         from breccia import _file
         self.path: str = os.fspath(path)
         self.framework: str = framework
+        self._dialect = dialect
         frameworks.named(framework)
         self._file: _file.Checkpoint = _file.Checkpoint(path, dialect)
         self._entries = {row[0]: Entry(*row[:7], tuple(Part(*part) for part in row[7])) for row in self._file.entries()}
@@ -132,6 +133,10 @@ class Checkpoint(Mapping[str, Any]):
         copies = [None if part is None else np.array(part) for part in (st.data, st.scale, st.zero_point, st.global_scale, st.group_index)]
         data, scale, zero, level, index = copies
         return from_dlpack(ScaledTensor(data, scale, recipe, layout, zero, level, index, shape, st.origin), self.framework)
+
+    def __reduce__(self) -> Any:
+        """Pickled as its path: whoever reads it opens the file again."""
+        return type(self), (self.path, self._dialect, self.framework)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._entries)

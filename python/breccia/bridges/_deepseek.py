@@ -2,8 +2,8 @@
 """DeepSeek-V3's FP8 tensors: codes with a multiplier for each 1x128 or 128x128 block."""
 from typing import Any
 
-from breccia._core import ScaledTensor
-from breccia.layouts import PerBlockK, PerBlockMN
+from breccia._core import ScaledTensor, _array_like
+from breccia.layouts import PerBlockK, PerBlockMN, _positive
 from breccia.recipes import Float8BlockScaling
 
 __all__ = ["from_deepseek_v3", "to_deepseek_v3"]
@@ -29,6 +29,9 @@ def from_deepseek_v3(data: Any, scale: Any, block_k: int = 128, fp8_format: str 
     >>> st.layout, st.recipe.block_m
     (PerBlockMN(block_m=128, block_n=128, partial=False), 128)
     """
+    _array_like(data, "data")
+    _array_like(scale, "scale")
+    _positive("block_k", block_k)
     shape, sides = tuple(data.shape), tuple(scale.shape)
     if len(shape) < 2:
         raise ValueError(f"data must be at least 2-D, got shape {shape}")

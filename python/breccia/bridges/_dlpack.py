@@ -3,6 +3,8 @@
 import warnings
 from typing import Any
 
+import numpy as np
+
 from breccia import _frameworks as frameworks
 from breccia._core import ScaledTensor, _make
 
@@ -53,10 +55,16 @@ def to_dlpack(scaled: ScaledTensor, parts: str = "pair") -> Capsules:
     return made
 
 
+def _writable(x: Any, library: Any) -> Any:
+    """Only NumPy knows read-only memory; another library would write there."""
+    return np.array(x) if library is not frameworks.numpy and isinstance(x, np.ndarray) and not x.flags.writeable else x
+
+
 def from_dlpack(scaled: ScaledTensor, framework: str) -> ScaledTensor:
     """The same ScaledTensor over the arrays of another library: "numpy", "torch", "jax" or "mlx".
 
-    Memory is shared, but for MLX, which takes one copy, and for what NumPy has no type for (BF16 scales become float32).
+    Memory is shared, but for MLX, which takes one copy, read-only arrays of NumPy (a checkpoint's), which no other library has, and
+    what NumPy has no type for (BF16 scales become float32).
     FP8 data gets the library's own type where it has one. ValueError for another name, TypeError for device arrays. Source:
     DLPack 1.3.
 
@@ -71,7 +79,7 @@ def from_dlpack(scaled: ScaledTensor, framework: str) -> ScaledTensor:
 
     def move(part: Any, format: str | None) -> Any:
         source = frameworks.of(part) if part is not None else library
-        return part if source is library else library.adopt(source.export(part), format)
+        return part if source is library else library.adopt(_writable(source.export(part), library), format)
 
     native = scaled.recipe._native if hasattr(scaled.recipe, "_native") else None
     own = native.element if native is not None and native.bits == 8 else None

@@ -36,6 +36,11 @@ def _stored(st: ScaledTensor) -> Any:
 
 
 def _rows(tensors: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    if not isinstance(tensors, Mapping):
+        raise TypeError(f"a mapping from names to ScaledTensors and arrays is needed, got {type(tensors).__name__}")
+    for name in tensors:
+        if not isinstance(name, str):
+            raise TypeError(f"names must be text, got {name!r}")
     return [(name, _stored(value), value.origin) if isinstance(value, ScaledTensor)
             else (name, frameworks.of(value).read(value), None) for name, value in tensors.items()]
 
