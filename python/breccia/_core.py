@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from breccia import _c, _frameworks
 from breccia._frameworks import _is_jax, _is_mlx, _is_torch
 
@@ -144,9 +146,10 @@ class ScaledTensor:
 
 
 def _given_shape(shape: Any) -> tuple[int, ...]:
-    if not hasattr(shape, "__iter__") or not all(hasattr(n, "__index__") for n in shape):
+    sides = tuple(shape) if hasattr(shape, "__iter__") else None
+    if sides is None or not all(hasattr(n, "__index__") for n in sides):
         raise TypeError(f"shape must be a sequence of whole numbers, got {shape!r}")
-    return tuple(shape)
+    return tuple(int(n) if isinstance(n, np.integer) else n for n in sides)
 
 
 def _check_packing(shape: tuple[int, ...], storage: tuple[int, ...], recipe: Any) -> None:

@@ -374,8 +374,8 @@ def matmul(a: Any, b: Any, out_dtype: Any = np.float32, *, transpose_a: bool = F
     -------
     array
         Of the library of the operands, shape (..., M, N). |out - exact| <= K * 2**-24 * sum(|a||b|) + half an ulp of the
-        output, where exact uses the dequantized float32 values. PyTorch and JAX differentiate it with respect to plain operands
-        and the bias; codes and scales are constants.
+        output, where exact uses the dequantized float32 values. PyTorch, JAX and MLX differentiate it (reverse mode) with
+        respect to plain operands and the bias; codes and scales are constants.
 
     Raises
     ------
@@ -401,10 +401,12 @@ def matmul(a: Any, b: Any, out_dtype: Any = np.float32, *, transpose_a: bool = F
     format = _output(out_dtype, "float32, float16 or bfloat16")
     arrays = _arrays(a, b, bias)
     tracer = _tracer(arrays) or (library if library.recorded(arrays) else None)
+    if bias is not None and tuple(bias.shape) != shape[-1:]:
+        raise ValueError(f"shape mismatch: bias must be {shape[-1:]}, got {tuple(bias.shape)}")
     if tracer is None:
         return _matmul_now(library, a, b, shape, format, transpose_a, transpose_b, bias, threads)
-    for name, side in (("a", a), ("b", b)):
-        if not isinstance(side, ScaledTensor):
+    for name, side in (("a", a), ("b", b), ("bias", bias)):
+        if side is not None and not isinstance(side, ScaledTensor):
             _source(name, side)
     return tracer.matmul(a, b, shape, format, transpose_a, transpose_b, bias, threads)
 

@@ -68,6 +68,12 @@ def test_errors(changes, kind, text):
         make(**changes)
 
 
+def test_shapes_of_any_sequence():
+    """Numbers of NumPy are numbers; an iterator is read once."""
+    for shape in (np.array([4, 128]), iter((4, 128)), [np.int64(4), 128]):
+        assert make(shape=shape).shape == (4, 128) and all(type(n) is int for n in make(shape=(np.int64(4), np.uint8(128))).shape)
+
+
 def test_repr():
     assert repr(make()) == ("breccia.ScaledTensor(shape=(4, 128), data_dtype=uint8, scale_shape=(), "
                             "recipe=Float8CurrentScaling, layout=PerTensor)")

@@ -202,3 +202,23 @@ def test_a_refused_handler_stops_nothing(jax):
             "assert (jax.jit(lambda x: breccia.dequantize(breccia.cast(x, breccia.MXFP8BlockScaling())))(x) == x).all()\nassert not _jax._handlers()")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_threads_under_jit(jax):
+    """As without: a number that is none is refused when the call is traced."""
+    for wrong, kind in ((-1, ValueError), (2**33, ValueError), (1.5, TypeError)):
+        for call in (lambda x: breccia.cast(x, MXFP8BlockScaling(), threads=wrong).data, lambda x: breccia.matmul(x, x, transpose_b=True, threads=wrong)):
+            with pytest.raises(kind, match="threads must be"):
+                jax.jit(call)(jax.numpy.ones((2, 32)))
+
+
+def test_bias_under_jit(jax):
+    x = jax.numpy.ones((4, 32))
+    for wrong, kind, text in ((jax.numpy.ones(3), ValueError, "bias must be"), (jax.numpy.ones(4, int), TypeError, "bias is int32")):
+        with pytest.raises(kind, match=text):
+            jax.jit(lambda x: breccia.matmul(x, x, transpose_b=True, bias=wrong))(x)
+
+
+def test_types_that_are_not_exchanged(jax):
+    with pytest.raises(TypeError, match="int4"):
+        breccia.cast(jax.numpy.ones((2, 32), jax.numpy.int4), MXFP8BlockScaling())

@@ -73,3 +73,26 @@ def test_gradient(mx, x):
     assert np.array_equal(np.asarray(breccia.cast_ste(source, recipe)), breccia.dequantize(breccia.cast(x, recipe)))
     gradient = mx.grad(lambda x: (breccia.cast_ste(x, recipe) ** 2).sum())(source)
     assert np.array_equal(np.asarray(gradient), 2 * breccia.dequantize(breccia.cast(x, recipe)))
+
+
+@pytest.mark.parametrize("transpose_a, transpose_b", [(False, False), (False, True), (True, False), (True, True)])
+def test_gradient_of_products(mx, x, transpose_a, transpose_b):
+    """mx.grad through matmul is that of MLX's own product of the dequantized numbers; constants would have none."""
+    rng = np.random.default_rng(0)
+    st = breccia.cast(x.T.copy() if transpose_b else x, breccia.Float8CurrentScaling())
+    b, wide = mx.array(breccia.dequantize(st)), {False: (3, 8), True: (8, 3)}[transpose_a]
+    a, bias = mx.array(rng.standard_normal((2, *wide)).astype(np.float32)), mx.array(rng.standard_normal(256).astype(np.float32))
+
+    def own(a, b, bias):
+        return ((a.swapaxes(-1, -2) if transpose_a else a) @ (b.T if transpose_b else b) + bias).square().sum()
+
+    def ours(a, b, bias):
+        return breccia.matmul(a, b, transpose_a=transpose_a, transpose_b=transpose_b, bias=bias).square().sum()
+
+    moved = breccia.bridges.from_dlpack(st, "mlx")
+    for operand, which in ((b, (0, 1, 2)), (moved, (0, 2))):
+        got, want = mx.grad(lambda *x: ours(*((x[0], operand, x[1]) if len(which) == 2 else x)), argnums=tuple(range(len(which))))(
+            *([a, bias] if len(which) == 2 else [a, b, bias])), mx.grad(own, argnums=which)(a, b, bias)
+        for one, other in zip(got, want):
+            assert one.shape == other.shape and np.allclose(one, other, rtol=1e-4, atol=1e-3 * float(mx.abs(other).max()))
+            assert float(mx.abs(one).max()) > 0

@@ -134,13 +134,13 @@ LIBRARIES = {"np", "numpy", "torch", "jax", "jnp", "mx", "ml_dtypes"}
 ALLOWED = {
     "np": {"asarray", "ascontiguousarray", "empty", "zeros", "array", "arange", "frombuffer", "from_dlpack", "dtype", "ndarray",
            "generic", "float16", "float32", "float64", "int8", "uint8", "uint16", "int64",
-           "integer", "floating"},
+           "integer", "floating", "ma"},
     "torch": {"empty", "ones", "zeros", "from_numpy", "Size", "float8_e8m0fnu", "float4_e2m1fn_x2", "stack", "is_grad_enabled", "to_dlpack", "Tensor", "dtype", "from_dlpack", "nn", "compiler", "library", "ops", "autograd", "_C", "uint8", "int8", "float16",
-              "bfloat16", "float32", "float64", "float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz", "full", "cuda", "int32"},
-    "jax": {"Array", "config", "core", "dlpack", "numpy", "tree_util", "pure_callback", "ffi", "custom_vjp", "ShapeDtypeStruct", "default_backend"},
+              "bfloat16", "float32", "float64", "float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz", "full", "cuda", "int32", "device"},
+    "jax": {"Array", "errors", "config", "core", "dlpack", "numpy", "tree_util", "pure_callback", "ffi", "custom_vjp", "ShapeDtypeStruct", "default_backend"},
     "jnp": {"ones", "float16", "bfloat16", "float32", "float64", "int8", "uint8", "float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz",
             "float8_e5m2fnuz"},
-    "mx": {"array", "Dtype", "float16", "float64", "bfloat16", "uint16", "custom_function"},
+    "mx": {"array", "ones", "Dtype", "float16", "float64", "bfloat16", "uint16", "custom_function"},
     "ml_dtypes": {"bfloat16"},
 }
 METHODS = {"sum", "mean", "max", "min", "amax", "abs", "clip", "clamp", "round", "rint", "floor", "ceil", "exp2", "log2", "dot",

@@ -247,3 +247,58 @@ def test_numpy_and_torch_together(torch, x):
     st = breccia.cast(x, MXFP8BlockScaling())
     assert isinstance(breccia.matmul(st, torch.ones(256, 3)), torch.Tensor)
     assert isinstance(breccia.matmul(torch.ones(3, 8), st), torch.Tensor)
+
+
+def test_who_looks_on(torch, x):
+    """Tracers that see PyTorch's calls alone: each records the operation, or is refused; none gets memory that nobody fills."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
+    from torch.fx.experimental.proxy_tensor import make_fx
+    t, recipe = torch.from_numpy(x), MXFP8BlockScaling()
+
+    def layer(t):
+        return breccia.matmul(breccia.cast(t, recipe), t, transpose_b=True)
+
+    for mode in ("real", "fake", "symbolic"):
+        assert torch.equal(make_fx(layer, tracing_mode=mode)(t)(t * 2), layer(t * 2)), mode
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        assert breccia.cast(t, recipe).data.device.type == "cpu"
+    with pytest.raises(NotImplementedError, match="torch.jit.trace"):
+        torch.jit.trace(layer, (t,))
+
+
+def test_default_device(torch, x):
+    """What a cast writes is on the CPU, wherever new tensors go."""
+    t, recipe = torch.from_numpy(x), NVFP4BlockScaling()
+    with torch.device("meta"):
+        st = breccia.cast(t, recipe)
+        product = breccia.matmul(st, t, transpose_b=True)
+    assert st == breccia.cast(t, recipe) and torch.equal(product, breccia.matmul(st, t, transpose_b=True))
+
+
+def test_forward_mode_is_refused(torch, x):
+    """A registered operation drops tangents without a word."""
+    t, st = torch.from_numpy(x), breccia.cast(torch.from_numpy(x), MXFP8BlockScaling())
+    for point, function in ((t, lambda t: breccia.matmul(t, st, transpose_b=True)), (t[0, :8], lambda bias: breccia.matmul(st, x.T, bias=bias))):
+        with pytest.raises(NotImplementedError, match="forward mode"):
+            torch.func.jvp(function, (point,), (point,))
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(t, t)
+        with pytest.raises(NotImplementedError, match="forward mode"):
+            breccia.matmul(dual, st, transpose_b=True)
+
+
+def test_one_device(torch, x):
+    """A scale without numbers beside codes that have some is no reason for numbers that nobody wrote."""
+    st = breccia.cast(torch.from_numpy(x), MXFP8BlockScaling())
+    mixed = breccia.ScaledTensor(st.data, st.scale.to("meta"), st.recipe, st.layout)
+    for use in (breccia.dequantize, lambda st: breccia.requantize(st, NVFP4BlockScaling()), lambda st: breccia.matmul(st, torch.ones(256, 2))):
+        with pytest.raises(ValueError, match="on one device, not on cpu and meta"):
+            use(mixed)
+    with pytest.raises(ValueError, match="on one device"):
+        breccia.matmul(torch.ones(4, 256, device="meta"), st, transpose_b=True)
+
+
+def test_vmap_over_nothing(torch):
+    st = torch.func.vmap(lambda t: breccia.cast(t, NVFP4BlockScaling()))(torch.ones(0, 4, 32))
+    assert st.shape == (0, 4, 32) and st.storage_shape == (0, 4, 16) and tuple(st.scale.shape) == (0, 4, 2)
+    assert torch.func.vmap(breccia.dequantize)(st).shape == (0, 4, 32)

@@ -54,6 +54,8 @@ def of(x: Any) -> Any:
 
 
 def _find(x: Any) -> Any:
+    if isinstance(x, np.ma.MaskedArray):
+        raise TypeError("a masked array has no numbers under its mask: fill them first, or pass its .data")
     if isinstance(x, (np.ndarray, np.generic)):
         module = numpy
     elif _is_torch(x):

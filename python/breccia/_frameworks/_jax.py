@@ -28,7 +28,10 @@ _STORED = {"int8q6": "int8"}   # formats that are exchanged as another one
 def read(x: Any) -> Any:
     if isinstance(x, jax.core.Tracer):
         raise TypeError("a traced JAX array has no numbers yet; this works on concrete arrays only")
-    return x.__dlpack__()
+    try:
+        return x.__dlpack__()
+    except jax.errors.JaxRuntimeError as refused:
+        raise TypeError(f"this array ({x.dtype}) cannot be read: {refused}") from refused
 
 
 device = _NUMPY.device             # arrays on a GPU are read as JAX gives them: it says that they are not the CPU's
@@ -100,7 +103,6 @@ def _handlers() -> bool:
     return True
 
 
-
 def _call(name: str, function: Any, shapes: Any, arrays: Any, attributes: dict[str, Any], direct: bool = True) -> Any:
     """The handler `breccia_<name>`, or `function` of NumPy arrays as a callback; under vmap once for each element."""
     if direct and jax.default_backend() == "cpu" and _handlers():
@@ -136,7 +138,7 @@ def _integers(*numbers: int) -> np.ndarray:
 def _words(st: ScaledTensor, threads: int) -> np.ndarray:
     """What a handler must know beside the recipe (ext/xla.c)."""
     parts = (st.zero_point is not None) + 2 * (st.global_scale is not None) + 4 * (st.group_index is not None)
-    return _integers(threads, st.layout._number, *st.layout._block, parts, *st.shape)
+    return _integers(_c.threads(threads), st.layout._number, *st.layout._block, parts, *st.shape)
 
 
 def _lists(name: str, recipe: Any, shape: Any, run: Any, arrays: Any, attributes: dict[str, Any], direct: bool = True) -> ScaledTensor:
@@ -153,7 +155,7 @@ def cast(x: Any, recipe: Any, threads: int) -> ScaledTensor:
     def run(x: Any) -> list[Any]:
         return _ops._cast_into(_NUMPY, x, recipe, _ops._plan(recipe, x.shape), None, threads)
 
-    return _lists("cast", recipe, x.shape, run, [x], {"recipe": recipe.text, "numbers": _integers(threads)})
+    return _lists("cast", recipe, x.shape, run, [x], {"recipe": recipe.text, "numbers": _integers(_c.threads(threads))})
 
 
 def requantize(st: ScaledTensor, recipe: Any, threads: int) -> ScaledTensor:
@@ -179,7 +181,7 @@ def dequantize(st: ScaledTensor, format: str, threads: int) -> Any:
 
 def _multiply(a: Any, b: Any, bias: Any, shape: Any, format: str, transpose_a: bool, transpose_b: bool, threads: int) -> Any:
     arrays, tree = jax.tree_util.tree_flatten((a, b, bias))
-    attributes: dict[str, Any] = {"numbers": _integers(threads, transpose_a, transpose_b, bias is not None)}
+    attributes: dict[str, Any] = {"numbers": _integers(_c.threads(threads), transpose_a, transpose_b, bias is not None)}
     for name, side in (("a", a), ("b", b)):
         if isinstance(side, ScaledTensor):
             attributes |= {name: side.recipe.text, f"{name}_numbers": _words(side, threads)}
@@ -208,7 +210,7 @@ _product.defvjp(_product_forward, _product_backward)
 
 
 def matmul(a: Any, b: Any, shape: Any, format: str, transpose_a: bool, transpose_b: bool, bias: Any, threads: int) -> Any:
-    return _product(a, b, bias, shape, format, bool(transpose_a), bool(transpose_b), int(threads))
+    return _product(a, b, bias, shape, format, bool(transpose_a), bool(transpose_b), threads)
 
 
 # ------------------------------------------------------------------------------------------ straight-through estimator

@@ -5,10 +5,11 @@ from types import ModuleType
 from typing import Any, List, Optional, Sequence
 
 import torch
+from torch.autograd.forward_ad import unpack_dual
 from torch.utils import _pytree
 
 from breccia import _ops
-from breccia._core import ScaledTensor, _flatten, _make, _named, _unflatten
+from breccia._core import ScaledTensor, _flatten, _make, _named, _parts, _unflatten
 from breccia._gradients import of_product
 from breccia.layouts import _of_number
 from breccia.recipes import _fact, from_text
@@ -24,6 +25,9 @@ _is_compiling = torch.compiler.is_compiling
 torch.compiler.assume_constant_result(_fact)
 torch.compiler.assume_constant_result(_ops.frameworks.register)
 _is_wrapped = torch._C._functorch.is_functorch_wrapped_tensor
+_is_tracing = torch._C._is_tracing
+_modes = torch._C._len_torch_dispatch_stack
+_CPU = torch.device("cpu")             # said, since torch.set_default_device may name another
 
 
 def _refused() -> dict[Any, str]:
@@ -57,7 +61,7 @@ def read(x: Any) -> Any:
 
 
 def empty(shape: Any, format: str) -> Any:
-    return torch.empty(shape, dtype=_DTYPES[format])
+    return torch.empty(shape, dtype=_DTYPES[format], device=_CPU)
 
 
 def write(memory: Any, format: str) -> Any:
@@ -76,12 +80,20 @@ finish_scale = finish
 
 
 def traced(x: Any) -> bool:
-    """torch.compile, torch.export, fake tensors, functorch: whatever is no plain tensor with memory."""
-    return _is_compiling() or type(x) not in TYPES or _is_wrapped(x) or x.is_meta
+    """torch.compile, torch.export, fake tensors, functorch: whatever is no plain tensor with memory; and where a dispatch mode looks
+    on (make_fx), which would not see what C writes."""
+    if _is_tracing():                  # nor would this one, and it has no other way
+        raise NotImplementedError("torch.jit.trace cannot record breccia's operations; torch.export and torch.compile can")
+    return _is_compiling() or type(x) not in TYPES or _is_wrapped(x) or x.is_meta or _modes() > 0
 
 
 def recorded(arrays: Any) -> bool:
-    return torch.is_grad_enabled() and any(isinstance(x, torch.Tensor) and x.requires_grad for x in arrays)
+    return any(isinstance(x, torch.Tensor) and (x.requires_grad and torch.is_grad_enabled() or _has_tangent(x)) for x in arrays)
+
+
+def _has_tangent(x: Any) -> bool:
+    """Forward mode, which registered operations drop without a word."""
+    return not _is_compiling() and x.is_floating_point() and unpack_dual(x).tangent is not None
 
 
 def export(x: Any) -> Any:
@@ -183,7 +195,15 @@ def _own(part: Any) -> Any:
     return part if part is None or isinstance(part, torch.Tensor) else adopt(_ops.frameworks.of(part).export(part), None)
 
 
+def _together(*arrays: Any) -> None:
+    """What a fake implementation cannot see: it gives memory where the first array is."""
+    devices = sorted({str(x.device) for x in arrays if isinstance(x, torch.Tensor)})
+    if len(devices) > 1:
+        raise ValueError(f"the arrays of one call must be on one device, not on {' and '.join(devices)}")
+
+
 def _words(st: ScaledTensor) -> tuple[Any, ...]:
+    _together(*_parts(st))
     return (_own(st.data), _own(st.scale), _own(st.global_scale), _own(st.zero_point), _own(st.group_index), st.recipe.text,
             list(st.shape), st.layout._number, list(st.layout._block))
 
@@ -275,11 +295,16 @@ _matmul.register_autograd(_backward, setup_context=_keep)
 def _one_by_one(operation: Any) -> None:
     """Under vmap: the elements of the batch one after the other."""
     def rule(info: Any, dims: Any, *inputs: Any) -> Any:
-        results = [operation(*(x.select(at, i) if isinstance(at, int) else x for x, at in zip(inputs, dims)))
-                   for i in range(info.batch_size)]
+        def element(x: Any, at: Any, i: int) -> Any:
+            if not isinstance(at, int):
+                return x
+            return x.select(at, i) if info.batch_size else x.new_zeros((*x.shape[:at], *x.shape[at + 1:]))
+
+        # Of an empty batch one element of zeros, for the shapes of the results.
+        results = [operation(*(element(x, at, i) for x, at in zip(inputs, dims))) for i in range(info.batch_size or 1)]
         if isinstance(results[0], torch.Tensor):
-            return torch.stack(results), 0
-        return [torch.stack(column) for column in zip(*results)], [0] * len(results[0])
+            return torch.stack(results)[:info.batch_size], 0
+        return [torch.stack(column)[:info.batch_size] for column in zip(*results)], [0] * len(results[0])
 
     operation.register_vmap(rule)
 
@@ -303,6 +328,10 @@ def requantize(st: ScaledTensor, recipe: Any, threads: int) -> ScaledTensor:
 
 
 def matmul(a: Any, b: Any, shape: Any, format: str, transpose_a: bool, transpose_b: bool, bias: Any, threads: int) -> Any:
+    plain = [x for x in (a, b, bias) if isinstance(x, torch.Tensor)]
+    if any(_has_tangent(x) for x in plain):
+        raise NotImplementedError("matmul is differentiated in reverse mode, not in forward mode (torch.func.jvp, dual tensors)")
+    _together(*plain, *(side.data for side in (a, b) if isinstance(side, ScaledTensor)))
     sides = [_words(side) if isinstance(side, ScaledTensor) else (_own(side), None, None, None, None, "", list(side.shape), 0, [0, 0, 0])
              for side in (a, b)]
     bias = None if bias is None else _own(bias)
