@@ -1,87 +1,151 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cpu/cast.h"
 
-#define PIECE 4096   /* floats at a time: 16 KiB, half of a first-level cache */
-#define WINDOW 65536 /* floats that are read twice: 256 KiB, a quarter of a second-level cache */
-#define BLOCKS 256   /* blocks whose scales are chosen together */
+#define PIECE 4096     /* floats at a time: 16 KiB, a third or half of a first-level cache */
+#define WINDOW 65536   /* floats that are read twice: 256 KiB, a quarter of a second-level cache */
+#define BLOCKS 256     /* blocks whose scales are chosen together */
+#define PAST (4 << 20) /* bytes of a result that goes past the caches: twice a second-level cache */
 
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
-int brci_cpu_cast_fits(const brci_source *source, const brc_tensor *dst) {
-    const brc_array *a = source->array;
+static int array_fits(const brc_array *a) {
+    if (a->stride[a->rank - 1] != 1) return 0;
+    if (a->format == BRC_F32) return (uintptr_t)a->data % sizeof(float) == 0; /* else a file with an odd header */
+    return a->format == BRC_F16 || a->format == BRC_BF16;
+}
+
+/* Of ggml's arithmetic the plain integers. */
+static int codes_fit(const brc_recipe *r) {
+    const int plain = r->arith == BRC_ARITH_GGML && brci_format(r->element)->family == BRC_INT;
+    return !brci_has_own_codes(r) || (plain && (r->rule == BRC_RULE_AMAX || r->rule == BRC_RULE_PEAK));
+}
+
+int brci_cpu_cast_fits(const brci_source *source, const brc_recipe *recipe, const brc_tensor *dst) {
     brci_vector_format format;
-    if (!brci_is_little_endian() || a == NULL || a->stride[a->rank - 1] != 1) return 0;
-    if (a->format != BRC_F32 && a->format != BRC_F16 && a->format != BRC_BF16) return 0;
-    if (a->format == BRC_F32 && (uintptr_t)a->data % sizeof(float) != 0) return 0; /* a file with an odd header */
-    if (!brci_vector_format_of(brci_format(dst->format), &format)) return 0;
-    return brci_block_counts(source->view, dst->scale.block).cols <= 1 ||
-           (uint64_t)dst->scale.block.cols * format.bits % 8 == 0;
+    if (!brci_is_little_endian() || !codes_fit(recipe)) return 0;
+    if (source->array != NULL ? !array_fits(source->array) : !brci_cpu_read_fits(source)) return 0;
+    if (!brci_vector_format_of(brci_format(dst->format), &format) || format.family == BRC_CODEBOOK) return 0;
+    if (brci_block_counts(source->view, dst->scale.block).cols <= 1) return 1;
+    if (source->tensor != NULL && dst->scale.block.cols % 8 != 0) return 0; /* as brci_cpu_read wants it */
+    return (uint64_t)dst->scale.block.cols * format.bits % 8 == 0;
 }
 
 /* Rows of the source as floats, in pieces. */
 typedef struct reader {
     const brci_kernels *kernels;
-    const brc_array *array;
-    int64_t rows;
-    int64_t bytes; /* of an element */
+    const brci_source *source;
+    int64_t bytes; /* of an element of an array */
     float piece[PIECE];
 } reader;
 
 static const uint8_t *row_at(const reader *r, int64_t row, int64_t col) {
-    return (const uint8_t *)r->array->data + brci_offset(r->array, row / r->rows, row % r->rows, col) * r->bytes;
+    const brc_array *a = r->source->array;
+    const int64_t rows = r->source->view.rows;
+    return (const uint8_t *)a->data + brci_offset(a, row / rows, row % rows, col) * r->bytes;
 }
 
-static const float *widened(reader *r, const uint8_t *x, int64_t n) {
-    (r->array->format == BRC_F16 ? r->kernels->widen_f16 : r->kernels->widen_bf16)(x, n, r->piece);
+static int is_half(const reader *r) { return r->source->array != NULL && r->source->array->format != BRC_F32; }
+
+/* n numbers of a row: as they lie, widened, or decoded. What lies `ahead` is fetched meanwhile. */
+static const float *floats(reader *r, int64_t row, int64_t col, int64_t n, int64_t ahead) {
+    const brc_array *a = r->source->array;
+    if (a == NULL) {
+        const int64_t rows = r->source->view.rows;
+        brci_cpu_read(r->kernels, r->source, row / rows, row % rows, col, n, r->piece);
+        return r->piece;
+    }
+    const uint8_t *x = row_at(r, row, col);
+    if (a->format == BRC_F32) return (const float *)(const void *)x;
+    for (int64_t i = 0; ahead > 0 && i < 2 * n; i += 64) __builtin_prefetch(x + 2 * ahead + i);
+    (a->format == BRC_F16 ? r->kernels->widen_f16 : r->kernels->widen_bf16)(x, n, r->piece);
     return r->piece;
 }
 
-/* Calls `visit` for `blocks` blocks of `length`: floats as they lie, half-width types widened a piece at a time. A long
- * block comes in several visits of one block each. */
-typedef void visitor(void *user, int64_t block, int64_t col, const float *x, int64_t blocks, int64_t length);
+/* Calls `visit` for `blocks` blocks of `length`, from column `col` on. Short blocks come several at a time, a long one
+ * in several visits of one block each; `at` counts the columns from the first one. */
+typedef void visitor(void *user, int64_t block, int64_t at, const float *x, int64_t blocks, int64_t length);
 
-static void each_piece(reader *r, const uint8_t *x, int64_t blocks, int64_t length, visitor *visit, void *user) {
-    if (r->array->format == BRC_F32) {
-        visit(user, 0, 0, (const float *)(const void *)x, blocks, length);
-    } else if (length <= PIECE) {
+static void each_piece(reader *r, int64_t row, int64_t col, int64_t blocks, int64_t length, int64_t ahead,
+                       visitor *visit, void *user) {
+    if (length <= PIECE) {
         const int64_t many = PIECE / length;
         for (int64_t i = 0; i < blocks; i += many) {
             int64_t n = least(many, blocks - i);
-            visit(user, i, 0, widened(r, x + i * length * r->bytes, n * length), n, length);
+            visit(user, i, i * length, floats(r, row, col + i * length, n * length, ahead), n, length);
         }
-    } else {
-        for (int64_t i = 0; i < blocks; i++)
-            for (int64_t col = 0; col < length; col += PIECE) {
-                int64_t n = least(PIECE, length - col);
-                visit(user, i, col, widened(r, x + (i * length + col) * r->bytes, n), 1, n);
-            }
+        return;
     }
+    for (int64_t i = 0; i < blocks; i++)
+        for (int64_t k = 0; k < length; k += PIECE) {
+            int64_t n = least(PIECE, length - k), at = i * length + k;
+            visit(user, i, at, floats(r, row, col + at, n, ahead), 1, n);
+        }
 }
 
 /* What is known of some blocks, and what becomes of them. */
 typedef struct batch {
     const brci_kernels *kernels;
-    int with_ends;
+    int with_ends, with_peaks;
     uint32_t amax[BLOCKS];
     float low[BLOCKS], high[BLOCKS], factor[BLOCKS], zero[BLOCKS];
     brci_encoding encoding;
-    int64_t length; /* of a block */
+    int past; /* the codes are not read soon */
     uint8_t *out;
+    uint8_t staged[PIECE];
 } batch;
 
-static void measure(void *user, int64_t block, int64_t col, const float *x, int64_t blocks, int64_t length) {
+static void measure_amax(void *user, int64_t block, int64_t at, const float *x, int64_t blocks, int64_t length) {
     batch *b = user;
-    (void)col;
+    (void)at;
     b->kernels->amax(x, blocks, length, b->amax + block);
-    if (b->with_ends) b->kernels->ends(x, blocks, length, b->low + block, b->high + block);
 }
 
-static void encode(void *user, int64_t block, int64_t col, const float *x, int64_t blocks, int64_t length) {
+/* Of two ends of one magnitude the first one counts (ggml): the other becomes 0. */
+static void settle_peaks(const float *x, int64_t blocks, int64_t length, float *low, float *high) {
+    for (int64_t i = 0; i < blocks; i++, x += length) {
+        int64_t k = 0;
+        if (low[i] != -high[i] || brci_bits(high[i]) == 0) continue;
+        while (k < length - 1 && brci_absolute(x[k]) != high[i]) k++;
+        *(x[k] < 0 ? high + i : low + i) = 0;
+    }
+}
+
+static void measure_ends(void *user, int64_t block, int64_t at, const float *x, int64_t blocks, int64_t length) {
+    batch *b = user;
+    (void)at;
+    b->kernels->ends(x, blocks, length, b->low + block, b->high + block);
+    if (b->with_peaks) settle_peaks(x, blocks, length, b->low + block, b->high + block);
+}
+
+/* Extents of `blocks` blocks of some rows, and nothing else, into what is known. */
+static void measure(batch *b, reader *r, int64_t row, int64_t row_end, int64_t col, int64_t blocks, int64_t length) {
+    memset(b->amax, 0, (size_t)blocks * sizeof *b->amax);
+    memset(b->low, 0, (size_t)blocks * sizeof *b->low);
+    memset(b->high, 0, (size_t)blocks * sizeof *b->high);
+    if (b->with_ends) {
+        for (int64_t i = row; i < row_end; i++) each_piece(r, i, col, blocks, length, 0, measure_ends, b);
+        for (int64_t i = 0; i < blocks; i++) {
+            const uint32_t low = brci_magnitude(b->low[i]), high = brci_magnitude(b->high[i]);
+            b->amax[i] = low > high ? low : high;
+        }
+    } else if (is_half(r)) {
+        uint16_t half[BLOCKS];
+        for (int64_t i = row; i < row_end; i++) b->kernels->amax_half(row_at(r, i, col), blocks, length, b->amax);
+        for (int64_t i = 0; i < blocks; i++) half[i] = (uint16_t)b->amax[i];
+        (r->source->array->format == BRC_F16 ? b->kernels->widen_f16 : b->kernels->widen_bf16)(half, blocks, b->factor);
+        memcpy(b->amax, b->factor, (size_t)blocks * sizeof *b->amax);
+    } else {
+        for (int64_t i = row; i < row_end; i++) each_piece(r, i, col, blocks, length, 0, measure_amax, b);
+    }
+}
+
+static void encode(void *user, int64_t block, int64_t at, const float *x, int64_t blocks, int64_t length) {
     batch *b = user;
     brci_encoding e = b->encoding;
+    uint8_t *out = b->out + at * e.format.bits / 8;
     if (e.zeros != NULL) e.zeros += block;
-    b->kernels->encode(&e, x, blocks, length, b->factor + block,
-                       b->out + (block * b->length + col) * e.format.bits / 8);
+    b->kernels->encode(&e, x, blocks, length, b->factor + block, b->past ? b->staged : out);
+    if (b->past) b->kernels->copy_past(b->staged, (blocks * length * e.format.bits + 7) / 8, out);
 }
 
 static int ordinary(const uint32_t *amax, int64_t n) {
@@ -106,13 +170,33 @@ static void choose_ratios(batch *b, const brci_casting *c, brc_tensor *dst, int6
         return;
     }
     uint16_t codes[BLOCKS];
-    (dst->scale.format == BRC_F16 ? b->kernels->narrow_f16 : b->kernels->narrow_bf16)(b->factor, n, codes);
+    (dst->scale.format == BRC_F16 ? b->kernels->narrow_f16 : b->kernels->narrow_bf16)(b->factor, n, codes, 0);
     for (int64_t i = 0; i < n; i++) {
         if (codes[i] > f->max_code) codes[i] = (uint16_t)f->max_code;
         else if (codes[i] == 0) codes[i] = (uint16_t)(1u << f->mantissa_bits);
     }
     memcpy((uint8_t *)dst->scale.data + at * 2, codes, (size_t)n * sizeof *codes);
     (dst->scale.format == BRC_F16 ? b->kernels->widen_f16 : b->kernels->widen_bf16)(codes, n, b->factor);
+}
+
+/* ggml's: codes by the reciprocal of a scale that is not rounded yet. */
+static void choose_ggml(batch *b, const brci_casting *c, brc_tensor *dst, int64_t at, int64_t n) {
+    const float over = (float)(b->with_peaks ? c->element->min : c->element->max);
+    uint16_t codes[BLOCKS];
+    float scale[BLOCKS] = {0};
+    b->encoding.ggml = b->with_peaks ? BRCI_GGML_PEAK : BRCI_GGML_AMAX;
+    for (int64_t i = 0; i < n; i++) {
+        const float peak = b->high[i] > -b->low[i] ? b->high[i] : b->high[i] < -b->low[i] ? b->low[i] : 0;
+        const float d = (b->with_peaks ? peak : brci_float(b->amax[i])) / over, factor = 1 / d;
+        scale[i] = d;
+        b->factor[i] = d > 0   ? (factor > FLT_MAX ? FLT_MAX : factor)
+                       : d < 0 ? (factor < -FLT_MAX ? -FLT_MAX : factor)
+                               : 0;
+    }
+    b->kernels->narrow_f16(scale, n, codes, 0);
+    for (int64_t i = 0; i < n; i++)
+        if ((codes[i] & 0x7FFF) > 0x7BFF) codes[i] = (uint16_t)((codes[i] & 0x8000) | 0x7BFF);
+    memcpy((uint8_t *)dst->scale.data + at * 2, codes, (size_t)n * sizeof *codes);
 }
 
 static void choose_each(batch *b, const brci_casting *c, brc_tensor *dst, int64_t at, int64_t n) {
@@ -132,7 +216,9 @@ static void choose_each(batch *b, const brci_casting *c, brc_tensor *dst, int64_
 /* Scales of `n` blocks from their extents, into the tables at `at`: in vectors for the rules of small blocks. */
 static void choose(batch *b, const brci_casting *c, brc_tensor *dst, int64_t at, int64_t n) {
     const brc_recipe *r = c->recipe;
-    if (brci_is_mx_rule(r->rule) && r->arith == BRC_ARITH_RECIP) {
+    if (r->arith == BRC_ARITH_GGML) {
+        choose_ggml(b, c, dst, at, n);
+    } else if (brci_is_mx_rule(r->rule) && r->arith == BRC_ARITH_RECIP) {
         b->kernels->exponents(b->amax, n, r->rule, c->element, (uint8_t *)dst->scale.data + at, b->factor);
     } else if (brci_has_fraction_scales(r) && r->arith != BRC_ARITH_CT && r->arith != BRC_ARITH_MODELOPT) {
         b->encoding.divide = r->arith == BRC_ARITH_DIV;
@@ -154,18 +240,15 @@ static uint8_t *codes_at(const brc_tensor *dst, int64_t row, int64_t col, uint32
  * column `col`; 0 if something is not an ordinary number. */
 static int cast_window(batch *b, reader *r, const brci_casting *c, brc_tensor *dst, int64_t row, int64_t row_end,
                        int64_t col, int64_t at, int64_t blocks, int64_t length, brci_extent *met) {
-    memset(b->amax, 0, (size_t)blocks * sizeof *b->amax);
-    memset(b->low, 0, (size_t)blocks * sizeof *b->low);
-    memset(b->high, 0, (size_t)blocks * sizeof *b->high);
-    b->length = length;
-    for (int64_t i = row; i < row_end; i++) each_piece(r, row_at(r, i, col), blocks, length, measure, b);
+    measure(b, r, row, row_end, col, blocks, length);
     if (!ordinary(b->amax, blocks)) return 0;
     for (int64_t i = 0; i < blocks; i++)
         if (b->amax[i] > brci_bits(met->amax)) met->amax = brci_float(b->amax[i]);
     choose(b, c, dst, at, blocks);
+    b->encoding.ahead = blocks * length;
     for (int64_t i = row; i < row_end; i++) {
         b->out = codes_at(dst, i, col, b->encoding.format.bits);
-        each_piece(r, row_at(r, i, col), blocks, length, encode, b);
+        each_piece(r, i, col, blocks, length, blocks * length, encode, b);
     }
     return 1;
 }
@@ -173,12 +256,15 @@ static int cast_window(batch *b, reader *r, const brci_casting *c, brc_tensor *d
 static void begin(batch *b, reader *r, const brci_kernels *k, const brci_source *source, const brc_tensor *dst) {
     const brc_recipe *recipe = &dst->recipe;
     b->kernels = r->kernels = k;
-    b->with_ends = recipe->rule == BRC_RULE_MINMAX || recipe->rule == BRC_RULE_NO_CLIP;
-    b->encoding = (brci_encoding){.zeros = dst->zero.data != NULL ? b->zero : NULL};
+    b->with_peaks = recipe->rule == BRC_RULE_PEAK;
+    b->with_ends = recipe->rule == BRC_RULE_MINMAX || recipe->rule == BRC_RULE_NO_CLIP || b->with_peaks;
+    b->encoding = (brci_encoding){.zeros = dst->zero.data != NULL ? b->zero : NULL,
+                                  /* Scales follow the largest magnitude, but for ends that are left out. */
+                                  .bounded = recipe->rule != BRC_RULE_NO_CLIP};
     (void)brci_vector_format_of(brci_format(dst->format), &b->encoding.format);
-    r->array = source->array;
-    r->rows = source->view.rows;
-    r->bytes = brci_format(source->array->format)->bits / 8;
+    b->past = source->view.batch * source->view.rows * dst->row_pitch >= PAST;
+    r->source = source;
+    r->bytes = source->array == NULL ? 0 : brci_format(source->array->format)->bits / 8;
 }
 
 void brci_cpu_cast(const brci_kernels *k, const brci_casting *c, const brci_source *source, brc_tensor *dst,
@@ -205,7 +291,8 @@ void brci_cpu_cast(const brci_kernels *k, const brci_casting *c, const brci_sour
             row += i % n.rows * rows;
             row_end = least(row_end, row + rows);
         }
-        const int64_t many = least(BLOCKS, WINDOW / ((row_end - row) * length + 1) + 1);
+        const int64_t window = row_end - row == 1 ? PIECE : WINDOW,
+                      many = least(BLOCKS, (window - 1) / ((row_end - row) * length) + 1);
         for (int64_t j = 0; fine && j < whole; j += many)
             fine = cast_window(&b, &r, c, dst, row, row_end, j * length, i * n.cols + j, least(many, whole - j), length,
                                &seen);
@@ -218,38 +305,65 @@ void brci_cpu_cast(const brci_kernels *k, const brci_casting *c, const brci_sour
             met->amax = seen.amax;
         }
     }
+    if (b.past) brci_stream_end();
 }
 
-int brci_cpu_measure(const brci_kernels *k, const brci_source *source, int64_t first, int64_t last,
-                     brci_extent *extent) {
-    batch b = {.kernels = k, .with_ends = 1};
-    reader r = {.kernels = k,
-                .array = source->array,
-                .rows = source->view.rows,
-                .bytes = brci_format(source->array->format)->bits / 8};
-    b.length = source->view.cols;
-    for (int64_t i = first; i < last && source->view.cols > 0; i++)
-        each_piece(&r, row_at(&r, i, 0), 1, source->view.cols, measure, &b);
-    extent->amax = brci_float(b.amax[0]);
-    extent->low = b.low[0];
-    extent->high = b.high[0];
-    return ordinary(b.amax, 1);
-}
-
-void brci_cpu_encode(const brci_kernels *k, const brci_casting *c, const brci_source *source, brc_tensor *dst,
-                     int64_t first, int64_t last, const brci_scaling *s) {
+int brci_cpu_measure(const brci_kernels *k, const brci_source *source, const brc_tensor *dst, int64_t first,
+                     int64_t last, brci_extent *extent) {
     batch b;
     reader r;
-    (void)c;
     begin(&b, &r, k, source, dst);
-    b.length = source->view.cols;
-    b.factor[0] = s->coder.factor;
-    b.zero[0] = s->coder.zero;
-    b.encoding.divide = s->coder.divide;
-    b.encoding.round_first = s->coder.round_first;
-    b.encoding.no_minus_zero = s->coder.no_minus_zero;
     for (int64_t i = first; i < last && source->view.cols > 0; i++) {
-        b.out = codes_at(dst, i, 0, b.encoding.format.bits);
-        each_piece(&r, row_at(&r, i, 0), 1, source->view.cols, encode, &b);
+        measure(&b, &r, i, i + 1, 0, 1, source->view.cols);
+        if (!ordinary(b.amax, 1)) return 0;
+        if (b.amax[0] > brci_bits(extent->amax)) extent->amax = brci_float(b.amax[0]);
+        if (b.low[0] < extent->low) extent->low = b.low[0];
+        if (b.high[0] > extent->high) extent->high = b.high[0];
     }
+    return 1;
+}
+
+/* What every block has in common, where there is but one. */
+static void fix(batch *b, const brci_scaling *s) {
+    b->factor[0] = s->coder.factor;
+    b->zero[0] = s->coder.zero;
+    b->encoding.divide = s->coder.divide;
+    b->encoding.round_first = s->coder.round_first;
+    b->encoding.no_minus_zero = s->coder.no_minus_zero;
+}
+
+void brci_cpu_encode(const brci_kernels *k, const brci_source *source, brc_tensor *dst, int64_t first, int64_t last,
+                     const brci_scaling *s) {
+    batch b;
+    reader r;
+    begin(&b, &r, k, source, dst);
+    fix(&b, s);
+    b.encoding.ahead = PIECE;
+    for (int64_t i = last - 1; i >= first && source->view.cols > 0; i--) { /* the last rows measured are still near */
+        b.out = codes_at(dst, i, 0, b.encoding.format.bits);
+        each_piece(&r, i, 0, 1, source->view.cols, PIECE, encode, &b);
+    }
+    if (b.past) brci_stream_end();
+}
+
+int brci_cpu_measure_and_encode(const brci_kernels *k, const brci_source *source, brc_tensor *dst, int64_t first,
+                                int64_t last, const brci_scaling *s, brci_extent *extent) {
+    batch b;
+    reader r;
+    begin(&b, &r, k, source, dst);
+    fix(&b, s);
+    b.encoding.ahead = PIECE;
+    const float factor = b.factor[0];
+    for (int64_t i = first; i < last; i++)
+        for (int64_t col = 0; col < source->view.cols; col += PIECE) {
+            const int64_t n = least(PIECE, source->view.cols - col);
+            measure(&b, &r, i, i + 1, col, 1, n);
+            if (!ordinary(b.amax, 1)) return 0;
+            if (b.amax[0] > brci_bits(extent->amax)) extent->amax = brci_float(b.amax[0]);
+            b.factor[0] = factor; /* where halves are measured */
+            b.out = codes_at(dst, i, col, b.encoding.format.bits);
+            each_piece(&r, i, col, 1, n, PIECE, encode, &b);
+        }
+    if (b.past) brci_stream_end();
+    return 1;
 }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cpu/cast.h"
 
-#define PIECE 4096 /* floats at a time on their way to a half-width type: 16 KiB */
-#define BLOCKS 256 /* blocks whose multipliers are made together */
+#define PIECE 2048     /* floats at a time on their way to a half-width type: 8 KiB */
+#define BLOCKS 256     /* blocks whose multipliers are made together */
+#define PAST (4 << 20) /* bytes of a result that goes past the caches: twice a second-level cache */
 
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
@@ -27,17 +28,26 @@ int brci_cpu_store_fits(const brc_tensor *t, const brc_array *dst) {
 void brci_cpu_numbers(const brci_kernels *k, const brc_table *t, int64_t first, int64_t n, float *out) {
     const uint8_t *at = (const uint8_t *)t->data + first * (brci_format(t->format)->bits / 8);
     const float one = 1;
-    brci_vector_format format;
+    brci_decoding d = {0};
     if (t->format == BRC_F32) memcpy(out, at, (size_t)n * sizeof *out);
     else if (t->format == BRC_F16) k->widen_f16(at, n, out);
     else if (t->format == BRC_BF16) k->widen_bf16(at, n, out);
     else if (t->format == BRC_E8M0)
         for (int64_t i = 0; i < n; i++)
             out[i] = brci_float(at[i] == 0 ? 0x00400000u : at[i] == 255 ? 0x7FC00000u : (uint32_t)at[i] << 23);
-    else if (brci_format(t->format)->bits == 8 && brci_vector_format_of(brci_format(t->format), &format))
-        k->decode(&format, at, 1, n, &one, NULL, out);
+    else if (brci_format(t->format)->bits == 8 && brci_vector_format_of(brci_format(t->format), &d.format))
+        k->decode(&d, at, 1, n, &one, out);
     else
         for (int64_t i = 0; i < n; i++) out[i] = brci_table_float(t, first + i);
+}
+
+/* Scales to multipliers, in a loop of vectors where the global number is a factor. */
+static void multiply(const brc_tensor *t, float global, int64_t n, float *m) {
+    if (t->global.data == NULL) return;
+    if (t->global.kind == BRC_KIND_MULTIPLIER)
+        for (int64_t i = 0; i < n; i++) m[i] *= global;
+    else
+        for (int64_t i = 0; i < n; i++) m[i] = brci_multiplier(t, m[i], global);
 }
 
 /* Multipliers must be finite and not zero for the kernels; others have rules of their own (a NaN's sign). */
@@ -59,37 +69,35 @@ static int are_finite(const float *z, int64_t n) {
 
 static int is_real(const brc_tensor *t) { return t->zero.data != NULL && t->zero.kind == BRC_KIND_REAL; }
 
-/* f32(f32(e-z)*m), or f32(f32(e*m)+z) where zero points are `real`. */
-static void decode(const brci_kernels *k, const brci_vector_format *format, int real, const uint8_t *codes,
-                   int64_t blocks, int64_t length, const float *m, const float *zeros, float *out) {
-    k->decode(format, codes, blocks, length, m, real ? NULL : zeros, out);
-    for (int64_t i = 0; real && i < blocks; i++)
-        for (int64_t j = 0; j < length; j++) out[i * length + j] += zeros[i];
+static void decode(const brci_kernels *k, brci_decoding d, const uint8_t *codes, int64_t blocks, int64_t length,
+                   const float *m, const float *zeros, float *out) {
+    d.zeros = zeros;
+    k->decode(&d, codes, blocks, length, m, out);
 }
 
 typedef struct writer {
     const brci_kernels *kernels;
-    brci_vector_format format;
-    int real;      /* kind of the zero points */
+    brci_decoding decoding;
     unsigned out;  /* brc_format */
     int64_t bytes; /* of an output element */
+    int past;      /* the output is not read soon */
     float piece[PIECE];
 } writer;
 
 static void narrow(const writer *w, int64_t n, uint8_t *out) {
-    (w->out == BRC_F16 ? w->kernels->narrow_f16 : w->kernels->narrow_bf16)(w->piece, n, out);
+    (w->out == BRC_F16 ? w->kernels->narrow_f16 : w->kernels->narrow_bf16)(w->piece, n, out, w->past);
 }
 
 static void write_blocks(writer *w, const uint8_t *codes, int64_t blocks, int64_t length, const float *m,
                          const float *zeros, uint8_t *out) {
-    const uint32_t bits = w->format.bits;
+    const uint32_t bits = w->decoding.format.bits;
     if (w->out == BRC_F32) {
-        decode(w->kernels, &w->format, w->real, codes, blocks, length, m, zeros, (float *)(void *)out);
+        decode(w->kernels, w->decoding, codes, blocks, length, m, zeros, (float *)(void *)out);
     } else if (length <= PIECE) {
         const int64_t many = PIECE / length;
         for (int64_t i = 0; i < blocks; i += many) {
             int64_t n = least(many, blocks - i);
-            decode(w->kernels, &w->format, w->real, codes + i * length * bits / 8, n, length, m + i,
+            decode(w->kernels, w->decoding, codes + i * length * bits / 8, n, length, m + i,
                    zeros == NULL ? NULL : zeros + i, w->piece);
             narrow(w, n * length, out + i * length * w->bytes);
         }
@@ -97,8 +105,8 @@ static void write_blocks(writer *w, const uint8_t *codes, int64_t blocks, int64_
         for (int64_t i = 0; i < blocks; i++)
             for (int64_t col = 0; col < length; col += PIECE) {
                 int64_t n = least(PIECE, length - col), at = i * length + col;
-                decode(w->kernels, &w->format, w->real, codes + at * bits / 8, 1, n, m + i,
-                       zeros == NULL ? NULL : zeros + i, w->piece);
+                decode(w->kernels, w->decoding, codes + at * bits / 8, 1, n, m + i, zeros == NULL ? NULL : zeros + i,
+                       w->piece);
                 narrow(w, n, out + at * w->bytes);
             }
     }
@@ -117,14 +125,14 @@ static int write_row(writer *w, const brc_tensor *t, int64_t batch, int64_t row,
         int64_t n = least(BLOCKS, cols - j), full = least(n, whole - j), at = j * length;
         const float *zero = t->zero.data == NULL ? NULL : zeros;
         brci_cpu_numbers(w->kernels, &t->scale, scale_at + j, n, m);
-        for (int64_t i = 0; i < n; i++) m[i] = brci_multiplier(t, m[i], global);
+        multiply(t, global, n, m);
         if (!ordinary(m, n)) return 0;
         if (zero != NULL) brci_cpu_numbers(w->kernels, &t->zero, zero_at + j, n, zeros);
-        if (w->real && !are_finite(zeros, n)) return 0;
-        write_blocks(w, codes + at * w->format.bits / 8, full, length, m, zero, out + at * w->bytes);
+        if (w->decoding.real && !are_finite(zeros, n)) return 0;
+        write_blocks(w, codes + at * w->decoding.format.bits / 8, full, length, m, zero, out + at * w->bytes);
         if (full < n) { /* the partial block at the edge */
             at += full * length;
-            write_blocks(w, codes + at * w->format.bits / 8, 1, v.cols - at, m + full,
+            write_blocks(w, codes + at * w->decoding.format.bits / 8, 1, v.cols - at, m + full,
                          zero == NULL ? NULL : zeros + full, out + at * w->bytes);
         }
     }
@@ -133,14 +141,17 @@ static int write_row(writer *w, const brc_tensor *t, int64_t batch, int64_t row,
 
 void brci_cpu_store(const brci_kernels *k, const brc_tensor *t, brc_array *dst, int64_t first, int64_t last) {
     const brci_source source = brci_source_tensor(t);
-    writer w = {.kernels = k, .real = is_real(t), .out = dst->format, .bytes = brci_format(dst->format)->bits / 8};
-    (void)brci_vector_format_of(brci_format(t->format), &w.format);
+    const int64_t elements = brci_elements(dst->rank, dst->shape), bytes = brci_format(dst->format)->bits / 8;
+    writer w = {.kernels = k, .out = dst->format, .bytes = bytes, .past = elements * bytes >= PAST};
+    w.decoding = (brci_decoding){.real = is_real(t), .past = w.past && dst->format == BRC_F32};
+    (void)brci_vector_format_of(brci_format(t->format), &w.decoding.format);
     for (int64_t i = first; i < last && source.view.cols > 0; i++) {
         int64_t batch = i / source.view.rows, row = i % source.view.rows;
         uint8_t *out = (uint8_t *)dst->data + brci_offset(dst, batch, row, 0) * w.bytes;
         if (!write_row(&w, t, batch, row, (const uint8_t *)t->data + i * t->row_pitch, out))
             brci_reference_store(&source, dst, i, i + 1);
     }
+    if (w.past) brci_stream_end();
 }
 
 int brci_cpu_read_fits(const brci_source *source) {
@@ -168,15 +179,15 @@ void brci_cpu_read(const brci_kernels *k, const brci_source *source, int64_t bat
     const uint8_t *codes = (const uint8_t *)t->data + (batch * source->view.rows + row) * t->row_pitch;
     const int64_t scale_at = brc_table_index(t, &t->scale, batch, row, 0);
     const int64_t zero_at = t->zero.data == NULL ? 0 : brc_table_index(t, &t->zero, batch, row, 0);
-    brci_vector_format format;
+    brci_decoding d = {.real = is_real(t)};
     float global = 1, m[BLOCKS], zeros[BLOCKS];
-    (void)brci_vector_format_of(brci_format(t->format), &format);
+    (void)brci_vector_format_of(brci_format(t->format), &d.format);
     if (t->global.data != NULL) global = brci_table_float(&t->global, brc_table_index(t, &t->global, batch, row, 0));
     while (col < end) { /* the blocks that [col, end) touches, cut where it begins and ends */
         const int64_t first = col / length, n = least(BLOCKS, (end - 1) / length - first + 1);
         const float *zero = t->zero.data == NULL ? NULL : zeros;
         brci_cpu_numbers(k, &t->scale, scale_at + first, n, m);
-        for (int64_t i = 0; i < n; i++) m[i] = brci_multiplier(t, m[i], global);
+        multiply(t, global, n, m);
         if (!ordinary(m, n)) {
             brci_read(source, batch, row, col, end - col, out);
             return;
@@ -190,8 +201,7 @@ void brci_cpu_read(const brci_kernels *k, const brci_source *source, int64_t bat
             const int64_t stop = least((first + i + 1) * length, end),
                           whole = col == (first + i) * length ? (end - col) / length : 0;
             const int64_t blocks = whole > 0 ? least(whole, n - i) : 1, size = whole > 0 ? length : stop - col;
-            decode(k, &format, is_real(t), codes + col * format.bits / 8, blocks, size, m + i,
-                   zero == NULL ? NULL : zero + i, out);
+            decode(k, d, codes + col * d.format.bits / 8, blocks, size, m + i, zero == NULL ? NULL : zero + i, out);
             out += blocks * size;
             col += blocks * size;
             i += blocks;

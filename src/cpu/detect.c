@@ -2,6 +2,7 @@
  * Which kernels this processor runs: what it offers, less what the operating system does not save. */
 #include "cpu/kernels.h"
 
+#include "core/codec.h"
 #include "cpu/tiles.h"
 
 #include <pthread.h>
@@ -78,6 +79,7 @@ static brci_kernels build(uint32_t have, int level) {
     return t;
 }
 
+static float fours[BRC_FORMAT_COUNT][16]; /* what the codes of the 4-bit formats stand for */
 static brci_kernels tables[LEVELS];
 static const brci_kernels *chosen;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -87,6 +89,9 @@ static pthread_once_t once = PTHREAD_ONCE_INIT;
 static void prepare(void) {
     const uint32_t have = detect();
     const char *forced = getenv("BRECCIA_ISA");
+    for (unsigned id = 1; id < BRC_FORMAT_COUNT; id++)
+        for (unsigned code = 0; code < 16 && brci_format(id)->bits == 4; code++)
+            fours[id][code] = (float)brci_decode(brci_format(id), code);
     for (int i = 0; i < LEVELS; i++) {
         if ((levels[i].mask & ~have) != 0) continue;
         tables[i] = build(have & levels[i].mask, i);
@@ -113,14 +118,22 @@ int brci_vector_format_of(const brc_format_info *f, brci_vector_format *v) {
     const double quantum = f->smallest;
     *v = (brci_vector_format){.family = f->family, .bits = f->bits, .mantissa = f->mantissa_bits, .sign = f->bits - 1u};
     if (f->role != BRC_ELEMENT || f->bits > 8) return 0;
+    pthread_once(&once, prepare);
+    if (f->bits == 4) v->values = fours[f - brci_format(0)];
     if (f->family == BRC_FLOAT) {
         const float largest = (float)f->max, normal = (float)f->smallest_normal, small = (float)quantum,
-                    magic = (float)(quantum * 0x1p23);
+                    half_factor = (float)brci_power(15 - f->bias);
         memcpy(&v->largest, &largest, sizeof largest);
         memcpy(&v->smallest_normal, &normal, sizeof normal);
         v->exponent_shift = (uint32_t)(127 - f->bias) << f->mantissa_bits;
-        v->magic = magic;
+        /* Of the biased exponent that a power of two has after it was multiplied, as the sum's upper bits count it. */
+        v->rounding = ((23 - v->mantissa) << 23) +
+                      ((0 - (((v->smallest_normal >> 23) + 23 - v->mantissa) << v->mantissa)) & 0xFF);
         v->quantum = small;
+        if (f->bits == 8 && f->specials != BRC_SPECIALS_FNUZ) {
+            v->half_shift = 10u - f->mantissa_bits;
+            v->half_factor = half_factor;
+        }
         v->finite = (uint32_t)f->max_code;
         v->infinity = f->specials == BRC_SPECIALS_IEEE ? v->finite + 1 : UINT32_MAX;
         v->keeps_minus_zero = f->specials != BRC_SPECIALS_FNUZ;
@@ -130,5 +143,5 @@ int brci_vector_format_of(const brc_format_info *f, brci_vector_format *v) {
     v->unit = (float)quantum;
     v->low = (float)f->min * v->step;
     v->high = (float)f->max * v->step;
-    return f->family == BRC_INT || f->family == BRC_UINT;
+    return f->family == BRC_INT || f->family == BRC_UINT || v->values != NULL;
 }

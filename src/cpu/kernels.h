@@ -26,40 +26,61 @@ typedef struct brci_vector_format {
     uint32_t largest;                      /* FLOAT: bits of the largest finite number as a float */
     uint32_t smallest_normal;              /* FLOAT: bits */
     uint32_t exponent_shift;               /* FLOAT: (127 - bias) << mantissa, between the two exponents */
-    float magic;                           /* FLOAT: 2^23 * the smallest subnormal: adding it rounds a subnormal */
+    uint32_t rounding;                     /* FLOAT: makes of a power of two, as bits, what rounds (encode.inc) */
     float quantum;                         /* FLOAT: the smallest subnormal */
+    uint32_t half_shift;                   /* FLOAT: finite codes, shifted so, are half-precision numbers; 0 = not */
+    float half_factor;                     /* which times this are the elements */
     uint32_t keeps_minus_zero;             /* FLOAT: all but FNUZ */
     uint32_t finite;                       /* FLOAT: largest finite code without its sign; above it NaN, */
     uint32_t infinity;                     /* FLOAT: but this is infinity (no code: UINT32_MAX) */
     float low, high;                       /* INT, UINT: the ends, in codes */
     float step, unit;                      /* INT: codes of 1.0 (2^fraction bits), value of code 1 */
+    const float *values;                   /* 4 bits: what the 16 codes stand for */
 } brci_vector_format;
 
-/* Whether the vector kernels serve a format; fills `v`. */
+/* Whether the vector kernels read a format; fills `v`. They write those that are no codebooks. */
 int brci_vector_format_of(const brc_format_info *format, brci_vector_format *v);
+
+/* ggml's integers (reference/ggml.c), by the rule that gave their scale. */
+enum { BRCI_GGML_NONE, BRCI_GGML_AMAX, BRCI_GGML_PEAK };
 
 /* How the elements of a row of blocks are encoded: y = x*factor or x/factor, one factor a block. */
 typedef struct brci_encoding {
     brci_vector_format format;
     int divide, round_first;
+    int bounded;        /* with divide: quotients are far from overflow */
     int no_minus_zero;  /* FLOAT, with divide: -0 becomes +0 */
+    int ggml;           /* INT: towards zero after half a step */
     const float *zeros; /* INT, UINT: one a block, or NULL */
+    int64_t ahead;      /* how many floats further those lie that come next, to be fetched meanwhile */
 } brci_encoding;
+
+/* How they are decoded: f32(f32(e-z)*m), z = 0 without zeros, or f32(f32(e*m)+z). */
+typedef struct brci_decoding {
+    brci_vector_format format;
+    const float *zeros; /* one a block, or NULL */
+    int real;           /* zeros are in units of the value */
+    int past;           /* the result is not read soon: it may go past the caches */
+} brci_decoding;
 
 /* n floats of a half-width type. */
 typedef void brci_widen_fn(const void *x, int64_t n, float *out);
-/* n floats to a half-width type: nearest even, overflow to infinity; of NaN only 0x7FC00000. */
-typedef void brci_narrow_fn(const float *x, int64_t n, void *out);
+/* n floats to a half-width type: nearest even, overflow to infinity; of NaN only 0x7FC00000. `past` as above. */
+typedef void brci_narrow_fn(const float *x, int64_t n, void *out, int past);
+/* A copy past the caches. */
+typedef void brci_copy_fn(const void *from, int64_t bytes, void *to);
 /* amax[i] = the larger of itself and the largest magnitude of block i, as bits: infinity and NaN come out above all. */
 typedef void brci_amax_fn(const float *x, int64_t blocks, int64_t length, uint32_t *amax);
-/* The same for the smallest and largest number. NaN is not looked for: use amax. */
+/* The same of half-width floats, all numbers being the 15 bits below their sign. */
+typedef void brci_amax_half_fn(const void *x, int64_t blocks, int64_t length, uint32_t *amax);
+/* The same for the smallest and largest number; NaN stays. */
 typedef void brci_ends_fn(const float *x, int64_t blocks, int64_t length, float *low, float *high);
 /* Codes of `blocks` blocks, packed; every block starts on a byte. */
 typedef void brci_encode_fn(const brci_encoding *encoding, const float *x, int64_t blocks, int64_t length,
                             const float *factors, uint8_t *out);
-/* Values of `blocks` blocks: f32(f32(e-z)*m), z = 0 without zeros. m is finite and not 0. */
-typedef void brci_decode_fn(const brci_vector_format *format, const uint8_t *codes, int64_t blocks, int64_t length,
-                            const float *m, const float *zeros, float *out);
+/* Values of `blocks` blocks. m is finite and not 0, zeros are finite. */
+typedef void brci_decode_fn(const brci_decoding *decoding, const uint8_t *codes, int64_t blocks, int64_t length,
+                            const float *m, float *out);
 /* E8M0 scales and factors from the magnitudes of n blocks; `rule` is a brc_rule of OCP MX. */
 typedef void brci_exponents_fn(const uint32_t *amax, int64_t n, uint32_t rule, const brc_format_info *element,
                                uint8_t *scales, float *factors);
@@ -123,7 +144,9 @@ typedef struct brci_kernels {
     int narrow_scales; /* stream and expand read scales of other formats than F32 */
     brci_widen_fn *widen_f16, *widen_bf16;
     brci_narrow_fn *narrow_f16, *narrow_bf16;
+    brci_copy_fn *copy_past;
     brci_amax_fn *amax;
+    brci_amax_half_fn *amax_half;
     brci_ends_fn *ends;
     brci_encode_fn *encode;
     brci_decode_fn *decode;
@@ -137,6 +160,13 @@ typedef struct brci_kernels {
     brci_stream_fn *stream;
     brci_expand_fn *expand;
 } brci_kernels;
+
+/* After the last kernel that stored past the caches, before another thread may read. */
+static inline void brci_stream_end(void) {
+#if defined(__x86_64__)
+    __asm__ volatile("sfence" ::: "memory");
+#endif
+}
 
 /* The table for this processor: generic first, then what each better instruction set offers. BRECCIA_ISA=reference,
  * or a level of detect.c (generic .. avx512_vbmi) forces one (read once); `reference` gives NULL: no fast kernels. */

@@ -44,7 +44,7 @@ typedef struct job {
 static void measure(void *argument, uint32_t part, int64_t first, int64_t last) {
     job *j = argument;
     if (j->kernels == NULL) brci_reference_extent(j->source, first, last, &j->met[part]);
-    else j->extraordinary[part] = !brci_cpu_measure(j->kernels, j->source, first, last, &j->met[part]);
+    else j->extraordinary[part] = !brci_cpu_measure(j->kernels, j->source, j->dst, first, last, &j->met[part]);
 }
 
 static void cast(void *argument, uint32_t part, int64_t first, int64_t last) {
@@ -56,7 +56,13 @@ static void cast(void *argument, uint32_t part, int64_t first, int64_t last) {
 static void encode(void *argument, uint32_t part, int64_t first, int64_t last) {
     const job *j = argument;
     (void)part;
-    brci_cpu_encode(j->kernels, j->casting, j->source, j->dst, first, last, j->scaling);
+    brci_cpu_encode(j->kernels, j->source, j->dst, first, last, j->scaling);
+}
+
+static void measure_and_encode(void *argument, uint32_t part, int64_t first, int64_t last) {
+    job *j = argument;
+    j->extraordinary[part] =
+        !brci_cpu_measure_and_encode(j->kernels, j->source, j->dst, first, last, j->scaling, &j->met[part]);
 }
 
 static brci_extent gather(job *j) {
@@ -72,38 +78,52 @@ static brci_extent gather(job *j) {
     return all;
 }
 
+static int was_extraordinary(const job *j) {
+    int any = 0;
+    for (int i = 0; i < BRCI_MAX_THREADS; i++) any |= j->extraordinary[i];
+    return any;
+}
+
 /* Extent of the whole source. Where the kernels meet NaN or infinity the reference counts them. */
 static brci_extent extent_of(job *j, const brc_options *options) {
     const brci_kernels *kernels = j->kernels;
     int64_t rows = j->source->view.batch * j->source->view.rows;
     uint32_t parts = brci_parts(options, rows, rows * j->source->view.cols);
-    int extraordinary = 0;
     brci_extent all;
     brci_parallel(parts, rows, measure, j);
-    for (uint32_t i = 0; i < parts; i++) extraordinary |= j->extraordinary[i];
     all = gather(j);
-    if (!extraordinary) return all;
+    if (!was_extraordinary(j)) return all;
     j->kernels = NULL;
     brci_parallel(parts, rows, measure, j);
     j->kernels = kernels;
     return gather(j);
 }
 
-/* One scale for everything: all rows are measured, then all are encoded. */
+static brci_extent cast_by_reference(job *j) {
+    (void)gather(j);
+    j->kernels = NULL;
+    cast(j, 0, 0, 1);
+    return gather(j);
+}
+
+static void put_scaling(job *j, const brci_scaling *scaling) {
+    brci_table_put(&j->dst->scale, 0, scaling->scale);
+    if (j->dst->zero.data != NULL) brci_table_put(&j->dst->zero, 0, scaling->zero);
+    j->scaling = scaling;
+}
+
+/* One scale for everything: all rows are measured, then all are encoded; in one step where the scale is given. */
 static brci_extent cast_whole(job *j, const brc_options *options) {
-    int64_t rows = j->source->view.batch * j->source->view.rows;
-    brci_extent all = extent_of(j, options);
-    brci_scaling scaling = brci_choose(j->casting, &all);
-    if (all.nan > 0 || all.infinite > 0) {
-        j->kernels = NULL;
-        cast(j, 0, 0, 1);
-        return gather(j);
-    }
-    brci_table_put(&j->dst->scale, 0, scaling.scale);
-    if (j->dst->zero.data != NULL) brci_table_put(&j->dst->zero, 0, scaling.zero);
-    j->scaling = &scaling;
-    brci_parallel(brci_parts(options, rows, rows * j->source->view.cols), rows, encode, j);
-    return all;
+    const int64_t rows = j->source->view.batch * j->source->view.rows;
+    const uint32_t parts = brci_parts(options, rows, rows * j->source->view.cols);
+    const int given = j->casting->delayed > 0;
+    brci_extent all = given ? (brci_extent){0} : extent_of(j, options);
+    const brci_scaling scaling = brci_choose(j->casting, &all);
+    if (all.nan > 0 || all.infinite > 0) return cast_by_reference(j);
+    put_scaling(j, &scaling);
+    brci_parallel(parts, rows, given ? measure_and_encode : encode, j);
+    if (!given) return all;
+    return was_extraordinary(j) ? cast_by_reference(j) : gather(j);
 }
 
 void brci_cast(const brci_source *source, const brc_recipe *recipe, const brc_options *options, float input_max,
@@ -113,7 +133,7 @@ void brci_cast(const brci_source *source, const brc_recipe *recipe, const brc_op
     job j = {.casting = &casting,
              .source = source,
              .dst = dst,
-             .kernels = brci_cpu_cast_fits(source, dst) && !brci_has_own_codes(recipe) ? brci_cpu() : NULL};
+             .kernels = brci_cpu_cast_fits(source, recipe, dst) ? brci_cpu() : NULL};
     brci_counts n = brci_block_counts(source->view, recipe->block);
     int64_t blocks = n.batch * n.rows;
     brci_extent all;

@@ -19,10 +19,11 @@ static void compare(const char *level, const brc_format_info *f, const float *x,
     const brci_kernels *k = brci_cpu_level(level);
     const float one = 1;
     brci_encoding e = {0};
-    if (k == NULL || !brci_vector_format_of(f, &e.format)) return;
-    for (int divide = 0; divide < 2; divide++) {
+    if (k == NULL || !brci_vector_format_of(f, &e.format) || f->family == BRC_CODEBOOK) return;
+    for (int way = 0; way < 3; way++) { /* multiplied, divided, divided by multiplications */
         size_t bytes = (size_t)CHUNK * f->bits / 8;
-        e.divide = divide;
+        e.divide = way > 0;
+        e.bounded = way > 1;
         memset(got, 0xA5, sizeof got);
         k->encode(&e, x, 1, CHUNK, &one, got);
         if (memcmp(got, want, bytes) == 0) continue;

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every instruction set gives the reference's bits: codes, scales, zero points, reports, dequantized values."""
 import hashlib
+import itertools
 import os
 import subprocess
 import sys
@@ -29,7 +30,15 @@ RECIPES = [
     "int4:arith=recip,group=32,partial=1", "int4:rule=noclip,partial=1", "int4:scale=bf16,partial=1",
     *(f"int4:format=int{bits},group=32,partial=1" for bits in (2, 3, 5, 6, 7)), "custom:format=nf4,block=1x64,scale=f32,partial=1",
     "custom:format=e4m3,scale=e4m3,block=1x16,partial=1", "custom:format=e2m1,block=expert", "custom:format=int4,block=5x7,partial=1",
+    *(f"{name}:partial=1" for name in ("q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "iq4_nl")),
+    "nvfp4:arith=ct,partial=1", "nvfp4:arith=modelopt,partial=1", "nvfp4:levels=1,arith=ct,partial=1", "mxfp4:rule=even,arith=ct,partial=1",
+    "mxfp8:rule=even,arith=ct,partial=1", "nvfp4:levels=1,arith=mlx,partial=1", "int4:arith=modelopt,partial=1", "fp8-block128:arith=ct,partial=1",
+    "int8:arith=modelopt", "mxfp4:rule=floor,arith=ggml,partial=1",
 ]
+# Results of 4 MiB and more are written past the caches; sources that are tensors are read a piece at a time.
+LARGE = ("fp8", "fp8-delayed", "fp8-block128:partial=1", "mxfp8:partial=1", "int8", "q8_0:partial=1", "nvfp4:partial=1")
+PAIRS = (("fp8", "mxfp4:partial=1"), ("int4:partial=1", "fp8-block128:partial=1"), ("q4_0:partial=1", "q8_0:partial=1"),
+         ("fp8-block128:partial=1", "fp8"), ("mxfp8:partial=1", "int4:group=32,rule=minmax,partial=1"), ("nvfp4:partial=1", "int8"))
 SHAPES = ((64, 512), (33, 200), (3, 40, 72), (2, 2, 130, 150), (7, 5), (1, 8192), (300,), (0, 32), (4, 0), (3, 4097))
 
 
@@ -65,6 +74,27 @@ def lines(brc):
                 values = [brc.dequantize(t, out, threads=1 + number % 2) for out in (np.float32, ml_dtypes.bfloat16, np.float16)]
                 yield " ".join(map(str, (name, np.dtype(dtype), recipe, *map(digest, (t.data, t.scale, t.zero, t.globals)),
                                          t.report.nan, t.report.infinite, t.report.amax, *map(digest, values))))
+
+
+def lines_of_large(brc):
+    random = np.random.default_rng(2)
+    x = random.standard_normal((1030, 4104), dtype=np.float32) * np.exp2(random.integers(-12, 12, (1030, 1))).astype(np.float32)
+    x[::7, ::3] *= -0.0
+    for recipe in LARGE:
+        for dtype in (np.float32, ml_dtypes.bfloat16):
+            t = brc.cast(x.astype(dtype), recipe)
+            outs = (np.float32, ml_dtypes.bfloat16, np.float16) if dtype == np.float32 else ()
+            yield " ".join(map(str, ("large", np.dtype(dtype), recipe, *map(digest, (t.data, t.scale, t.globals)), t.report.amax,
+                                     *(digest(brc.dequantize(t, out)) for out in outs))))
+
+
+def lines_of_pairs(brc):
+    for name, x in inputs().items():
+        for number, (first, second) in enumerate(PAIRS):
+            if x.ndim < 2:
+                continue
+            t = brc.requantize(brc.cast(x, first), second, threads=1 + number % 3)
+            yield " ".join(map(str, (name, first, second, t.path, *map(digest, (t.data, t.scale, t.zero, t.globals)))))
 
 
 def run(level, *words):
@@ -105,5 +135,5 @@ def test_same_bits(reference, level):
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
     import breccia_c
-    wanted = lines(breccia_c)
+    wanted = itertools.chain(lines(breccia_c), lines_of_large(breccia_c), lines_of_pairs(breccia_c))
     print(next(wanted) if sys.argv[1:] == ["name"] else "\n".join(wanted))
