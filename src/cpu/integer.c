@@ -211,8 +211,8 @@ void brci_cpu_integer_pack(const brci_integer_product *p, int64_t batch, int64_t
                     const int64_t end = least(DEPTH, at + left);
                     left -= end - at;
                     for (; at < end; at++) sum += (int8_t)to[at];
-                    if (left > 0 || block == p->blocks) continue;
-                    g.start[block++ * ROWS + j] = -BIAS * sum;
+                    if (left > 0) continue;
+                    if (block < p->blocks) g.start[block++ * ROWS + j] = -BIAS * sum; /* what follows is padding */
                     left = p->length;
                     sum = 0;
                 }
