@@ -108,6 +108,7 @@ static int buffer_get(PyObject *object, Py_buffer *b, int flags) {
     ext_buffer *self = (ext_buffer *)object;
     if ((flags & PyBUF_WRITABLE) != 0 && self->readonly) {
         PyErr_SetString(PyExc_BufferError, "the memory is read-only");
+        b->obj = NULL; /* the protocol wants it */
         return -1;
     }
     b->buf = self->array.data;

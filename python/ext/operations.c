@@ -278,8 +278,9 @@ static int delayed(ext_delayed *d, PyObject *tuple) {
     if (ext_view_get(&d->numbers, PyTuple_GetItem(tuple, 0), "state", EXT_WRITE) != 0 ||
         ext_view_get(&d->history, PyTuple_GetItem(tuple, 1), "history", EXT_WRITE) != 0)
         return -1;
-    if (d->numbers.array.format != BRC_F32 || ext_view_bytes(&d->numbers) != 8 || d->history.array.format != BRC_F32) {
-        PyErr_SetString(PyExc_TypeError, "state: float32 arrays of 2 and of the history's length are needed");
+    if (d->numbers.array.format != BRC_F32 || ext_view_bytes(&d->numbers) != 8 || d->history.array.format != BRC_F32 ||
+        !ext_view_is_dense(&d->numbers) || !ext_view_is_dense(&d->history)) {
+        PyErr_SetString(PyExc_TypeError, "state: dense float32 arrays of 2 and of the history's length are needed");
         return -1;
     }
     const float *numbers = d->numbers.array.data;

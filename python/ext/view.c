@@ -173,7 +173,7 @@ int ext_view_get(ext_view *v, PyObject *object, const char *name, int access) {
         if (info == NULL || info->bits == 0)
             return refuse(PyExc_ValueError, name, "(array, format): there is no such format");
         if (get(v, PyTuple_GetItem(object, 0), name, access) != 0) return -1;
-        if (v->item * 8 != info->bits && v->item != 1)
+        if (v->item * 8 != info->bits && (v->item != 1 || info->bits > 8)) /* a byte may hold several codes */
             return refuse(PyExc_ValueError, name, "(array, format): sizes differ");
         v->array.format = (uint8_t)brc_format_find(text);
     } else if (get(v, object, name, access) != 0) {

@@ -165,9 +165,10 @@ def test_a_layout_that_is_not_the_recipes(x, tmp_path, recipe, layout):
 
 @pytest.mark.parametrize("tensors, metadata, text", [
     ([1], None, "a mapping from names"), ({1: np.ones(2)}, None, "names must be text, got 1"), ({"w": np.ones(2, np.complex64)}, None, "w: .*not understood"),
-    ({}, {1: "a"}, "pairs of text"), ({}, {"a": 1}, "pairs of text")])
+    ({}, {1: "a"}, "pairs of text"), ({}, {"a": 1}, "pairs of text"),
+    ({}, {"a\0b": "c"}, "null character"), ({}, {"a": "b\0c"}, "null character")])
 def test_what_cannot_be_saved(tmp_path, tensors, metadata, text):
-    with pytest.raises(TypeError, match=text):
+    with pytest.raises((TypeError, ValueError), match=text):
         save_safetensors(tensors, tmp_path / "m.safetensors", metadata)
     assert not (tmp_path / "m.safetensors").exists()
 

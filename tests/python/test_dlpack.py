@@ -140,6 +140,17 @@ def test_elements_of_no_size():
             _c.bytes_of(nothing)
 
 
+def test_a_format_is_as_wide_as_its_elements():
+    """Else C would read beyond the array; bytes may be called by another 8-bit name, or hold packed codes."""
+    x = np.zeros(8, np.uint8)
+    for wrong in ("f32", "bf16", "f64"):
+        with pytest.raises(ValueError, match="sizes differ"):
+            _c.format_of((x, wrong))
+    assert [_c.format_of((x, right)) for right in ("e4m3", "e8m0", "int4", "e3m2")] == ["e4m3", "e8m0", "int4", "e3m2"]
+    with pytest.raises(ValueError, match="sizes differ"):
+        _c.format_of((x.view(np.uint16), "int4"))
+
+
 def test_read_only():
     x = np.arange(8, dtype=np.float32)
     x.flags.writeable = False

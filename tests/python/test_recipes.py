@@ -147,6 +147,18 @@ def test_state_is_for_delayed_scaling(x):
         breccia.cast(x, DelayedScaling("E5M2"), DelayedState(DelayedScaling("E4M3")))
 
 
+@pytest.mark.parametrize("order", [slice(31, 15, -1), slice(None, None, 4)])
+def test_a_history_is_dense(x, order):
+    """C walks it as one piece: another order would be another's memory."""
+    state = DelayedState(DelayedScaling())
+    around = np.zeros(64, np.float32)
+    state.history = around[order]
+    for use in (state.update, lambda: breccia.cast(x, DelayedScaling(), state)):
+        with pytest.raises(TypeError, match="dense float32"):
+            use()
+    assert (around == 0).all()
+
+
 def test_pickles_carry_fields_alone():
     """What follows from the fields is the reading library's: a pickle outlives it."""
     for recipe in ALL:

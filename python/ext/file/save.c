@@ -55,6 +55,15 @@ static int read_items(const file_state *state, PyObject *rows, items *all) {
     return 0;
 }
 
+/* NULL with an exception for what is no text, or would end early as C's. */
+static const char *text_of(PyObject *object) {
+    Py_ssize_t length = 0;
+    const char *text = PyUnicode_AsUTF8AndSize(object, &length);
+    if (text == NULL || strlen(text) == (size_t)length) return text;
+    PyErr_Format(PyExc_ValueError, "metadata: %R has a null character", object);
+    return NULL;
+}
+
 /* Keys and values of a dict, as UTF-8 that lives as long as the dict; NULL with an exception. */
 static const char **read_pairs(PyObject *dict, size_t *n) {
     Py_ssize_t at = 0;
@@ -68,8 +77,8 @@ static const char **read_pairs(PyObject *dict, size_t *n) {
             free(pairs);
             return NULL;
         }
-        pairs[2 * *n] = PyUnicode_AsUTF8AndSize(key, NULL);
-        pairs[2 * *n + 1] = pairs[2 * *n] == NULL ? NULL : PyUnicode_AsUTF8AndSize(value, NULL);
+        pairs[2 * *n] = text_of(key);
+        pairs[2 * *n + 1] = pairs[2 * *n] == NULL ? NULL : text_of(value);
         if (pairs[2 * (*n)++ + 1] == NULL) {
             free(pairs);
             return NULL;
