@@ -10,7 +10,7 @@ static void put(const brci_kernels *k, const brc_array *out, int64_t batch, int6
     if (step == f->bits / 8 && brci_is_little_endian()) {
         for (int64_t j = 0; j < n; j++) sums[j] = brci_is_nan(sums[j]) ? brci_float(0x7FC00000u) : sums[j];
         if (out->format == BRC_F32) memcpy(to, sums, (size_t)n * sizeof *sums);
-        else (out->format == BRC_F16 ? k->narrow_f16 : k->narrow_bf16)(sums, n, to);
+        else (out->format == BRC_F16 ? k->narrow_f16 : k->narrow_bf16)(sums, n, to, 0);
     } else {
         for (int64_t j = 0; j < n; j++) brci_code_put(to + j * step, f->bits, 0, brci_encode(f, sums[j]));
     }
