@@ -29,6 +29,8 @@ CONFIGURE = cmake -S . -DCMAKE_RULE_MESSAGES=OFF -DCMAKE_TARGET_MESSAGES=OFF -DC
 NO_KERNELS = -DBRECCIA_CUDA=OFF
 LIBRARY_ALONE = -DBRECCIA_FILES=OFF -DBRECCIA_BENCH=OFF
 COMPILE = cmake --build
+# One worker a processor, each with half of the files, so that what a file imports or makes is seldom made twice.
+PYTEST = $(PYTHON) -m pytest -q -n $(JOBS) --dist worksteal
 CTEST = ctest --output-on-failure --no-tests=error -j $(JOBS)
 QUICK = -LE 'exhaustive|valgrind'
 C_FILES = $(shell find src cli python/ext tests bench examples fuzz -name '*.[ch]' | sort)
@@ -92,11 +94,11 @@ python: setup-test
 
 test-python: setup-test build-tests python
 	@echo "== Python tests: $(BUILD)"
-	@BRECCIA_BUILD=$(BUILD) $(PYTHON) -m pytest -q $(PYTEST_FLAGS)
+	@BRECCIA_BUILD=$(BUILD) $(PYTEST) $(PYTEST_FLAGS)
 
 test-exhaustive: setup-test build-tests
 	@! ctest --test-dir $(BUILD) -N -L exhaustive | grep -q 'Total Tests: [1-9]' || $(CTEST) --test-dir $(BUILD) -L exhaustive
-	@BRECCIA_BUILD=$(BUILD) $(PYTHON) -m pytest -q -m exhaustive $(PYTEST_FLAGS)
+	@BRECCIA_BUILD=$(BUILD) $(PYTEST) -m exhaustive $(PYTEST_FLAGS)
 
 check: setup-check
 	@scripts/check_files
