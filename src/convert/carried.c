@@ -4,8 +4,8 @@
 #include <string.h>
 
 /* Parts that the value itself is made of, or that only say how it is stored. */
-static const char *const own[] = {"data",  "scale",    "global_scale",   "zero_point", "group_index",
-                                  "shape", "codebook", "scale_codebook", "description"};
+static const char *const own[] = {"data",  "scale",    "global_scale",   "zero_point",  "group_index",
+                                  "shape", "codebook", "scale_codebook", "description", "marker"};
 
 /* Roles for the same number: `as` = the number itself, or its reciprocal. A dialect that asks for one gets the other.
  */

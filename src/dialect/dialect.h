@@ -68,6 +68,10 @@ const brc_named_array *brci_take(brci_reader *reader, brci_reading *reading, con
                                  size_t length, const char *suffix);
 /* The part with a role; NULL if there is none. */
 const brc_named_array *brci_part(const brc_entry *entry, const char *role);
+/* Whether ComfyUI's descriptions say what the scale of a tensor is: its own, or those of the file, which list every
+ * tensor that has one. */
+#define BRCI_COMFYUI_KEY "_quantization_metadata"
+int brci_is_comfyui(brci_reader *reader, const char *name);
 /* Whether the arrays of a tensor name a system of their own, though their scale's name is common: ModelOpt's or
  * ComfyUI's second scale, ComfyUI's description. */
 int brci_has_foreign_scale(brci_reader *reader, const char *name, size_t length);

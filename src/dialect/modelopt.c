@@ -283,7 +283,7 @@ static int is_mine(brci_reader *reader, const brc_named_array *data, int said) {
     if (format != BRC_E4M3 && format != BRC_INT8 && format != BRC_UINT8) return 0;
     const int64_t module = brci_stem(data->name, "weight");
     const brc_named_array *scale = brci_sibling(reader, data->name, length, "_scale");
-    if (!said && module >= 0 && brci_sibling(reader, data->name, (size_t)module, "comfy_quant") != NULL) return 0;
+    if (!said && brci_is_comfyui(reader, data->name)) return 0;
     if (scale == NULL) return said && module >= 0 && data->rank >= 2 && format != BRC_E4M3;
     if (said || brci_sibling(reader, data->name, length, "_scale_2") != NULL) return 1;
     return brci_may_claim(reader, BRC_DIALECT_MODELOPT) && could_be(reader, data, scale);

@@ -37,10 +37,14 @@ const brc_named_array *brci_sibling(brci_reader *reader, const char *stem, size_
     return name == NULL ? NULL : brc_file_find(reader->file, name);
 }
 
-int brci_has_foreign_scale(brci_reader *reader, const char *name, size_t length) {
+int brci_is_comfyui(brci_reader *reader, const char *name) {
     const int64_t module = brci_stem(name, "weight");
-    return brci_sibling(reader, name, length, "_scale_2") != NULL ||
+    return brc_file_metadata(reader->file, BRCI_COMFYUI_KEY) != NULL ||
            (module >= 0 && brci_sibling(reader, name, (size_t)module, "comfy_quant") != NULL);
+}
+
+int brci_has_foreign_scale(brci_reader *reader, const char *name, size_t length) {
+    return brci_sibling(reader, name, length, "_scale_2") != NULL || brci_is_comfyui(reader, name);
 }
 
 brci_reading **brci_owner(brci_reader *reader, const brc_named_array *array) {

@@ -318,13 +318,16 @@ def fbgemm(file, name):
 
 def comfyui(file, name):
     module = name.removesuffix(".weight")
-    scale = file.first(module + ".scale_weight", module + ".weight_scale")
-    w = file[name]
-    if file.word(name) == "U8":
-        second = file.first(module + ".weight_scale_2")
-        x = e2m1(w)
-        rows, cols = x.shape[0], x.shape[1] // 16
-        return decoded(x, spread(swizzled(e4m3(scale), rows, cols), x.shape) * second.reshape(()))
+    told = file.first(module + ".comfy_quant")
+    layers = json.loads(file.metadata.get("_quantization_metadata", '{"layers": {}}'))["layers"]
+    format = (json.loads(told.tobytes()) if told is not None else layers.get(module, {"format": "older"}))["format"]
+    w, scale = file[name], file.first(module + ".weight_scale", module + ".scale_weight")
+    if format == "nvfp4":                                        # the first code of a pair in the high bits
+        x = values_of("e2m1", np.stack([w >> 4, w & 15], -1).reshape(len(w), -1)).astype(F)
+        m = spread(e4m3(swizzled(scale, len(x), x.shape[1] // 16)), x.shape) * file[module + ".weight_scale_2"].reshape(())
+        return decoded(x, m)
+    if format == "mxfp8":
+        return decoded(e4m3(w), spread(e8m0(swizzled(scale, len(w), w.shape[1] // 32)), w.shape))
     return decoded(w.astype(F), spread(scale.astype(F), w.shape))
 
 

@@ -149,10 +149,9 @@ OPERATORS = [divisor_as_multiplier, scale_transposed, exponents_as_numbers, numb
              config_contradicts]
 OUT_OF_REACH = {
     **{(o.__name__, "gguf"): GGUF for o in OPERATORS},
-    **{("exponents_as_numbers", d): "no E8M0 scales" for d in ("gptq", "awq", "fbgemm-fp8", "comfyui")},
+    **{("exponents_as_numbers", d): "no E8M0 scales" for d in ("gptq", "awq", "fbgemm-fp8")},
     ("numbers_as_exponents", "gpt-oss"): "E8M0 scales alone", ("numbers_as_exponents", "mlx"): "E8M0 and E4M3 scales alone in its recipes",
-    **{("scale_transposed", d): SCALAR for d in ("comfyui",)}, **{("wrong_block", d): SCALAR for d in ("comfyui", "fbgemm-fp8")},
-    ("scale_of_another_tensor", "comfyui"): SCALAR,
+    ("wrong_block", "fbgemm-fp8"): SCALAR,
     ("config_contradicts", "gpt-oss"): "its config names no block", ("config_contradicts", "fbgemm-fp8"): "its config names no block",
     ("config_contradicts", "comfyui"): "its files name no block"}
 

@@ -17,7 +17,6 @@ def z(dtype, *shape):
 
 
 FOREIGN = {      # arrays, quant_method -> dialects that the finding names, and the entry's parts
-    "comfyui": ({"q.weight": z(F8, 8, 4), "q.scale_weight": z(np.float32, 1)}, None, "comfyui", {"data", "scale"}),
     "int8 of no one": ({"q.weight.qweight": z(np.int8, 8, 4), "q.weight.scale": z(np.float32, 8, 1)}, None, "no system known here", {"data", "scale"}),
 }
 
