@@ -20,6 +20,31 @@ def recipes_of(dialect):
 
 
 SOURCES = [(d, r) for d in written() for r in recipes_of(d)]
+DENSE = ("bf16", "f16", "f32")
+
+
+def of_turn(rows, i):
+    return rows[i % len(rows)]
+
+
+def sample():
+    """Cells {(source, target): recipes ..} that the ordinary run looks at, the same ones each time: every pair of dialects as the target's list
+    decides (recipes ()), every source, and every recipe of every target."""
+    cells, targets = {}, [*written(), *DENSE]
+    for d, dialect in enumerate(written()):
+        rows = recipes_of(dialect)
+        for i in range(max(len(targets), len(rows))):
+            cells.setdefault(((dialect, of_turn(rows, i)), of_turn(targets, i + d)), []).append(())
+    for t, target in enumerate(written()):
+        for i, recipe in enumerate(recipes_of(target)):
+            cells.setdefault((of_turn(SOURCES, 7 * i + 5 * t), target), []).append((recipe,))
+    return cells
+
+
+def every():
+    """All cells."""
+    return {(source, target): [(), *((r,) for r in (recipes_of(target) if target not in DENSE else ()))]
+            for source in SOURCES for target in (*written(), *DENSE)}
 
 
 def place(folder, dialect):

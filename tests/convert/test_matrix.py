@@ -3,19 +3,20 @@
 read and written is decoded by tests/convert/decoders.py, and the class that convert states is checked on those numbers.
 
 The cells come from the tables (brc_dialect_get, brc_dialect_recipe, brc_recipe_get): a new dialect enters by itself, and fails here until
-decoders.py can read it. docs/conversions.md is made from the same cells: BRECCIA_REWRITE=1 writes it anew."""
+decoders.py can read it. The ordinary run looks at a sample (matrix.py); `make test-exhaustive` at all. docs/conversions.md is made from all
+cells, BRECCIA_REWRITE=1 and -m exhaustive write it anew, and every cell of either run is compared with it."""
 import os
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 from convert.decoders import DECODERS, File
-from convert.matrix import CACHE, NORM, SOURCES, W, place, recipes_of, write_source, written
+from convert.matrix import CACHE, DENSE, NORM, SOURCES, W, every, place, recipes_of, sample, write_source, written
 
 import breccia_c as brc
 import checkpoint_files as files
 
-DENSE = ("bf16", "f16", "f32")
 PAGE = Path(brc.ROOT) / "docs" / "conversions.md"
 
 
@@ -81,32 +82,43 @@ def convert(source, origin, target, recipes, folder):
     return outcomes[W]
 
 
+def walk(cells, sources, source, folder):
+    """The cells of a source; those as the list decides, for the page."""
+    made, targets = {}, [(t, r) for (s, t), recipes in cells.items() if s == source for r in recipes]
+    assert targets
+    for i, (target, recipes) in enumerate(targets):
+        (folder / str(i)).mkdir()
+        try:
+            outcome = convert(source, sources(*source), target, recipes, folder / str(i))
+        except Exception as e:
+            raise AssertionError(f"{source} -> {target}: {recipes}: {e!r}") from e
+        assert not (recipes and isinstance(outcome, str)), (source, target, recipes, outcome)
+        if not recipes:
+            made[target] = cell(outcome)
+    return made
+
+
+@pytest.mark.parametrize("source", SOURCES, ids="-".join)
+def test_every_class_is_true(sources, tmp_path, source):
+    page = cells_of_page()
+    for target, text in walk(sample(), sources, source, tmp_path).items():
+        assert page[source, target] == text, f"{source} -> {target}: docs/conversions.md says otherwise; see how it is made"
+
+
 CELLS = {}
 
 
-@pytest.mark.parametrize("source", SOURCES, ids=lambda s: f"{s[0]}-{s[1]}")
-def test_every_class_is_true(sources, tmp_path, source):
-    origin = sources(*source)
-    for i, target in enumerate([*written(), *DENSE]):
-        (tmp_path / str(i)).mkdir()
-        try:
-            CELLS[source, target] = convert(source, origin, target, (), tmp_path / str(i))
-        except Exception as e:
-            raise AssertionError(f"{source} -> {target}: {e!r}") from e
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("source", SOURCES, ids="-".join)
+def test_every_class_of_all_is_true(sources, tmp_path, source):
+    CELLS.update({(source, target): text for target, text in walk(every(), sources, source, tmp_path).items()})
 
 
-@pytest.mark.parametrize("source", SOURCES, ids=lambda s: f"{s[0]}-{s[1]}")
-def test_every_class_is_true_under_every_recipe(sources, tmp_path, source):
-    origin, done = sources(*source), 0
-    for target in written():
-        for recipe in recipes_of(target):
-            done += 1
-            (tmp_path / str(done)).mkdir()
-            try:
-                made = convert(source, origin, target, (recipe,), tmp_path / str(done))
-            except Exception as e:
-                raise AssertionError(f"{source} -> {target}:{recipe}: {e!r}") from e
-            assert not isinstance(made, str), (source, target, recipe, made)
+def test_the_sample_has_every_pair_and_every_recipe():
+    seen = sample()
+    assert {(s[0], t) for (s, t), recipes in seen.items() if () in recipes} == {(d, t) for d in written() for t in (*written(), *DENSE)}
+    assert {(t, r[0]) for (_, t), recipes in seen.items() for r in recipes if r} == set(SOURCES)
+    assert {s for s, _ in seen} == set(SOURCES)
 
 
 # ------------------------------------------------------------------------------------------------------- the page
@@ -138,13 +150,28 @@ def page():
     lines = [HEAD]
     for dialect in written():
         lines += [f"## From {dialect}", "", "| recipe | " + " | ".join(targets) + " |", "|---" * (len(targets) + 1) + "|"]
-        lines += [f"| {r} | " + " | ".join(cell(CELLS[(dialect, r), t]) for t in targets) + " |" for r in recipes_of(dialect)]
+        lines += [f"| {r} | " + " | ".join(CELLS[(dialect, r), t] for t in targets) + " |" for r in recipes_of(dialect)]
         lines.append("")
     return "\n".join(lines)
 
 
+def cells_of_page():
+    """{(source, target): text} of the page."""
+    found, dialect, targets = {}, None, []
+    for line in PAGE.read_text().splitlines():
+        row = [text.strip() for text in re.split(r"(?<!\\)\|", line)[1:-1]]
+        if line.startswith("## From "):
+            dialect = line.removeprefix("## From ")
+        elif row and row[0] == "recipe":
+            targets = row[1:]
+        elif row and not row[0].startswith("---"):
+            found |= {((dialect, row[0]), target): text for target, text in zip(targets, row[1:], strict=True)}
+    return found
+
+
+@pytest.mark.exhaustive
 def test_the_page_is_current():
-    if len(CELLS) < len(SOURCES):
+    if len({s for s, _ in CELLS}) < len(SOURCES):
         pytest.skip("the page is made of all cells: run the whole file")
     if os.environ.get("BRECCIA_REWRITE") == "1":
         PAGE.write_text(page())
