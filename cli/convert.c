@@ -11,43 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Warnings of one kind: the first is told in full, the others are counted. */
-enum { WARNING_KINDS = 16 };
-struct warning {
-    char what[32], first[200], text[240];
-    size_t n;
-};
-
-struct conversion {
-    struct outcomes outcomes; /* first: the callbacks get the same pointer */
-    struct warning warnings[WARNING_KINDS];
-    size_t n_warnings;
-};
-
-static void add_warning(void *user, const char *tensor, const char *what, const char *text) {
-    struct conversion *c = user;
-    size_t i = 0;
-    while (i < c->n_warnings && strcmp(c->warnings[i].what, what) != 0) i++;
-    if (i == WARNING_KINDS) i--; /* more kinds than there are roles */
-    if (i == c->n_warnings) {
-        struct warning *w = &c->warnings[c->n_warnings++];
-        snprintf(w->what, sizeof w->what, "%s", what);
-        snprintf(w->first, sizeof w->first, "%s", tensor);
-        snprintf(w->text, sizeof w->text, "%s", text);
-    }
-    c->warnings[i].n++;
-}
-
-static void print_warnings(const struct conversion *c, const char *path) {
-    for (size_t i = 0; i < c->n_warnings; i++) {
-        const struct warning *w = &c->warnings[i];
-        struct cell more;
-        complain("warning: %s: %s: %s%s", path, w->first, w->text,
-                 w->n > 1 ? cell_print(&more, " (and so of %zu more tensors)", w->n - 1) : "");
-    }
-    outcomes_warn_left(&c->outcomes, path);
-}
-
 static json_t *json_row(const struct outcome_row *row) {
     return json_pack("{s:o,s:b,s:s,s:o,s:o,s:o,s:I,s:I,s:I}", "name", json_text(row->name), "quantized", row->quantized,
                      "class", brc_exactness_name(row->exactness), "sqnr_db", json_number(row->sqnr), "from",
@@ -55,7 +18,7 @@ static json_t *json_row(const struct outcome_row *row) {
                      "bytes_before", (json_int_t)row->before, "bytes_after", (json_int_t)row->after);
 }
 
-static int print_json(const struct invocation *in, const struct conversion *c, int dry) {
+static int print_json(const struct invocation *in, const struct outcomes *c, int dry) {
     struct json_out out = {0};
     struct outcome_kind total = {.what = ""};
     json_open(&out, NULL, '{');
@@ -64,8 +27,8 @@ static int print_json(const struct invocation *in, const struct conversion *c, i
     json_put(&out, "to", json_text(option_value(in, OPTION_TO)));
     json_put(&out, "dry_run", json_boolean(dry));
     json_open(&out, "tensors", '[');
-    for (size_t i = 0; i < c->outcomes.n_rows; i++) {
-        const struct outcome_row *row = &c->outcomes.rows[i];
+    for (size_t i = 0; i < c->n_rows; i++) {
+        const struct outcome_row *row = &c->rows[i];
         json_item(&out, json_row(row));
         total.elements += row->elements;
         total.before += row->before;
@@ -78,18 +41,17 @@ static int print_json(const struct invocation *in, const struct conversion *c, i
                                   (json_int_t)c->warnings[i].n, "first", json_text(c->warnings[i].first), "text",
                                   json_text(c->warnings[i].text)));
     json_close(&out);
-    json_put(&out, "left", json_text(c->outcomes.left));
+    json_put(&out, "left", json_text(c->left));
     json_put(&out, "totals",
-             json_pack("{s:I,s:I,s:I,s:I}", "tensors", (json_int_t)c->outcomes.n_rows, "elements",
-                       (json_int_t)total.elements, "bytes_before", (json_int_t)total.before, "bytes_after",
-                       (json_int_t)total.after));
+             json_pack("{s:I,s:I,s:I,s:I}", "tensors", (json_int_t)c->n_rows, "elements", (json_int_t)total.elements,
+                       "bytes_before", (json_int_t)total.before, "bytes_after", (json_int_t)total.after));
     return json_close(&out);
 }
 
 /* A recipe that changed nothing, or a dialect in which nothing is stored, is most likely not what was meant. */
-static void warn_idle(const struct conversion *c, const struct target *target, const char *path) {
-    for (size_t i = 0; i < c->outcomes.n_rows; i++)
-        if (c->outcomes.rows[i].quantized || strcmp(c->outcomes.rows[i].from, c->outcomes.rows[i].to) != 0) return;
+static void warn_idle(const struct outcomes *c, const struct target *target, const char *path) {
+    for (size_t i = 0; i < c->n_rows; i++)
+        if (c->rows[i].quantized || strcmp(c->rows[i].from, c->rows[i].to) != 0) return;
     complain("warning: %s: no tensor is quantized, so there is nothing to convert%s", path,
              target->dialect == BRC_DIALECT_PLAIN ? "" : "; `breccia quantize --dialect` quantizes");
 }
@@ -106,24 +68,24 @@ static int convert(const struct invocation *in, const brc_checkpoint *source, co
                    brc_convert_options *options) {
     const char *destination = option_value(in, OPTION_OUTPUT), *path = in->operands[0];
     const int json = option_value(in, OPTION_JSON) != NULL;
-    struct conversion c = {.n_warnings = 0};
+    struct outcomes c;
     brc_error err;
     int code;
-    outcomes_begin(&c.outcomes, "convert", NULL, NULL, 1);
+    outcomes_begin(&c, "convert", NULL, NULL, 1);
     options->user = &c;
     const brc_status status = brc_convert_checkpoint(source, destination, options, &err);
-    progress_end(&c.outcomes.progress);
+    progress_end(&c.progress);
     if (status == BRC_OK) {
         code = outcomes_trusted(source, destination);
-        c.outcomes.each = options->dry_run || option_value(in, OPTION_VERBOSE) != NULL;
-        if (code == 0 && !json) outcomes_print(&c.outcomes);
-        if (code == 0) print_warnings(&c, path);
+        c.each = options->dry_run || option_value(in, OPTION_VERBOSE) != NULL;
+        if (code == 0 && !json) outcomes_print(&c);
+        if (code == 0) outcomes_warn(&c, path);
         if (code == 0) warn_idle(&c, target, path);
         if (code == 0 && json) code = print_json(in, &c, (int)options->dry_run);
     } else {
         code = outcomes_failed(source, path, destination, (int)options->overwrite, &err);
     }
-    outcomes_free(&c.outcomes);
+    outcomes_free(&c);
     return code;
 }
 
@@ -148,7 +110,7 @@ int command_convert(const struct invocation *in) {
                                    .progress = progress_step,
                                    .outcome = outcomes_add,
                                    .left = outcomes_left,
-                                   .warn = add_warning};
+                                   .warn = outcomes_warning};
     options.include = option_values(in, OPTION_INCLUDE, &options.n_include);
     options.exclude = option_values(in, OPTION_EXCLUDE, &options.n_exclude);
     if (code == 0 && (options.include == NULL || options.exclude == NULL)) complain("out of memory"), code = EXIT_IO;

@@ -26,6 +26,7 @@ static int dequantize(const struct invocation *in, const brc_checkpoint *source,
                                             .progress = progress_step,
                                             .outcome = outcomes_add,
                                             .left = outcomes_left,
+                                            .warn = outcomes_warning,
                                             .user = &outcomes};
     const brc_status status = brc_dequantize_checkpoint(source, destination, &options, &err);
     progress_end(&outcomes.progress);

@@ -94,6 +94,20 @@ void outcomes_left(void *user, const char *name, const char *why) {
     else outcomes->left[used] = '\0';
 }
 
+void outcomes_warning(void *user, const char *tensor, const char *what, const char *text) {
+    struct outcomes *outcomes = user;
+    size_t i = 0;
+    while (i < outcomes->n_warnings && strcmp(outcomes->warnings[i].what, what) != 0) i++;
+    if (i == WARNING_KINDS) i--; /* more kinds than there are roles */
+    if (i == outcomes->n_warnings) {
+        struct outcome_warning *w = &outcomes->warnings[outcomes->n_warnings++];
+        snprintf(w->what, sizeof w->what, "%s", what);
+        snprintf(w->first, sizeof w->first, "%s", tensor);
+        snprintf(w->text, sizeof w->text, "%s", text);
+    }
+    outcomes->warnings[i].n++;
+}
+
 static const char *bits(struct cell *cell, int64_t bytes, int64_t elements) {
     return elements > 0 ? cell_print(cell, "%.3f", 8.0 * (double)bytes / (double)elements) : "-";
 }
@@ -162,9 +176,14 @@ int outcomes_trusted(const brc_checkpoint *source, const char *destination) {
     return EXIT_IO;
 }
 
-void outcomes_warn_left(const struct outcomes *outcomes, const char *path) {
+void outcomes_warn(const struct outcomes *outcomes, const char *path) {
     const size_t more = outcomes->n_left - outcomes->n_named;
     struct cell rest;
+    for (size_t i = 0; i < outcomes->n_warnings; i++) {
+        const struct outcome_warning *w = &outcomes->warnings[i];
+        complain("warning: %s: %s: %s%s", path, w->first, w->text,
+                 w->n > 1 ? cell_print(&rest, " (and so of %zu more tensors)", w->n - 1) : "");
+    }
     if (outcomes->n_left > 0)
         complain("warning: %s: not copied: %s%s", path, outcomes->left,
                  more > 0 ? cell_print(&rest, " and %zu more", more) : "");
@@ -175,7 +194,7 @@ int outcomes_finish(struct outcomes *outcomes, const brc_checkpoint *source, con
     const int code = outcomes_trusted(source, destination);
     if (code != 0) return code;
     outcomes_print(outcomes);
-    outcomes_warn_left(outcomes, path);
+    outcomes_warn(outcomes, path);
     return 0;
 }
 

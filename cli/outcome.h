@@ -15,6 +15,13 @@ struct outcome_kind {
     double sqnr; /* the least */
 };
 
+/* Warnings of one kind: the first is told in full, the others are counted. */
+enum { WARNING_KINDS = 16 };
+struct outcome_warning {
+    char what[32], first[200], text[240];
+    size_t n;
+};
+
 /* The user pointer of a conversion: progress first, since both callbacks get the same. */
 struct outcomes {
     struct progress progress;
@@ -33,6 +40,8 @@ struct outcomes {
     size_t n_rows, room;
     char left[400]; /* what does not go along, as text; names that do not fit are only counted */
     size_t n_left, n_named;
+    struct outcome_warning warnings[WARNING_KINDS];
+    size_t n_warnings;
     int failed;              /* out of memory: the list is incomplete */
     const char *done, *kept; /* words for what was converted and what was not */
 };
@@ -43,12 +52,14 @@ void outcomes_begin(struct outcomes *outcomes, const char *verb, const char *don
 void outcomes_add(void *user, const brc_outcome *outcome);
 /* The callback for what lies beside the weights and does not go along. */
 void outcomes_left(void *user, const char *name, const char *why);
+/* The callback for what a conversion did that a reader should know. */
+void outcomes_warning(void *user, const char *tensor, const char *what, const char *text);
 /* Whether the source became shorter while it was read, just where no page was missing: 0, or the exit code after a
  * message. */
 int outcomes_trusted(const brc_checkpoint *source, const char *destination);
 void outcomes_print(struct outcomes *outcomes);
-/* Warns of what did not go along. */
-void outcomes_warn_left(const struct outcomes *outcomes, const char *path);
+/* The warnings, and what did not go along. */
+void outcomes_warn(const struct outcomes *outcomes, const char *path);
 /* A conversion that came through: the three in this order. An exit code. */
 int outcomes_finish(struct outcomes *outcomes, const brc_checkpoint *source, const char *path, const char *destination);
 /* Reports that the conversion of what was opened by `path` failed, with the option that helps where there is one

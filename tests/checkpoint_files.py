@@ -146,6 +146,12 @@ def _left(found):
     return callback
 
 
+def _warn(found):
+    """A callback that fills a list with (tensor, what, text)."""
+    return ffi.callback("void(void *, const char *, const char *, const char *)",
+                        lambda _, tensor, what, text: None if found is None else found.append((_text(tensor), _text(what), _text(text))))
+
+
 _KEPT = {}           # callbacks live as long as the module: C holds them without a reference
 
 
@@ -164,12 +170,12 @@ def quantize(source, target, recipe, dialect="breccia", include=(), exclude=(), 
     return outcomes
 
 
-def dequantize(source, target, format="bf16", overwrite=False, threads=0, progress=None, dialect=None, keep=False, left=None):
-    """({name: outcome}, overflowed)."""
-    outcomes, overflowed = {}, ffi.new("int64_t *")
+def dequantize(source, target, format="bf16", overwrite=False, threads=0, progress=None, dialect=None, keep=False, left=None, warnings=None):
+    """({name: outcome}, overflowed). `warnings` takes (tensor, what, text)."""
+    outcomes, overflowed, warn = {}, ffi.new("int64_t *"), _warn(warnings)
     outcome, step = _callbacks(outcomes, progress)
     options = brc.new("brc_dequantize_options", format=brc.format_of(format), overwrite=int(overwrite), threads=threads, progress=step,
-                      outcome=outcome, overflowed=overflowed, keep_nonfinite=int(keep), left=_left(left))
+                      outcome=outcome, overflowed=overflowed, keep_nonfinite=int(keep), left=_left(left), warn=warn)
     with Checkpoint(source, dialect) as c:
         brc.call("brc_dequantize_checkpoint", c.c, os.fsencode(target), options)
     return outcomes, overflowed[0]
@@ -189,11 +195,7 @@ def conversion(source, target, dialect, recipes=(), format=None, read_as=None, i
                                                   before=o.bytes_before, after=o.bytes_after, sqnr=o.sqnr, source=_text(getattr(o, "from")), to=_text(o.to),
                                                   exactness=_text(lib.brc_exactness_name(o.exactness)))
 
-    @ffi.callback("void(void *, const char *, const char *, const char *)")
-    def warn(_, tensor, what, text):
-        if warnings is not None:
-            warnings.append((_text(tensor), _text(what), _text(text)))
-
+    warn = _warn(warnings)
     _, step = _callbacks({}, progress)
     included, keep_included = _globs(include)
     excluded, keep_excluded = _globs(exclude)
@@ -243,14 +245,15 @@ def convert(source, target, dialect, recipes=(), include=(), require=None, read_
     return {name: (o.exactness, o.sqnr) for name, o in found.items()}
 
 
-def save(path, dialect, tensors):
-    """brc_checkpoint_save of {name: breccia_c.Tensor or NumPy array}: values alone, without where they came from."""
+def save(path, dialect, tensors, origins=None):
+    """brc_checkpoint_save of {name: breccia_c.Tensor or NumPy array}; `origins`: {name: Entry that it was read from}, else values alone."""
     items, keep = ffi.new("brc_item[]", len(tensors)), []
     for item, (name, tensor) in zip(items, tensors.items()):
         keep.append(ffi.new("char[]", name.encode()))
         item.name = keep[-1]
         if isinstance(tensor, brc.Tensor):
             item.scaled = tensor.c
+            item.origin = origins[name].c if origins else ffi.NULL
         else:
             keep.append(brc.array(tensor))
             item.plain = keep[-1]

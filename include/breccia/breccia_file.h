@@ -302,8 +302,12 @@ typedef struct brc_dequantize_options {
     uint32_t keep_nonfinite;           /* 1 = any scale is used as it is; 0 = BRC_NONFINITE naming the tensor, where one
                                           is NaN, infinite, of the wrong sign, or zero though its elements are not */
     void (*left)(void *user, const char *name, const char *why);   /* as in brc_quantize_options */
+    void (*warn)(void *user, const char *tensor, const char *what, const char *text);   /* may be NULL; of a
+                                          "pre_quant_scale" that was multiplied into its weight */
 } brc_dequantize_options;
 
+/* Scaled tensors become plain numbers. A pre_quant_scale s (AWQ's, ModelOpt's and torchao's) multiplies the inputs of its
+ * layer, (x * s) W^T = x (W * s)^T: it is multiplied into the weight, whose values are else not the layer's. */
 BRC_API brc_status brc_dequantize_checkpoint(const brc_checkpoint *source, const char *destination,
                                              const brc_dequantize_options *options, brc_error *err);
 

@@ -105,11 +105,8 @@ static brc_status check_companions(const converting *c, const brc_entry *entry, 
     if (scaled) status = c->conversion.target->store(entry->name, &change->tensor, change->origin, &store, err);
     for (size_t i = 0; status == BRC_OK && i < entry->n_parts; i++) {
         const char *role = brci_left_behind(entry, i, change->origin, scaled ? &store : NULL);
-        if (role != NULL && strcmp(role, "pre_quant_scale") == 0)
-            status = brci_fail(err, BRC_UNSUPPORTED, 0,
-                               "%s has no place for its pre_quant_scale, and without it the values mean something else",
-                               scaled ? name : "a plain tensor");
-        else if (role != NULL)
+        if (role != NULL) status = brci_check_left(role, scaled ? name : NULL, err);
+        if (role != NULL && status == BRC_OK)
             warn(c, entry, role,
                  brci_pool_print(&pool, "%s is left behind: %s has no place for it", entry->parts[i].array->name,
                                  scaled ? name : "a plain tensor"));

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * A checkpoint with scaled tensors -> a plain one. */
+#include "convert/fold.h"
 #include "convert/scales.h"
 #include "convert/transfer.h"
 
@@ -76,7 +77,9 @@ static brc_status write_scaled(brci_transfer *t, const brc_entry *entry, size_t 
     if (status == BRC_OK) {
         brc_array array = brc_array_of(format, owned.tensor.rank, owned.tensor.shape, out);
         if (!o->keep_nonfinite) status = brci_check_scales(entry->dialect, &owned.tensor, err);
-        if (status == BRC_OK) status = brc_dequantize(&owned.tensor, &options, &array, err);
+        if (status == BRC_OK)
+            status = brci_folded(entry) != NULL ? brci_dequantize_folded(entry, &owned.tensor, &options, &array, err)
+                                                : brc_dequantize(&owned.tensor, &options, &array, err);
         if (status == BRC_OK) status = count_overflowed(&owned.tensor, out, format, n, overflowed, err);
         brc_release(&owned);
     }
@@ -101,6 +104,10 @@ static brc_status write_all(brci_transfer *t, brc_format format, const brc_dequa
                                              : brci_transfer_write_plain(t, entry, &next, err);
         TRY(brci_about(err, status, t->source, entry));
         if (o->outcome != NULL) o->outcome(o->user, &outcome);
+        if (is_scaled(entry) && brci_folded(entry) != NULL && o->warn != NULL)
+            o->warn(o->user, entry->name, "pre_quant_scale",
+                    brci_pool_print(&t->pool, "%s, which multiplies the layer's inputs, was multiplied into the weight",
+                                    brci_folded(entry)->name));
         TRY(brci_transfer_step(t, entry, err));
     }
     brc_writer *writer = t->writer;

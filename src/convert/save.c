@@ -2,6 +2,7 @@
  * Tensors in memory -> the arrays of a dialect, and a checkpoint of them. */
 #include "container/declared.h"
 #include "convert/bytes.h"
+#include "convert/carried.h"
 #include "convert/transfer.h"
 #include "convert/turn.h"
 #include "dialect/config_text.h"
@@ -34,8 +35,18 @@ static brc_status about(brc_error *err, brc_status status, const char *name) {
 
 /* ---------------------------------------------------------------------------------------------- the arrays */
 
-static brc_status yield_scaled(const brci_dialect *dialect, const brc_item *item, size_t i, const brc_sink *sink,
-                               int geometry, brci_pool *pool, brc_error *err) {
+/* What the source has and the dialect does not take along may go, but for what the values mean nothing without. */
+static brc_status check_left(const brc_item *item, const brci_store *store, const char *name, brc_error *err) {
+    for (size_t i = 0; item->origin != NULL && i < item->origin->n_parts; i++) {
+        const char *role = brci_left_behind(item->origin, i, item->origin, store);
+        if (role != NULL) TRY(brci_check_left(role, name, err));
+    }
+    return BRC_OK;
+}
+
+static brc_status yield_scaled(brc_dialect number, const brc_item *item, size_t i, const brc_sink *sink, int geometry,
+                               brci_pool *pool, brc_error *err) {
+    const brci_dialect *dialect = brci_dialect_of(number);
     brci_store store = {.pool = pool};
     brc_tensor tensor = *item->scaled, settled = tensor;
     void *memory = NULL;
@@ -45,6 +56,7 @@ static brc_status yield_scaled(const brci_dialect *dialect, const brc_item *item
                             ? brci_turn(&tensor, settled.global.kind, &memory, err)
                             : BRC_OK;
     if (status == BRC_OK) status = dialect->store(item->name, &tensor, item->origin, &store, err);
+    if (status == BRC_OK) status = check_left(item, &store, brc_dialect_get(number)->name, err);
     for (size_t a = 0; status == BRC_OK && sink->array != NULL && a < store.n; a++) {
         const brci_stored *s = &store.arrays[a];
         brci_bytes bytes = {.n = brci_stored_bytes(s)};
@@ -92,7 +104,8 @@ static brc_status yield_texts(const brci_dialect *dialect, const brc_item *items
     for (size_t i = 0; status == BRC_OK && i < n; i++) {
         const brc_format_info *f = items[i].plain == NULL ? NULL : brc_format_get((brc_format)items[i].plain->format);
         if (items[i].scaled != NULL)
-            written[summary.n_written++] = (brci_written){.name = items[i].name, .tensor = items[i].scaled};
+            written[summary.n_written++] =
+                (brci_written){.name = items[i].name, .tensor = items[i].scaled, .origin = items[i].origin};
         else plain[summary.n_plain++] = items[i].name;
         if (f != NULL && f->role == BRC_HIGH && items[i].plain->rank == 2) kept[summary.n_kept++] = items[i].name;
     }
@@ -118,7 +131,7 @@ static brc_status yield(brc_dialect dialect, const brc_item *items, size_t n, co
     TRY(check_items(dialect, items, n, err));
     for (size_t i = 0; status == BRC_OK && i < n; i++)
         status = about(err,
-                       items[i].scaled != NULL ? yield_scaled(d, &items[i], i, sink, geometry, &pool, err)
+                       items[i].scaled != NULL ? yield_scaled(dialect, &items[i], i, sink, geometry, &pool, err)
                                                : yield_plain(&items[i], i, sink, err),
                        items[i].name);
     if (status == BRC_OK && d->config != NULL && sink->text != NULL)

@@ -265,6 +265,39 @@ def test_a_scale_before_the_weight_is_not_lost(tmp_path):
     assert not (tmp_path / "out").exists()
     files.convert(tmp_path / "in", tmp_path / "same", "modelopt")
     assert STEM + "pre_quant_scale" in files.read(tmp_path / "same" / "model.safetensors")[0]
+    with files.Checkpoint(tmp_path / "in") as c, pytest.raises(brc.Error, match="pre_quant_scale"):
+        files.save(tmp_path / "saved", "compressed-tensors", {NAME: c[NAME].tensor()}, origins={NAME: c[NAME]})
+    with pytest.raises(brc.Error, match="dequantize multiplies it"):
+        files.convert(tmp_path / "in", tmp_path / "out", "dense")
+
+
+@pytest.mark.parametrize("word, number", [("F32", np.float32), ("BF16", BF16), ("F16", np.float16)])
+def test_a_scale_before_the_weight_is_multiplied_into_plain_numbers(tmp_path, word, number):
+    """The layer computes (x * s) W^T: the same as x (W * s)^T."""
+    arrays, want = int4()
+    r = np.random.default_rng(3)
+    s = np.exp2(r.standard_normal(256)).astype(number)
+    checkpoint(tmp_path / "in", {**arrays, STEM + "pre_quant_scale": s}, "W4A16_AWQ", group_size=64)
+    warned = []
+    files.dequantize(tmp_path / "in", tmp_path / "f32", "f32", warnings=warned)
+    assert [(t, what) for t, what, _ in warned] == [(NAME, "pre_quant_scale")]
+    got = files.read(tmp_path / "f32" / "model.safetensors")[0]
+    assert STEM + "pre_quant_scale" not in got
+    np.testing.assert_array_equal(got[NAME][1], want * s.astype(np.float32))
+    x = r.standard_normal((4, 256))
+    np.testing.assert_allclose(x @ got[NAME][1].astype(np.float64).T, (x * s.astype(np.float64)) @ want.astype(np.float64).T, rtol=1e-5)
+    files.dequantize(tmp_path / "in", tmp_path / "bf16", "bf16")
+    np.testing.assert_array_equal(files.read(tmp_path / "bf16" / "model.safetensors")[0][NAME][1], (want * s.astype(np.float32)).astype(BF16))
+
+
+@pytest.mark.parametrize("scale, words", [(np.ones(128, np.float32), "256 columns"), (np.ones((256, 1), np.float32), "256 columns"),
+                                          (np.ones(256, np.uint8), "is U8"), (np.full(256, np.nan, np.float32), "NaN")])
+def test_a_scale_that_does_not_fit_the_columns_stops(tmp_path, scale, words):
+    arrays, _ = int4()
+    checkpoint(tmp_path / "in", {**arrays, STEM + "pre_quant_scale": scale}, "W4A16_AWQ", group_size=64)
+    with pytest.raises(brc.Error, match=words):
+        files.dequantize(tmp_path / "in", tmp_path / "out", "f32")
+    assert not (tmp_path / "out").exists()
 
 
 # ------------------------------------------------------------------------------------------------- misreadings
