@@ -26,5 +26,5 @@ class Checkpoint:
 
 def save(path: str | PathLike[str], dialect: str, rows: list[tuple[str, Any, Any]], metadata: dict[str, str], config: str | None,
          overwrite: bool, /) -> None: ...
-def arrays(dialect: str, rows: list[tuple[str, Any, Any]], /) -> tuple[list[tuple[str, str, tuple[int, ...], bytearray]],
+def arrays(dialect: str, rows: list[tuple[str, Any, Any]], /) -> tuple[list[tuple[str, str, tuple[int, ...], bytearray, str | None]],
                                                                       list[tuple[str | None, str | None, str]]]: ...

@@ -96,17 +96,21 @@ static brc_status yield_plain(const brc_item *item, size_t i, const brc_sink *si
 static brc_status yield_texts(const brci_dialect *dialect, const brc_item *items, size_t n, const brc_sink *sink,
                               brci_pool *pool, brc_error *err) {
     brci_written *written = calloc(n + 1, sizeof *written);
+    brc_tensor *settled = calloc(n + 1, sizeof *settled); /* as they are stored: a global scale may be turned */
     const char **kept = calloc(n + 1, sizeof *kept), **plain = calloc(n + 1, sizeof *plain);
     brci_summary summary = {.written = written, .kept = kept, .plain = plain};
     brci_text texts[BRCI_MAX_TEXTS];
-    brc_status status =
-        written == NULL || kept == NULL || plain == NULL ? brci_fail(err, BRC_MEMORY, 0, "out of memory") : BRC_OK;
+    brc_status status = written == NULL || settled == NULL || kept == NULL || plain == NULL
+                            ? brci_fail(err, BRC_MEMORY, 0, "out of memory")
+                            : BRC_OK;
     for (size_t i = 0; status == BRC_OK && i < n; i++) {
         const brc_format_info *f = items[i].plain == NULL ? NULL : brc_format_get((brc_format)items[i].plain->format);
-        if (items[i].scaled != NULL)
+        if (items[i].scaled != NULL) {
+            settled[i] = *items[i].scaled;
+            status = brci_settle(dialect, items[i].name, &settled[i], items[i].origin, err);
             written[summary.n_written++] =
-                (brci_written){.name = items[i].name, .tensor = items[i].scaled, .origin = items[i].origin};
-        else plain[summary.n_plain++] = items[i].name;
+                (brci_written){.name = items[i].name, .tensor = &settled[i], .origin = items[i].origin};
+        } else plain[summary.n_plain++] = items[i].name;
         if (f != NULL && f->role == BRC_HIGH && items[i].plain->rank == 2) kept[summary.n_kept++] = items[i].name;
     }
     const int made = status == BRC_OK && summary.n_written > 0 ? dialect->config(pool, &summary, texts) : 0;
@@ -117,6 +121,7 @@ static brc_status yield_texts(const brci_dialect *dialect, const brc_item *items
         if ((status = sink->text(sink->user, texts[i].file, texts[i].member, texts[i].text)) != BRC_OK)
             brci_fail(err, status, 0, "%s", brc_status_text(status));
     free(written);
+    free(settled);
     free(kept);
     free(plain);
     return status;

@@ -88,6 +88,17 @@ static const char *check(brci_reader *reader, const brc_named_array *codes, cons
     return NULL;
 }
 
+/* Whether an index says k / group_size of every column, and so nothing. It decides which arrays hold the tensor, so
+ * that it is looked at when the file is opened. */
+static int is_in_order(const brc_named_array *index, int64_t cols) {
+    for (int64_t k = 0; k < index->bytes / (int64_t)sizeof(int32_t); k++) {
+        int32_t group;
+        memcpy(&group, (const uint8_t *)index->array.data + k * (int64_t)sizeof group, sizeof group);
+        if (group != k / cols) return 0;
+    }
+    return 1;
+}
+
 static void read_tensor(brci_reader *reader, brci_reading *reading, const brc_named_array *codes,
                         const brc_named_array *zeros, const brc_named_array *scales, const brc_named_array *index) {
     packing *p = brci_pool_alloc(reader->pool, sizeof *p);
@@ -140,12 +151,13 @@ static void read_tensor(brci_reader *reader, brci_reading *reading, const brc_na
                              .layout = t->layout,
                              .partial = 1,
                              .block = block};
+    if (index != NULL && !is_in_order(index, cols)) t->group_index = index->array.data;
     reading->detail = p;
     reading->entry.evidence = brci_pool_print(
         reader->pool, "qweight %s, qzeros %s, scales %s: %lld bits, groups of %lld%s; qzeros are zero points%s",
         brci_array_text(reader->pool, codes), brci_array_text(reader->pool, zeros),
-        brci_array_text(reader->pool, scales), (long long)p->bits, (long long)cols, index == NULL ? "" : " by g_idx",
-        p->version == 1 ? " less one" : "");
+        brci_array_text(reader->pool, scales), (long long)p->bits, (long long)cols,
+        t->group_index == NULL ? "" : " by g_idx", p->version == 1 ? " less one" : "");
     brci_describe(reader->pool, &reading->entry);
 }
 
@@ -207,29 +219,24 @@ static brc_status load_tables(const brci_reading *reading, const packing *p, brc
     return BRC_OK;
 }
 
-/* An index that says k / group_size is none. */
 static brc_status load_index(const brc_named_array *array, const packing *p, brc_tensor *t, brc_error *err) {
-    const int64_t k = t->shape[1], cols = t->scale.block.cols == 0 ? k : t->scale.block.cols;
-    int plain = 1;
-    if (array == NULL) return BRC_OK;
+    const int64_t k = t->shape[1];
     memcpy((void *)(uintptr_t)t->group_index, array->array.data, (size_t)k * sizeof(int32_t));
-    for (int64_t i = 0; i < k; i++) {
+    for (int64_t i = 0; i < k; i++)
         if (t->group_index[i] < 0 || t->group_index[i] >= p->groups)
             return brci_fail(err, BRC_MALFORMED, (uint64_t)i, "%s: column %lld is of group %d; there are %lld",
                              array->name, (long long)i, t->group_index[i], (long long)p->groups);
-        plain &= t->group_index[i] == i / cols;
-    }
-    if (plain) t->group_index = NULL;
     return BRC_OK;
 }
 
 static brc_status load(const brci_reading *reading, brc_owned *owned, brc_error *err) {
     const packing *p = reading->detail;
-    const brc_named_array *index = brci_part(&reading->entry, "group_index");
-    TRY(brci_owned_of(&reading->entry.tensor, index != NULL, owned, err));
+    const int indexed = reading->entry.tensor.group_index != NULL;
+    TRY(brci_owned_of(&reading->entry.tensor, indexed, owned, err));
     load_codes(brci_part(&reading->entry, "data"), &owned->tensor, (unsigned)p->bits);
     brc_status status = load_tables(reading, p, &owned->tensor, err);
-    if (status == BRC_OK) status = load_index(index, p, &owned->tensor, err);
+    if (status == BRC_OK && indexed)
+        status = load_index(brci_part(&reading->entry, "group_index"), p, &owned->tensor, err);
     if (status != BRC_OK) brc_release(owned);
     return status;
 }

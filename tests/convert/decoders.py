@@ -140,7 +140,10 @@ def breccia(file, name):
         else:
             x = x - zero
     if name + ".group_index" in file.names:
-        raise NotImplementedError("group index")
+        index = file[name + ".group_index"]
+        m = numbers[:, index]
+        if add is None and name + ".zero_point" in file.names:
+            x = values_of(format, codes).reshape(shape) - file[name + ".zero_point"].astype(F)[:, index]
     return decoded(x, m, add)
 
 
@@ -175,12 +178,12 @@ def compressed_tensors(file, name):
     if format == "pack-quantized":
         shape = tuple(int(n) for n in file[module + ".weight_shape"])
         x = stream(file[module + ".weight_packed"], bits, shape[-1]).astype(F) - 2 ** (bits - 1)
-        zero = file.first(module + ".weight_zero_point")
+        zero, index = file.first(module + ".weight_zero_point"), file.first(module + ".weight_g_idx")
         scale = file[module + ".weight_scale"].astype(F)
+        of_columns = (lambda table: spread(table, shape)) if index is None else lambda table: table[:, index]
         if zero is not None:
-            rows = stream(zero.T, bits, shape[0]).T.astype(F) - 2 ** (bits - 1)
-            x = x - spread(rows, shape)
-        return decoded(x, spread(scale, shape))
+            x = x - of_columns(stream(zero.T, bits, shape[0]).T.astype(F) - 2 ** (bits - 1))
+        return decoded(x, of_columns(scale))
     w, scale = file[module + ".weight"], module + ".weight_scale"
     x = w.astype(F) if kind == "int" else e4m3(w)
     zero = file.first(module + ".weight_zero_point")
@@ -331,6 +334,20 @@ def comfyui(file, name):
     return decoded(w.astype(F), spread(scale.astype(F), w.shape))
 
 
+def bitsandbytes(file, name):
+    scb = file.first(name.removesuffix("weight") + "SCB")
+    if scb is not None:
+        return decoded(file[name].astype(F), spread((scb / F(127))[:, None], file[name].shape))
+    state = json.loads(file[name + ".quant_state.bitsandbytes__nf4"].tobytes())
+    codes = file[name].reshape(-1)
+    x = file[name + ".quant_map"][np.stack([codes >> 4, codes & 15], -1).reshape(-1)]
+    absmax = file[name + ".absmax"]
+    if "nested_offset" in state:
+        groups = np.arange(absmax.size) // state["nested_blocksize"]
+        absmax = file[name + ".nested_quant_map"][absmax] * file[name + ".nested_absmax"][groups] + F(state["nested_offset"])
+    return decoded(x.reshape(state["shape"]), np.repeat(absmax, state["blocksize"])[:x.size].reshape(state["shape"]))
+
+
 def _halves(qs):
     """Byte j of 16 holds elements j and j + 16."""
     return np.concatenate([qs & 15, qs >> 4], -1)
@@ -378,4 +395,4 @@ def gguf_blocks(file, name):
 
 
 DECODERS = {"plain": plain, "breccia": breccia, "deepseek": deepseek, "compressed-tensors": compressed_tensors, "modelopt": modelopt, "torchao": torchao,
-            "gpt-oss": gpt_oss, "gptq": gptq, "awq": awq, "mlx": mlx, "fbgemm-fp8": fbgemm, "comfyui": comfyui, "gguf": gguf_blocks}
+            "gpt-oss": gpt_oss, "gptq": gptq, "awq": awq, "mlx": mlx, "fbgemm-fp8": fbgemm, "comfyui": comfyui, "bitsandbytes": bitsandbytes, "gguf": gguf_blocks}

@@ -8,7 +8,7 @@ import shutil
 import ml_dtypes
 import numpy as np
 import pytest
-from convert.matrix import SOURCES, W, write_source, written
+from convert.matrix import MADE, SOURCES, W, write_source
 
 import breccia_c as brc
 import checkpoint_files as files
@@ -16,7 +16,7 @@ import checkpoint_files as files
 F = np.float32
 EXPONENTS = ("U8", "F8_E8M0")
 GGUF = "scales lie inside GGUF's blocks: there is no array to mistake"
-SCALAR = "one number for the tensor: no axes, no blocks"
+SCALAR, ONE_AXIS = "one number for the tensor: no axes, no blocks", "its scales have one axis"
 
 
 class Case:
@@ -36,7 +36,7 @@ class Case:
         self.arrays[self.parts[role]] = (word, np.ascontiguousarray(array))
 
     def exponents(self):
-        return brc.recipe(self.recipe).scale == brc.format_of("e8m0")
+        return (self.dialect, self.recipe) not in MADE and brc.recipe(self.recipe).scale == brc.format_of("e8m0")
 
 
 # Each gives 1 where it found something to spoil.
@@ -45,6 +45,8 @@ def divisor_as_multiplier(case):
     """The reciprocal of the scale that the dialect expects: of the global one where there are two levels."""
     role = "global_scale" if "global_scale" in case.parts else "scale"
     word, array = case[role]
+    if case.dialect == "bitsandbytes" and role == "global_scale":
+        return 0                                                 # a factor of the scales' own codes, of no usual size
     if case.exponents():
         case.put(role, word, (254 - array.view(np.uint8)).view(array.dtype))
     elif array.dtype.itemsize == 1:
@@ -130,6 +132,11 @@ def config_contradicts(case):
                 found |= double(value)
         return found
     changed = 0
+    state = case.parts.get("description") if case.dialect == "bitsandbytes" else None
+    if state in case.arrays and case.arrays[state][1].ndim:      # its description is an array
+        told = json.loads(case.arrays[state][1].tobytes())
+        case.arrays[state] = ("U8", np.frombuffer(json.dumps({**told, "blocksize": 2 * told["blocksize"]}).encode(), np.uint8))
+        return 1
     for key, value in case.metadata.items():                     # dialects that describe a tensor in the file itself
         if value.startswith("{") and ("block" in value or "group" in value):
             told = json.loads(value)
@@ -149,9 +156,9 @@ OPERATORS = [divisor_as_multiplier, scale_transposed, exponents_as_numbers, numb
              config_contradicts]
 OUT_OF_REACH = {
     **{(o.__name__, "gguf"): GGUF for o in OPERATORS},
-    **{("exponents_as_numbers", d): "no E8M0 scales" for d in ("gptq", "awq", "fbgemm-fp8")},
+    **{("exponents_as_numbers", d): "no E8M0 scales" for d in ("gptq", "awq", "fbgemm-fp8", "bitsandbytes")},
     ("numbers_as_exponents", "gpt-oss"): "E8M0 scales alone", ("numbers_as_exponents", "mlx"): "E8M0 and E4M3 scales alone in its recipes",
-    ("wrong_block", "fbgemm-fp8"): SCALAR,
+    ("wrong_block", "fbgemm-fp8"): SCALAR, ("wrong_block", "bitsandbytes"): ONE_AXIS, ("scale_transposed", "bitsandbytes"): ONE_AXIS,
     ("config_contradicts", "gpt-oss"): "its config names no block", ("config_contradicts", "fbgemm-fp8"): "its config names no block",
     ("config_contradicts", "comfyui"): "its files name no block"}
 
@@ -178,7 +185,7 @@ def verdict(path, dialect):
 
 
 def rows():
-    return [pytest.param(o, d, id=f"{o.__name__}-{d}") for o in OPERATORS for d in written() if d != "plain"]
+    return [pytest.param(o, d, id=f"{o.__name__}-{d}") for o in OPERATORS for d in files.dialects("reads") if d != "plain"]
 
 
 @pytest.mark.parametrize("operator, dialect", rows())

@@ -2,16 +2,19 @@
 """bitsandbytes' NF4 and int8: what the library dequantizes (on the CPU), every misreading refused."""
 import json
 
-import bitsandbytes as bnb
-import bitsandbytes.functional as bnbf
 import ml_dtypes
 import numpy as np
 import pytest
 import torch
+import torch._dynamo
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from bitsandbytes.backends.default.ops import _dequantize_4bit_compute
 from safetensors.torch import save_file
+
+with torch._dynamo.config.patch(disable=True):       # it would compile its loops anew for every shape
+    import bitsandbytes as bnb
+    import bitsandbytes.functional as bnbf
+    from bitsandbytes.backends.default.ops import _dequantize_4bit_compute
 
 import breccia_c as brc
 import checkpoint_files as files

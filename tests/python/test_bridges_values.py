@@ -79,3 +79,50 @@ def test_a_state_dict(torch, jax, mx, x, framework):
     assert (deepseek_values(weight.view(np.uint8), scale, (128, 128)) == breccia.dequantize(st)).all()
     with pytest.raises(NotImplementedError, match="deepseek stores"):
         bridges.to_state_dict({"up.weight": breccia.cast(x, INT4Scaling())}, "deepseek")
+
+
+RECIPES = {"float-quantized": breccia.Float8RowScaling(), "float-quantized, blocks": Float8BlockScaling(block_m=128), "mxfp8-quantized": MXFP8BlockScaling(),
+           "mxfp4-pack-quantized": breccia.MXFP4BlockScaling(), "nvfp4-pack-quantized": breccia.NVFP4BlockScaling(), "int-quantized": breccia.INT8Scaling(),
+           "pack-quantized": INT4Scaling()}
+
+
+@pytest.mark.parametrize("format", RECIPES)
+def test_compressed_tensors_decompresses_the_state_dict(torch, format):
+    """The library itself, by the configuration that goes with it."""
+    from compressed_tensors.compressors import BaseCompressor
+    from compressed_tensors.quantization import QuantizationConfig
+    w = np.random.default_rng(5).standard_normal((128, 256)).astype(np.float32)
+    st = breccia.cast(w, RECIPES[format])
+    state, config = bridges.to_compressed_tensors({"up.weight": st, "norm.weight": w[0]})
+    assert config["quant_method"] == "compressed-tensors" and config["format"] == format.split(",")[0] and torch.equal(state["norm.weight"], torch.from_numpy(w[0]))
+    scheme = QuantizationConfig.model_validate(config).config_groups["group_0"]
+    arrays = {name.removeprefix("up."): array for name, array in state.items() if name.startswith("up.")}
+    theirs = BaseCompressor.get_value_from_registry(scheme.format or config["format"]).decompress(arrays, scheme)["weight"]
+    ours = torch.from_numpy(breccia.dequantize(st))
+    if "nvfp4" in format:             # its divisor is the reciprocal of our multiplier, rounded
+        assert (theirs.float() - ours).abs().max() <= 2**-8 * ours.abs().max()
+    else:
+        assert torch.equal(theirs, ours.to(theirs.dtype))
+
+
+def test_compressed_tensors_has_no_place_for_others():
+    with pytest.raises(NotImplementedError, match="compressed-tensors stores"):
+        bridges.to_compressed_tensors({"up.weight": breccia.cast(np.ones((4, 32), np.float32), breccia.MXINT8BlockScaling())}, "numpy")
+    assert bridges.to_compressed_tensors({"norm.weight": np.ones(4, np.float32)}, "numpy")[1] == {}
+
+
+@pytest.mark.parametrize("recipe", ["q4_0", "q5_1", "q8_0", "mxfp4"])
+def test_gguf_py_takes_the_blocks_of_a_state_dict(tmp_path, recipe):
+    """Its writer and its own dequantization."""
+    import gguf
+    w = np.random.default_rng(6).standard_normal((8, 96)).astype(np.float32)
+    st = breccia.cast(w, breccia.recipes.from_text(recipe))
+    state, texts = bridges.to_state_dict({"blk.0.ffn_up.weight": st, "output_norm.weight": w[0]}, "gguf", "numpy")
+    writer = gguf.GGUFWriter(tmp_path / "model.gguf", "llama")
+    for name, array in state.items():
+        writer.add_tensor(name, array, raw_dtype=gguf.GGMLQuantizationType[texts["types"][name]] if name in texts["types"] else None)
+    for step in (writer.write_header_to_file, writer.write_kv_data_to_file, writer.write_tensors_to_file, writer.close):
+        step()
+    up, = (t for t in gguf.GGUFReader(tmp_path / "model.gguf").tensors if t.name == "blk.0.ffn_up.weight")
+    np.testing.assert_array_equal(gguf.quants.dequantize(up.data, up.tensor_type), breccia.dequantize(st))
+    np.testing.assert_array_equal(breccia.dequantize(breccia.open(tmp_path / "model.gguf")["blk.0.ffn_up.weight"]), breccia.dequantize(st))

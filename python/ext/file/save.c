@@ -129,17 +129,22 @@ static int append(PyObject *list, PyObject *item) {
     return failed ? -1 : 0;
 }
 
+/* GGUF's blocks as their bytes, [.., bytes of a row]. */
 static brc_status take_array(void *user, size_t i, const brc_named_array *a) {
     PyObject *shape = PyTuple_New((Py_ssize_t)a->rank), *bytes;
+    const int blocks = a->block_numbers > 0;
     (void)i;
-    for (uint32_t d = 0; d < a->rank && shape != NULL; d++)
-        PyTuple_SetItem(shape, (Py_ssize_t)d, PyLong_FromLongLong(a->shape[d]));
+    for (uint32_t d = 0; d < a->rank && shape != NULL; d++) {
+        const int64_t side = blocks && d + 1 == a->rank ? a->shape[d] / a->block_numbers * a->block_bytes : a->shape[d];
+        PyTuple_SetItem(shape, (Py_ssize_t)d, PyLong_FromLongLong(side));
+    }
     bytes = shape == NULL ? NULL : PyByteArray_FromStringAndSize(a->array.data, (Py_ssize_t)a->bytes);
     if (bytes == NULL) {
         Py_XDECREF(shape);
         return BRC_CANCELLED;
     }
-    PyObject *row = Py_BuildValue("(ssNN)", a->name, brc_format_get((brc_format)a->array.format)->name, shape, bytes);
+    PyObject *row = Py_BuildValue("(ssNNz)", a->name, brc_format_get((brc_format)a->array.format)->name, shape, bytes,
+                                  blocks ? a->dtype : NULL);
     return append(((gathered *)user)->arrays, row) == 0 ? BRC_OK : BRC_CANCELLED;
 }
 
@@ -147,7 +152,7 @@ static brc_status take_text(void *user, const char *file, const char *member, co
     return append(((gathered *)user)->texts, Py_BuildValue("(zzs)", file, member, text)) == 0 ? BRC_OK : BRC_CANCELLED;
 }
 
-/* arrays(dialect, rows) -> ([(name, format, shape, bytearray)], [(file, member, text)]) */
+/* arrays(dialect, rows) -> ([(name, format, shape, bytearray, word of blocks)], [(file, member, text)]) */
 static PyObject *file_arrays(PyObject *module, PyObject *args) {
     PyObject *rows;
     const char *word;
@@ -175,6 +180,7 @@ PyMethodDef file_saving[] = {
     {"save", file_save, METH_VARARGS,
      "save(path, dialect, rows, metadata, config, overwrite, /)\n--\n\nWrites [(name, tensor or array, origin)]."},
     {"arrays", file_arrays, METH_VARARGS,
-     "arrays(dialect, rows, /)\n--\n\n([(name, format, shape, bytes)], [(file, member, text)]) of tensors in memory."},
+     "arrays(dialect, rows, /)\n--\n\n([(name, format, shape, bytes, blocks)], [(file, member, text)]) of tensors in "
+     "memory."},
     {NULL, NULL, 0, NULL},
 };
