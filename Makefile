@@ -4,6 +4,7 @@
 #   make                    both libraries and the command line, in build/
 #   make demo [MODEL=path]  quantizes a real checkpoint with every recipe and prints one table
 #   make test               everything tested: gcc, clang, sanitizers, valgrind, C and Python tests
+#   make test-neon          AArch64's kernels, by a cross compiler and an emulator; a part of make test, as test-tsan (threads) is
 #   make test-exhaustive    the tests that walk whole domains (all 2^32 floats): long
 #   make python             the Python package, into .venv
 #   make check              formatting, warnings, folders against src/DEPENDS, licence lines
@@ -36,8 +37,8 @@ QUICK = -LE 'exhaustive|valgrind'
 C_FILES = $(shell find src cli python/ext tests bench examples fuzz -name '*.[ch]' | sort)
 
 .NOTPARALLEL:
-.PHONY: all python setup-build setup-demo setup-check setup-test demo test build-tests test-clang test-sanitize test-tsan test-valgrind \
-        test-c test-python test-exhaustive check bench bench-cpu bench-memory install format clean distclean
+.PHONY: all python setup-build setup-demo setup-check setup-test demo test build-tests test-clang test-sanitize test-tsan \
+        test-neon test-valgrind test-c test-python test-exhaustive check bench bench-cpu bench-memory install format clean distclean
 
 all: setup-build $(BUILD)/CMakeFiles/TargetDirectories.txt
 	@$(COMPILE) $(BUILD) -j $(JOBS)
@@ -53,7 +54,7 @@ demo: setup-demo all
 	@$(PYTHON) scripts/demo --cli $(BUILD)/bin/breccia $(MODEL)
 
 # The runners' closing lines come last: ctest's, then pytest's.
-test: setup-test build-tests test-clang test-sanitize test-tsan test-valgrind test-c test-python
+test: setup-test build-tests test-clang test-sanitize test-tsan test-neon test-valgrind test-c test-python
 
 build-tests: setup-check
 	@echo "== build: $(BUILD)"
@@ -78,6 +79,16 @@ test-tsan: setup-check
 	@$(CONFIGURE) -B $(BUILD)-tsan -DBRECCIA_TESTS=ON -DBRECCIA_SANITIZE=thread $(LIBRARY_ALONE) $(NO_KERNELS)
 	@$(COMPILE) $(BUILD)-tsan -j $(JOBS) --target test_ops_parallel
 	@$(CTEST) --test-dir $(BUILD)-tsan -R '^ops/parallel$$'
+
+# AArch64 by a cross compiler, under an emulator (which cannot fork a process of several threads, as ops/parallel does). Where
+# the tools cannot be had it is left out; CI fails.
+test-neon: setup-check
+	@echo "== NEON: $(BUILD)-neon"
+	@if scripts/setup neon; then \
+	    $(CONFIGURE) -B $(BUILD)-neon -DCMAKE_TOOLCHAIN_FILE=cmake/aarch64-linux-gnu.cmake -DBRECCIA_TESTS=ON \
+	        $(LIBRARY_ALONE) $(NO_KERNELS) --no-warn-unused-cli && $(COMPILE) $(BUILD)-neon -j $(JOBS) && $(CTEST) --test-dir $(BUILD)-neon -E '^ops/parallel|exhaustive'; \
+	elif [ -n "$$CI" ]; then exit 1; \
+	else echo "test-neon: LEFT OUT: no cross compiler or emulator, see the line above"; fi
 
 test-valgrind: setup-test build-tests
 	@echo "== valgrind: $(BUILD)"
@@ -128,7 +139,7 @@ format: setup-check
 	@$(CLANG_FORMAT) -i $(C_FILES)
 
 clean:
-	rm -rf $(BUILD) $(BUILD)-clang $(BUILD)-sanitize $(BUILD)-tsan $(BUILD)-check
+	rm -rf $(BUILD) $(BUILD)-clang $(BUILD)-sanitize $(BUILD)-tsan $(BUILD)-neon $(BUILD)-check
 
 distclean: clean
 	rm -rf .venv .cache

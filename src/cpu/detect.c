@@ -38,12 +38,14 @@ static uint32_t detect(void) {
         features |= BRCI_CPU_AVX_VNNI;
     return features;
 }
+#elif defined(__aarch64__)
+static uint32_t detect(void) { return BRCI_CPU_NEON; }
 #else
 static uint32_t detect(void) { return 0; }
 #endif
 
 /* Levels in rising order; each overwrites what it does better. */
-enum { GENERIC, AVX2, AVX_VNNI, AVX512, AVX512_VNNI, AVX512_VBMI, LEVELS };
+enum { GENERIC, NEON, AVX2, AVX_VNNI, AVX512, AVX512_VNNI, AVX512_VBMI, LEVELS };
 #define AVX2_KERNELS BRCI_CPU_AVX2
 #define AVX512_KERNELS (BRCI_CPU_AVX2 | BRCI_CPU_AVX512)
 static const struct {
@@ -52,6 +54,7 @@ static const struct {
     int tile_m, tile_n, stream_rows, narrow_scales;
 } levels[LEVELS] = {
     {"generic", 0, BRCI_TILE_M_GENERIC, 8, 2, 0},
+    {"neon", BRCI_CPU_NEON, BRCI_TILE_M_NEON, 8, 2, 0},
     {"avx2", AVX2_KERNELS, BRCI_TILE_M_AVX2, 16, 4, 0},
     {"avx_vnni", AVX2_KERNELS | BRCI_CPU_AVX_VNNI, BRCI_TILE_M_AVX2, 16, 4, 0},
     {"avx512", AVX512_KERNELS, BRCI_TILE_M_AVX512, 32, 8, 1},
@@ -74,6 +77,8 @@ static brci_kernels build(uint32_t have, int level) {
 #include "cpu/avx512_vbmi/kernels.def"
 #include "cpu/avx512_vnni/kernels.def"
 #include "cpu/avx_vnni/kernels.def"
+#elif defined(__aarch64__)
+#include "cpu/neon/kernels.def"
 #endif
 #undef KERNEL
     return t;

@@ -18,6 +18,7 @@ enum {
     BRCI_CPU_AVX_VNNI = 4,
     BRCI_CPU_AVX512_VNNI = 8,
     BRCI_CPU_AVX512_VBMI = 16,
+    BRCI_CPU_NEON = 1 << 16, /* every AArch64 */
 };
 
 /* How a format's codes are made and read by vector arithmetic; derived from its row. */
@@ -182,6 +183,8 @@ const brci_kernels *brci_cpu_level(const char *name);
 #include "cpu/avx512_vbmi/kernels.def"
 #include "cpu/avx512_vnni/kernels.def"
 #include "cpu/avx_vnni/kernels.def"
+#elif defined(__aarch64__)
+#include "cpu/neon/kernels.def"
 #endif
 #undef KERNEL
 

@@ -19,9 +19,15 @@ static const struct {
 } levels[] = {
     {"reference", CASTS | PRODUCTS}, {"generic", CASTS | PRODUCTS}, {"neon", CASTS | PRODUCTS},
     {"avx2", CASTS | PRODUCTS},      {"avx_vnni", PRODUCTS},        {"avx512", CASTS | PRODUCTS},
-    {"avx512_vnni", PRODUCTS},
+    {"avx512_vnni", PRODUCTS},       {"avx512_vbmi", PRODUCTS},
 };
 #define LEVELS (sizeof levels / sizeof *levels)
+
+/* Emulators do a part of the cases: every so-many-th (BRECCIA_TEST_SHARE). */
+static size_t share(void) {
+    const char *text = getenv("BRECCIA_TEST_SHARE");
+    return text != NULL && atol(text) > 1 ? (size_t)atol(text) : 1;
+}
 
 /* Where a level is, for the case that it does not come back. */
 static char *whereabouts;

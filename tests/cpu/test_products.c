@@ -126,10 +126,12 @@ static void multiply(size_t left, size_t right, size_t size, int integers, int *
 }
 
 static int every_product(void) {
+    const size_t some = share();
     int faults = 0;
     for (size_t size = 0; size < SIZES; size++)
         for (size_t right = 0; right < RIGHTS; right++)
-            for (size_t left = 0; left < LEFTS; left++) multiply(left, right, size, 0, &faults);
+            for (size_t left = 0; left < LEFTS; left++)
+                if ((size * 7 + right * 3 + left) % some == 0) multiply(left, right, size, 0, &faults);
     for (size_t size = 0; size < SIZES; size++) /* -3 to 4, K up to 257: sums below 2^12, no rounding in any order */
         if (sizes[size].k <= 257)
             for (size_t right = 0; right < 2; right++)
