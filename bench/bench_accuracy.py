@@ -14,9 +14,9 @@ import numpy as np
 import breccia
 from breccia import recipes
 
-RECIPES = ["fp8", "fp8:format=e5m2", "fp8-row", "fp8-block", "fp8-block128", "mxfp8", "mxfp8:format=e5m2", "mxfp8:rule=floor", "mxint8",
-           "mxfp6-e3m2", "mxfp6-e2m3", "mxfp4", "mxfp4:rule=floor", "nvfp4", "nvfp4:levels=1", "int8", "int4:group=32", "int4",
-           "int4:format=uint4,rule=minmax"]
+# Every recipe of the C table, and what its parameters change.
+RECIPES = sorted([*breccia._c.RECIPES, "fp8:format=e5m2", "mxfp8:format=e5m2", "mxfp8:rule=floor", "mxfp4:rule=floor", "nvfp4:levels=1",
+                  "int8:rule=minmax", "int4:group=32", "int4:format=uint4,rule=minmax"])
 
 
 def gaussian(rng, shape):
