@@ -98,14 +98,16 @@ test-c: build-tests
 	@echo "== C tests: $(BUILD)"
 	@$(CTEST) --test-dir $(BUILD) $(QUICK)
 
-# The package into .venv, as a user installs it.
+# The package into .venv: sdist, and from it the wheel, which tests/python/test_wheel.py looks at too.
 python: setup-test
 	@echo "== Python package"
-	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --force-reinstall .
+	@rm -rf $(BUILD)/dist && mkdir -p $(BUILD)
+	@PATH=$(CURDIR)/.venv/bin:$$PATH $(PYTHON) -m build --no-isolation --outdir $(BUILD)/dist . >$(BUILD)/dist.log 2>&1 || { cat $(BUILD)/dist.log; exit 1; }
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --force-reinstall $(BUILD)/dist/*.whl
 
 test-python: setup-test build-tests python
 	@echo "== Python tests: $(BUILD)"
-	@BRECCIA_BUILD=$(BUILD) $(PYTEST) $(PYTEST_FLAGS)
+	@BRECCIA_BUILD=$(BUILD) BRECCIA_DIST=$(BUILD)/dist $(PYTEST) $(PYTEST_FLAGS)
 
 test-exhaustive: setup-test build-tests
 	@! ctest --test-dir $(BUILD) -N -L exhaustive | grep -q 'Total Tests: [1-9]' || $(CTEST) --test-dir $(BUILD) -L exhaustive

@@ -9,6 +9,7 @@ from shutil import copytree, which
 import pytest
 
 import breccia
+import breccia_c
 
 from conftest import absent
 
@@ -64,6 +65,15 @@ print("driven")
 '''
 
 
+def libraries(cmake):
+    """Those of `make test-sanitize`, up to date; where it has not run, all is compiled here, which takes minutes."""
+    built = breccia_c.BUILD.with_name(breccia_c.BUILD.name + "-sanitize")
+    if not (built / "CMakeCache.txt").exists():
+        return []
+    subprocess.run([cmake, "--build", built, "--target", "breccia_file_static", "-j2"], check=True, capture_output=True)
+    return [f"-DBRECCIA_LIBRARIES={built / 'lib'}"]
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="the sanitizers' libraries are preloaded as on Linux")
 def test_clean(root, cmake, tmp_path):
     compiler = os.environ.get("CC", "cc")
@@ -72,17 +82,17 @@ def test_clean(root, cmake, tmp_path):
     flags = "-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -g"
     build = tmp_path / "build"
     subprocess.run([cmake, "-S", root / "python", "-B", build, f"-DCMAKE_C_FLAGS={flags}", f"-DPython_EXECUTABLE={sys.executable}",
-                    "-DCMAKE_BUILD_TYPE=Debug"], check=True, capture_output=True)
+                    "-DCMAKE_BUILD_TYPE=Debug", *libraries(cmake)], check=True, capture_output=True)
     subprocess.run([cmake, "--build", build, "--target", "_c", "_file", "-j2"], check=True, capture_output=True)
     copytree(Path(breccia.__file__).parent, tmp_path / "breccia")
     for built in build.glob("*.so"):
         (tmp_path / "breccia" / built.name).write_bytes(built.read_bytes())
     driver = tmp_path / "driver.py"
     driver.write_text(DRIVER)
-    libraries = [subprocess.run([compiler, f"-print-file-name={name}"], capture_output=True, text=True, check=True).stdout.strip()
+    preloaded = [subprocess.run([compiler, f"-print-file-name={name}"], capture_output=True, text=True, check=True).stdout.strip()
                  for name in ("libasan.so", "libubsan.so")]
     ran = subprocess.run([sys.executable, driver, root / "tests" / "python", tmp_path / "model.safetensors"], capture_output=True, text=True,
-                         env={**os.environ, "PYTHONPATH": str(tmp_path), "LD_PRELOAD": ":".join(libraries), "PYTHONMALLOC": "malloc",
+                         env={**os.environ, "PYTHONPATH": str(tmp_path), "LD_PRELOAD": ":".join(preloaded), "PYTHONMALLOC": "malloc",
                               "ASAN_OPTIONS": "detect_leaks=1:exitcode=0:fast_unwind_on_malloc=0", "LSAN_OPTIONS": "exitcode=0", "UBSAN_OPTIONS": "print_stacktrace=1"})
     assert "driven" in ran.stdout, ran.stderr[-4000:]
     # CPython and NumPy keep memory until the end of the process: only what our own code asked for counts.

@@ -39,6 +39,9 @@ print("works")
 
 @pytest.fixture(scope="module")
 def dist(root, cmake, tmp_path_factory):
+    """A folder with both: $BRECCIA_DIST, where they have been built (`make python`, ci.yml)."""
+    if os.environ.get("BRECCIA_DIST"):
+        return root / os.environ["BRECCIA_DIST"]
     if subprocess.run([sys.executable, "-c", "import build, scikit_build_core"], capture_output=True).returncode != 0:
         absent("build and scikit-build-core are not installed")
     folder = tmp_path_factory.mktemp("dist")
