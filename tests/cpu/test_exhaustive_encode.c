@@ -1,58 +1,54 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Every finite float through every vector encoder of every instruction set here, against the generic codec. Minutes
- * long. */
-#include "core/codec.h"
-#include "cpu/kernels.h"
+ * Every finite float through every vector encoder of every instruction set here, on all processors. NaN and infinity
+ * are the reference's. usage: test_cpu_exhaustive_encode [format..]; bench/cpu/NOTES.md says how long it takes. */
+#include "encoders.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
+#include "ops/parallel.h"
 
-#include <cmocka.h>
+#include <stdlib.h>
+#include <time.h>
 
-#define CHUNK 65536
+#define CHUNKS (((int64_t)1 << 32) / CHUNK)
 
-static const char *const levels[] = {"generic", "avx2", "avx512"};
+typedef struct sweep {
+    const brc_format_info *format;
+    char text[BRCI_MAX_THREADS][160]; /* of each part, what is wrong */
+} sweep;
 
-static void compare(const char *level, const brc_format_info *f, const float *x, const uint8_t *want) {
-    static uint8_t got[CHUNK];
-    const brci_kernels *k = brci_cpu_level(level);
-    const float one = 1;
-    brci_encoding e = {0};
-    if (k == NULL || !brci_vector_format_of(f, &e.format) || f->family == BRC_CODEBOOK) return;
-    for (int way = 0; way < 3; way++) { /* multiplied, divided, divided by multiplications */
-        size_t bytes = (size_t)CHUNK * f->bits / 8;
-        e.divide = way > 0;
-        e.bounded = way > 1;
-        memset(got, 0xA5, sizeof got);
-        k->encode(&e, x, 1, CHUNK, &one, got);
-        if (memcmp(got, want, bytes) == 0) continue;
-        for (int64_t i = 0; i < CHUNK; i++)
-            if (brci_code_at(got, f->bits, i) != brci_code_at(want, f->bits, i))
-                fail_msg("%s %s: %a gives %llx, expected %llx", level, f->name, (double)x[i],
-                         (unsigned long long)brci_code_at(got, f->bits, i),
-                         (unsigned long long)brci_code_at(want, f->bits, i));
+static void walk(void *job, uint32_t part, int64_t first, int64_t last) {
+    sweep *s = job;
+    float *x = malloc(CHUNK * sizeof *x);
+    int fine = x != NULL;
+    for (int64_t chunk = first; fine && chunk < last; chunk++) {
+        const uint32_t base = (uint32_t)(chunk * CHUNK);
+        if ((base & 0x7FFFFFFFu) >= BRCI_F32_INFINITY) continue;
+        for (uint32_t i = 0; i < CHUNK; i++) x[i] = brci_float(base + i);
+        fine = agree(s->format, x, CHUNK, s->text[part]);
     }
+    if (x == NULL) snprintf(s->text[part], sizeof s->text[part], "out of memory");
+    free(x);
 }
 
-static void every_float(void **state) {
-    static float x[CHUNK];
-    static uint8_t want[CHUNK];
-    (void)state;
-    for (uint64_t base = 0; base < (uint64_t)1 << 32; base += CHUNK) {
-        if ((base & 0x7FFFFFFFu) >= BRCI_F32_INFINITY) continue; /* NaN and infinity are the reference's */
-        for (uint32_t i = 0; i < CHUNK; i++) x[i] = brci_float((uint32_t)base + i);
-        for (unsigned id = 1; id < BRC_FORMAT_COUNT; id++) {
-            const brc_format_info *f = brci_format(id);
-            brci_vector_format v;
-            if (!brci_vector_format_of(f, &v)) continue;
-            assert_int_equal(brc_encode((brc_format)id, x, CHUNK, want, NULL), BRC_OK);
-            for (size_t i = 0; i < sizeof levels / sizeof *levels; i++) compare(levels[i], f, x, want);
-        }
-    }
+static int is_wanted(const char *name, int count, char **words) {
+    for (int i = 1; i < count; i++)
+        if (strcmp(words[i], name) == 0) return 1;
+    return count <= 1;
 }
 
-int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(every_float)};
-    return cmocka_run_group_tests(tests, NULL, NULL);
+int main(int count, char **words) {
+    int failed = 0, done = 0;
+    for (unsigned id = 1; id < BRC_FORMAT_COUNT; id++) {
+        sweep s = {.format = brci_format(id)};
+        struct timespec began, ended;
+        if (!is_encoded(s.format) || !is_wanted(s.format->name, count, words)) continue;
+        clock_gettime(CLOCK_MONOTONIC, &began);
+        brci_parallel(brc_default_threads(), CHUNKS, walk, &s);
+        clock_gettime(CLOCK_MONOTONIC, &ended);
+        for (uint32_t part = 0; part < BRCI_MAX_THREADS; part++)
+            if (s.text[part][0] != 0) failed = printf("%s\n", s.text[part]);
+        printf("%s: 2^32 floats, %ld s\n", s.format->name, (long)(ended.tv_sec - began.tv_sec));
+        fflush(stdout);
+        done++;
+    }
+    return failed != 0 || done == 0;
 }
