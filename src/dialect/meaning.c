@@ -58,8 +58,9 @@ static const char *recipe_text(brci_pool *pool, const brc_tensor *t) {
 void brci_describe(brci_pool *pool, brc_entry *entry) {
     const brc_tensor *t = &entry->tensor;
     const char *block = brci_block_text(pool, t->scale.block, t->rank);
-    entry->meaning = brci_pool_print(pool, "%s; one scale for %s %s%s", value_text(pool, t),
+    entry->meaning = brci_pool_print(pool, "%s; one scale for %s %s%s%s", value_text(pool, t),
                                      strcmp(block, "tensor") == 0 ? "the" : "each", block,
+                                     t->group_index != NULL ? " of columns in the order of the group index" : "",
                                      t->scale.format == BRC_E8M0 ? "; a scale byte b is 2^(b - 127)" : "");
     if (entry->recipe[0] == '\0') entry->recipe = recipe_text(pool, t);
 }

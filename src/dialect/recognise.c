@@ -224,7 +224,7 @@ static int has_method(brc_dialect dialect) {
     return 0;
 }
 
-static void report_method(brci_reader *reader) {
+static void report_method(brci_reader *reader, int nothing) {
     const char *method = reader->method;
     if (method == NULL || reader->forced != BRC_DIALECT_COUNT) return;
     for (brci_reading *r = reader->first; r != NULL; r = r->next) {
@@ -236,23 +236,35 @@ static void report_method(brci_reader *reader) {
                                     "which with --from",
                                     brc_dialect_get(r->entry.dialect)->name, r->entry.evidence, method));
     }
-    if (reader->readings == 0)
+    if (nothing)
         brci_report(reader, BRC_WARNING, BRC_OK, "",
                     brci_pool_print(reader->pool,
                                     "config.json's quant_method is \"%s\", but no tensor of that kind was found",
                                     method));
 }
 
+/* It stays what it is, and inspect says so. */
+static void name_cache(brci_reader *reader, const brc_named_array *array) {
+    static const char meaning[] = "scale of a key/value cache: kept as it is";
+    brci_reading *reading = brci_propose(reader, BRC_DIALECT_PLAIN, array->name, strlen(array->name));
+    if (reading == NULL) return;
+    brci_take(reader, reading, "data", array->name, strlen(array->name), "");
+    *brci_owner(reader, array) = reading;
+    reading->entry.meaning = meaning;
+    brci_report(reader, BRC_NOTE, BRC_OK, array->name, meaning);
+}
+
 brc_status brci_recognise(brci_reader *reader, brc_error *err) {
     match *matches = malloc((reader->n + 1) * sizeof *matches);
-    size_t n = 0, stem = 0;
+    size_t n = 0, stem = 0, caches = 0;
     if (matches == NULL) return brci_fail(err, BRC_MEMORY, 0, "out of memory");
     for (size_t i = 0; i < reader->n; i++) {
         const brc_named_array *array = brc_file_at(reader->file, i);
         const pattern *p = reader->owner[i] != NULL ? NULL : find_pattern(reader, array, &stem);
-        if (p != NULL && p->kind == CACHE)
-            brci_report(reader, BRC_NOTE, BRC_OK, array->name, "scale of a key/value cache: kept as it is");
-        else if (p != NULL)
+        if (p != NULL && p->kind == CACHE) {
+            name_cache(reader, array);
+            caches++;
+        } else if (p != NULL)
             matches[n++] = (match){brci_pool_print(reader->pool, "%.*s%s", (int)stem, array->name, p->entry), array, p};
     }
     qsort(matches, n, sizeof *matches, by_entry);
@@ -262,7 +274,7 @@ brc_status brci_recognise(brci_reader *reader, brc_error *err) {
         judge(reader, &g);
     }
     free(matches);
-    report_method(reader);
+    report_method(reader, reader->readings == caches);
     return BRC_OK;
 }
 

@@ -66,6 +66,8 @@ def test_what_only_looks_quantized_is_carried_and_said(tmp_path, arrays, severit
         c.usable()
         assert [(f.severity, words in f.text) for f in c.findings] == [(severity, True)], c.findings
         assert sorted(c.names()) == sorted([*arrays, "norm.weight"])
+        if severity == "note":
+            assert words in c["k_proj.k_scale"].meaning and c["k_proj.k_scale"].dialect == "plain"      # inspect names it
 
 
 @pytest.mark.parametrize("arrays", [
