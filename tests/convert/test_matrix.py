@@ -117,6 +117,20 @@ def test_every_class_of_all_is_true(sources, tmp_path, source):
     REMADE.update({(source, target): text for target, text in made.items()})
 
 
+@pytest.mark.parametrize("source", [s for s in SOURCES if s[0] in written() and s[0] != "gguf"], ids="-".join)       # GGUF: test_gguf.py
+def test_the_value_alone_gives_the_same_arrays(sources, tmp_path, source):
+    """Read, and written again: with what the file says beyond the value, and without."""
+    path = sources(*source)
+    outcomes = files.conversion(path, tmp_path / "again", source[0])
+    assert {o.exactness for o in outcomes.values()} == {"bit-exact"}
+    files.same_arrays(files.read(path / "model.safetensors")[0], files.read(tmp_path / "again" / "model.safetensors")[0])
+    files.same_arrays(*files.stored_again(path, tmp_path / "alone"))
+    with files.Checkpoint(path) as c:
+        own = files.read(path / "model.safetensors")[0]
+        files.save(tmp_path / "kept", source[0], {W: c[W].tensor()}, origins={W: c[W]})
+        files.same_arrays({n: own[n] for n in c[W].parts.values()}, files.read(tmp_path / "kept" / "model.safetensors")[0])
+
+
 def test_the_sample_has_every_pair_and_every_recipe():
     seen = sample()
     assert {(s[0], t) for (s, t), recipes in seen.items() if () in recipes} == {(d, t) for d, _ in SOURCES for t in (*written(), *DENSE)}
