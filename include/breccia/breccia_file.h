@@ -407,7 +407,8 @@ typedef struct brc_difference {
 
 /* Calls `each` for every tensor of both, in name order; tensors of one side only and unequal shapes go to `missing`
  * (either may be NULL), as do indices and masks whose bytes differ. `total` sums the quantized tensors of b, or all if none
- * is. Values are decoded a few rows at a time: 16 MiB, or one row of blocks where that is more. */
+ * is. A pre_quant_scale counts as its weight's (brc_dequantize_checkpoint). Values are decoded a few rows at a time: 16 MiB, or one
+ * row of blocks where that is more. */
 BRC_API brc_status brc_compare_checkpoints(const brc_checkpoint *a, const brc_checkpoint *b, uint32_t threads,
                                            void (*each)(void *user, const brc_difference *difference),
                                            void (*missing)(void *user, const char *name, const char *what), void *user,

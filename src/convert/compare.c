@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  * What two checkpoints differ by, one tensor after the other. */
+#include "convert/fold.h"
 #include "convert/transfer.h"
 #include "convert/values.h"
 #include "dialect/order.h"
 
 #include <math.h> /* INFINITY, NAN */
+#include <stdlib.h>
 #include <string.h>
 
 static int is_scaled(const brc_entry *entry) { return entry->tensor.format != BRC_NONE; }
@@ -71,6 +73,7 @@ static void report_missing(const comparison *c, const char *name, const char *wh
 /* A side of a comparison: what was loaded, and its values. */
 typedef struct side {
     brc_owned owned;
+    float *columns; /* of a pre_quant_scale, which the layer computes with */
     brci_values values;
 } side;
 
@@ -78,13 +81,18 @@ static brc_status side_begin(side *s, const brc_checkpoint *c, const brc_entry *
                              brc_error *err) {
     *s = (side){0};
     if (is_scaled(entry)) TRY(brc_checkpoint_load(c, entry, &s->owned, err));
-    return brci_values_begin(&s->values, is_scaled(entry) ? &s->owned.tensor : NULL, &entry->parts[0].array->array,
-                             threads, err);
+    if (is_scaled(entry) && brci_folded(entry) != NULL)
+        TRY(brci_fold_columns(entry, entry->tensor.shape[entry->tensor.rank - 1], &s->columns, err));
+    TRY(brci_values_begin(&s->values, is_scaled(entry) ? &s->owned.tensor : NULL, &entry->parts[0].array->array,
+                          threads, err));
+    s->values.columns = s->columns;
+    return BRC_OK;
 }
 
 static void side_end(side *s) {
     brci_values_end(&s->values);
     brc_release(&s->owned);
+    free(s->columns);
 }
 
 static brc_status add_numbers(comparison *c, const brc_entry *a, const brc_entry *b, brci_sums *s, brc_error *err) {

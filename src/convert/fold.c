@@ -5,8 +5,8 @@
 
 const brc_named_array *brci_folded(const brc_entry *entry) { return brci_part(entry, "pre_quant_scale"); }
 
-/* The numbers of all columns; *numbers is to be freed. */
-static brc_status columns_of(const brc_named_array *scale, int64_t cols, float **numbers, brc_error *err) {
+brc_status brci_fold_columns(const brc_entry *entry, int64_t cols, float **numbers, brc_error *err) {
+    const brc_named_array *scale = brci_folded(entry);
     const brc_format_info *f = brc_format_get((brc_format)scale->array.format);
     int64_t n = 1;
     *numbers = NULL;
@@ -41,7 +41,7 @@ brc_status brci_dequantize_folded(const brc_entry *entry, const brc_tensor *t, c
     int64_t rows = 1;
     float *numbers = NULL, *wide = NULL;
     for (int i = 0; i + 1 < t->rank; i++) rows *= t->shape[i];
-    brc_status status = columns_of(brci_folded(entry), cols, &numbers, err);
+    brc_status status = brci_fold_columns(entry, cols, &numbers, err);
     if (status == BRC_OK) {
         wide = malloc((size_t)(rows * cols) * sizeof *wide + 1);
         status = wide == NULL ? brci_fail(err, BRC_MEMORY, 0, "out of memory: %lld numbers", (long long)(rows * cols))

@@ -31,7 +31,7 @@ static brc_status read_values(brci_values *v, int64_t row, int64_t cols, int64_t
         if (format == BRC_F32) memcpy(chunk, at, (size_t)n * sizeof *chunk);
         else TRY(brc_decode(format, at, n, chunk, err));
     }
-    for (int64_t i = 0; i < n; i++) x[i] = (double)from[i];
+    for (int64_t i = 0; i < n; i++) x[i] = (double)(v->columns == NULL ? from[i] : from[i] * v->columns[col + i]);
     return BRC_OK;
 }
 

@@ -11,7 +11,8 @@
 typedef struct brci_values {
     const brc_tensor *tensor;
     const brc_array *array;
-    brci_slabs slabs; /* the rows of the tensor that are decoded */
+    const float *columns; /* of a tensor: what each column is multiplied by; NULL = nothing. Set by the caller */
+    brci_slabs slabs;     /* the rows of the tensor that are decoded */
 } brci_values;
 
 brc_status brci_values_begin(brci_values *values, const brc_tensor *tensor, const brc_array *array, uint32_t threads,

@@ -286,6 +286,8 @@ def test_a_scale_before_the_weight_is_multiplied_into_plain_numbers(tmp_path, wo
     np.testing.assert_array_equal(got[NAME][1], want * s.astype(np.float32))
     x = r.standard_normal((4, 256))
     np.testing.assert_allclose(x @ got[NAME][1].astype(np.float64).T, (x * s.astype(np.float64)) @ want.astype(np.float64).T, rtol=1e-5)
+    differences, _, _ = files.compare(tmp_path / "f32", tmp_path / "in")                      # compare counts it, too
+    assert differences[NAME].noise == 0 and differences[NAME].quantized and files.compare(tmp_path / "in", tmp_path / "f32")[0][NAME].noise == 0
     files.dequantize(tmp_path / "in", tmp_path / "bf16", "bf16")
     np.testing.assert_array_equal(files.read(tmp_path / "bf16" / "model.safetensors")[0][NAME][1], (want * s.astype(np.float32)).astype(BF16))
 
