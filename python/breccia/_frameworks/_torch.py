@@ -82,9 +82,11 @@ finish_scale = finish
 def traced(x: Any) -> bool:
     """torch.compile, torch.export, fake tensors, functorch: whatever is no plain tensor with memory; and where a dispatch mode looks
     on (make_fx), which would not see what C writes."""
+    if _is_compiling():
+        return True
     if _is_tracing():                  # nor would this one, and it has no other way
         raise NotImplementedError("torch.jit.trace cannot record breccia's operations; torch.export and torch.compile can")
-    return _is_compiling() or type(x) not in TYPES or _is_wrapped(x) or x.is_meta or _modes() > 0
+    return type(x) not in TYPES or _is_wrapped(x) or x.is_meta or _modes() > 0
 
 
 def recorded(arrays: Any) -> bool:
