@@ -429,8 +429,8 @@ BRC_API brc_status brc_matmul(const brc_product *product, brc_error *err);
 BRC_API const char *brc_version(void);
 /* Number of threads that options.threads = 0 stands for. */
 BRC_API uint32_t brc_default_threads(void);
-/* The kernels in use: "avx512_vbmi", "avx512_vnni", "avx512", "avx_vnni", "avx2", "neon", "generic", or "reference". Chosen for the
- * processor; the environment variable BRECCIA_ISA forces one (read at the first call). All give the same casts and dequantized
+/* The kernels in use: "amx_int8", "avx512_vbmi", "avx512_vnni", "avx512", "avx_vnni", "avx2", "neon", "generic", or "reference". Chosen for
+ * the processor; the environment variable BRECCIA_ISA forces one (read at the first call). All give the same casts and dequantized
  * values, bit for bit. */
 BRC_API const char *brc_isa(void);
 

@@ -12,7 +12,13 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
+#define TILE_STATE 0x60000u    /* bits 17, 18: configuration and data of tiles */
+#define TILE_BITS (3u << 24)   /* leaf 7, edx: AMX-TILE, AMX-INT8 */
 #define AVX_VNNI_BIT (1u << 4) /* leaf 7, subleaf 1, eax: the name in cpuid.h differs between compilers */
 
 /* The registers the system saves (Intel SDM vol. 1, 13.3): bits 1, 2 = SSE, AVX; 5, 6, 7 = AVX-512. */
@@ -20,6 +26,16 @@ static uint64_t saved_registers(void) {
     uint32_t low, high;
     __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
     return (uint64_t)high << 32 | low;
+}
+
+/* The state of tiles is large: Linux gives it to processes that ask (Documentation/arch/x86/xstate.rst). */
+static int may_use_tiles(void) {
+#if defined(__linux__)
+    return (saved_registers() & TILE_STATE) == TILE_STATE &&
+           syscall(SYS_arch_prctl, 0x1023 /* ARCH_REQ_XCOMP_PERM */, 18 /* XFEATURE_XTILEDATA */) == 0;
+#else
+    return 0;
+#endif
 }
 
 static uint32_t detect(void) {
@@ -34,6 +50,9 @@ static uint32_t detect(void) {
     if ((features & BRCI_CPU_AVX2) && (saved & 0xE6) == 0xE6 && (b & wide) == wide) features |= BRCI_CPU_AVX512;
     if ((features & BRCI_CPU_AVX512) && (c & bit_AVX512VNNI)) features |= BRCI_CPU_AVX512_VNNI;
     if ((features & BRCI_CPU_AVX512) && (c & bit_AVX512VBMI)) features |= BRCI_CPU_AVX512_VBMI;
+    if ((features & BRCI_CPU_AVX512_VNNI) && (features & BRCI_CPU_AVX512_VBMI) && (d & TILE_BITS) == TILE_BITS &&
+        may_use_tiles())
+        features |= BRCI_CPU_AMX_INT8;
     if ((features & BRCI_CPU_AVX2) && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & AVX_VNNI_BIT))
         features |= BRCI_CPU_AVX_VNNI;
     return features;
@@ -45,7 +64,7 @@ static uint32_t detect(void) { return 0; }
 #endif
 
 /* Levels in rising order; each overwrites what it does better. */
-enum { GENERIC, NEON, AVX2, AVX_VNNI, AVX512, AVX512_VNNI, AVX512_VBMI, LEVELS };
+enum { GENERIC, NEON, AVX2, AVX_VNNI, AVX512, AVX512_VNNI, AVX512_VBMI, AMX_INT8, LEVELS };
 #define AVX2_KERNELS BRCI_CPU_AVX2
 #define AVX512_KERNELS (BRCI_CPU_AVX2 | BRCI_CPU_AVX512)
 static const struct {
@@ -60,6 +79,8 @@ static const struct {
     {"avx512", AVX512_KERNELS, BRCI_TILE_M_AVX512, 32, 8, 1},
     {"avx512_vnni", AVX512_KERNELS | BRCI_CPU_AVX512_VNNI, BRCI_TILE_M_AVX512, 32, 8, 1},
     {"avx512_vbmi", AVX512_KERNELS | BRCI_CPU_AVX512_VNNI | BRCI_CPU_AVX512_VBMI, BRCI_TILE_M_AVX512, 32, 8, 1},
+    {"amx_int8", AVX512_KERNELS | BRCI_CPU_AVX512_VNNI | BRCI_CPU_AVX512_VBMI | BRCI_CPU_AMX_INT8, BRCI_TILE_M_AVX512,
+     32, 8, 1},
 };
 
 static brci_kernels build(uint32_t have, int level) {
@@ -72,6 +93,7 @@ static brci_kernels build(uint32_t have, int level) {
     if ((have & (uint32_t)(needs)) == (uint32_t)(needs)) t.slot = function;
 #include "cpu/generic/kernels.def"
 #if defined(__x86_64__)
+#include "cpu/amx_int8/kernels.def"
 #include "cpu/avx2/kernels.def"
 #include "cpu/avx512/kernels.def"
 #include "cpu/avx512_vbmi/kernels.def"

@@ -2,37 +2,49 @@
  * Products whose codes are integers times one number of their block (INT8 activations; INT8, INT4, E2M1 weights, E2M1
  * counted in halves): the dots inside a block are exact 32-bit integers, blocks are added as floats.
  *
- * The error of an element is at most (blocks + 5) * 2^-24 * sum(|a||b|): what dequantization rounds is not rounded, the
- * product of two scales, the dot as a float and each block's sum are. That is below the K*2^-24 that is promised. */
+ * The error of an element is at most (blocks + 7) * 2^-24 * sum(|a||b|): what dequantization rounds is not rounded, the
+ * product of the scales, the dot as a float and each block's sum are. That is below the K*2^-24 that is promised. */
 #ifndef BRCI_INTEGER_H
 #define BRCI_INTEGER_H
 
 #include "cpu/cast.h"
 
-typedef struct brci_integer_product {
-    const brci_kernels *kernels;
-    const brci_multiplication *product;
-    brci_integer_format a, b;
-    int64_t depth;              /* of packed k: a multiple of 64 */
-    int64_t length, blocks;     /* blocks of k in which neither side's scale changes */
-    int64_t a_every, b_every;   /* blocks that share a scale, where it changes along k at all */
-    int64_t a_scales, b_scales; /* numbers of a scale along k; 0: it does not change */
-    int64_t rows;               /* of a that are packed at a time: a multiple of 16 */
-    int64_t columns;            /* of b that a thread packs at a time: a multiple of 32 */
-    int64_t a_bytes, b_bytes;   /* of packed a; of a thread's memory */
-} brci_integer_product;
+/* One side of a product: rows of integers. */
+typedef struct brci_integer_side {
+    brci_integer_format format;
+    int64_t block;  /* of k that share a scale; 0 = all */
+    int64_t scales; /* numbers of a scale along k, up to the padded depth; 0 = one for all */
+    int64_t depth;  /* k, filled up to a multiple of 64 */
+} brci_integer_side;
 
-/* Whether a product is done so: both sides stored with k along the rows, integer codes, scale blocks of which one
- * side's hold a whole number of the other's. Fills `plan`, for `threads` threads. */
-int brci_cpu_integer_fits(const brci_kernels *kernels, const brci_multiplication *product, int64_t threads,
-                          brci_integer_product *plan);
+/* Whether a tensor's rows are such; k along them. */
+int brci_integer_side_of(const brci_source *source, brci_integer_side *side);
 
-/* Packs groups [first, last) of 16 rows of matrix `batch`, counted from row `row`. */
-void brci_cpu_integer_pack(const brci_integer_product *plan, int64_t batch, int64_t row, int64_t first, int64_t last,
-                           void *a);
+/* A row: where its codes and numbers lie. */
+typedef struct brci_integer_row {
+    const brc_tensor *tensor;
+    const brci_integer_side *side;
+    const uint8_t *codes;
+    int64_t scale_at, zero_at, length, cols; /* length: of a scale's block */
+    float all;                               /* of the whole row: global scale and unit */
+} brci_integer_row;
 
-/* Rows [row, row + rows) of the result in panels [first, last) of 32 columns; `b` is this thread's memory. */
-void brci_cpu_integer_multiply(const brci_integer_product *plan, int64_t batch, int64_t row, int64_t rows,
-                               int64_t first, int64_t last, const void *a, void *b);
+brci_integer_row brci_integer_row_of(const brci_source *source, const brci_integer_side *side, int64_t batch,
+                                     int64_t row);
+
+/* The row's scales, `width` numbers apart, and `all`: with one scale that is in `all` too. Whether they are in the
+ * range that products keep exact enough; blocks of zeros may have any that is finite. */
+int brci_integer_scales(const brci_kernels *kernels, const brci_integer_row *row, int64_t width, float *out,
+                        float *all);
+
+/* Panel of columns that `rows` are, k in [k, k + 64): `strange` where numbers are no bytes with their zero points off.
+ */
+void brci_integer_panel(const brci_kernels *kernels, const brci_integer_row rows[BRCI_INTEGER_COLUMNS], int64_t k,
+                        int bias, uint32_t strange[BRCI_INTEGER_COLUMNS], uint8_t *out);
+
+/* Numbers [first, first + 64), plus `bias`; `bias` beyond the end. Whether they are bytes with their zero points taken
+ * off. */
+int brci_integer_bytes(const brci_kernels *kernels, const brci_integer_row *row, int64_t first, int bias,
+                       uint8_t out[BRCI_INTEGER_DEPTH]);
 
 #endif

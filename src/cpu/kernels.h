@@ -18,6 +18,7 @@ enum {
     BRCI_CPU_AVX_VNNI = 4,
     BRCI_CPU_AVX512_VNNI = 8,
     BRCI_CPU_AVX512_VBMI = 16,
+    BRCI_CPU_AMX_INT8 = 32,
     BRCI_CPU_NEON = 1 << 16, /* every AArch64 */
 };
 
@@ -97,24 +98,13 @@ typedef void brci_tile_fn(int64_t depth, int rows, int more, const float *a, con
 /* Sum of x[i]*y[i]; the order of the sum depends on n and the instruction set alone. */
 typedef float brci_dot_fn(const float *x, const float *y, int64_t n);
 
-/* Products of integers (cpu/integer.h). `a` lies in groups of 16 rows, [k/64][16 rows][64]; `b` in panels of 32
- * columns, [k/4][32 columns][4], every number plus 128; both filled up with zeros. */
-#define BRCI_INTEGER_ROWS 16
+/* Products of integers (cpu/integer.h). `a` lies in groups of 32 rows, [k/64][32 rows][64]; `b` in panels of 32
+ * columns, [k/4][32 columns][4], or, narrow, two codes of 4 bits a byte: [k/4][16 columns][4], the low half for columns
+ * 0..15, the high half for 16..31. Both are filled up with zeros to a multiple of 64 of k. */
+#define BRCI_INTEGER_ROWS 32
 #define BRCI_INTEGER_COLUMNS 32
 #define BRCI_INTEGER_DEPTH 64
-
-/* c[row][column] = sum over the blocks of a_scale * b_scale * (start + sum over the block of a * b). */
-typedef struct brci_integer_tile {
-    const int8_t *a;
-    const uint8_t *b;
-    const int32_t *start;           /* [blocks][16]: -128 times the sum of a */
-    const float *a_scale, *b_scale; /* [..][16], [..][32]; NULL: 1 */
-    int64_t blocks, length;         /* numbers of k in a block: a multiple of 16 */
-    int64_t a_every, b_every;       /* blocks that share a number of a_scale, b_scale; one of the two is 1 */
-    int rows;                       /* of the 16 */
-    float *c;                       /* [16][32] */
-} brci_integer_tile;
-typedef void brci_integer_tile_fn(const brci_integer_tile *tile);
+#define BRCI_INTEGER_BIAS 128 /* what makes a signed byte unsigned */
 
 /* Codes that are integers: bytes (two's complement), or numbers of `values`. */
 typedef struct brci_integer_format {
@@ -123,11 +113,37 @@ typedef struct brci_integer_format {
     float unit;         /* value of 1 */
     int8_t values[128]; /* by code, below 8 bits */
 } brci_integer_format;
+
+/* c[row][column] = a_all * b_all * sum over the blocks of a_scale * b_scale * (start + sum over the block of a * b),
+ * one part of k after the other: whole blocks, or, of a single block without scales, multiples of 64. */
+typedef struct brci_integer_tile {
+    const int8_t *a;
+    const uint8_t *b;
+    const brci_integer_format *narrow; /* of b; NULL: bytes. TILE only */
+    const int32_t *start;              /* [blocks][32] */
+    const float *a_scale, *b_scale;    /* [..][32]; NULL: 1 */
+    const float *a_all, *b_all;        /* [32] */
+    int64_t length;                    /* numbers of k in a block, a multiple of 16; the last may be shorter */
+    int64_t a_every, b_every;          /* blocks that share a number of a_scale, b_scale */
+    int64_t k, depth, whole;           /* the part that is added, [k, k + depth), of `whole` */
+    int rows;                          /* of the 32 */
+    float *c;                          /* [32][32]; between parts of a single block integers */
+} brci_integer_tile;
+/* TILE: b is unsigned: every number plus 128, which `start` takes off: -128 times the sum of a.
+ * WIDE: b is signed, `start` is not read; blocks of 32 or a multiple of 64. Between `begin` and `end`. */
+typedef void brci_integer_tile_fn(const brci_integer_tile *tile);
+/* This thread's state for WIDE tiles of so many rows and blocks of this length. */
+typedef void brci_integer_begin_fn(int rows, int64_t length);
+typedef void brci_integer_end_fn(void);
 /* n numbers of a row, plus `bias`, modulo 256; n is a multiple of 64 or ends the row. */
 typedef void brci_integer_bytes_fn(const brci_integer_format *format, const uint8_t *codes, int64_t n, int bias,
                                    uint8_t *out);
 /* 16 rows of 64 bytes to half a panel: out[step][row] = the 4 bytes of that step of the row, a step of 128 bytes. */
 typedef void brci_integer_turn_fn(const uint8_t (*rows)[BRCI_INTEGER_DEPTH], uint8_t *out);
+/* A narrow panel to one of bytes, plus `bias`. */
+typedef void brci_integer_widen_fn(const brci_integer_format *format, const uint8_t *panel, int64_t depth, int bias,
+                                   uint8_t *out);
+
 /* sums[m][16] = the products of a panel with x[depth][rows], m < rows <= stream_rows; depth in whole units, a panel
  * without zero points. */
 typedef void brci_stream_fn(const brci_panel *panel, int64_t depth, const float *x, int rows, float *sums);
@@ -155,9 +171,12 @@ typedef struct brci_kernels {
     brci_fractions_fn *fractions;
     brci_tile_fn *tile;
     brci_dot_fn *dot;
-    brci_integer_tile_fn *integer_tile;
+    brci_integer_tile_fn *integer_tile, *integer_wide; /* wide: NULL where there is none */
+    brci_integer_begin_fn *integer_begin;
+    brci_integer_end_fn *integer_end;
     brci_integer_bytes_fn *integer_bytes;
     brci_integer_turn_fn *integer_turn;
+    brci_integer_widen_fn *integer_widen;
     brci_stream_fn *stream;
     brci_expand_fn *expand;
 } brci_kernels;
@@ -170,7 +189,7 @@ static inline void brci_stream_end(void) {
 }
 
 /* The table for this processor: generic first, then what each better instruction set offers. BRECCIA_ISA=reference,
- * or a level of detect.c (generic .. avx512_vbmi) forces one (read once); `reference` gives NULL: no fast kernels. */
+ * or a level of detect.c (generic .. amx_int8) forces one (read once); `reference` gives NULL: no fast kernels. */
 const brci_kernels *brci_cpu(void);
 /* The table of a level by name, for tests; NULL if this processor lacks it or the name is unknown. */
 const brci_kernels *brci_cpu_level(const char *name);
@@ -178,6 +197,7 @@ const brci_kernels *brci_cpu_level(const char *name);
 #define KERNEL(type, slot, needs, function) brci_##type##_fn function;
 #include "cpu/generic/kernels.def"
 #if defined(__x86_64__)
+#include "cpu/amx_int8/kernels.def"
 #include "cpu/avx2/kernels.def"
 #include "cpu/avx512/kernels.def"
 #include "cpu/avx512_vbmi/kernels.def"

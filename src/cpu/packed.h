@@ -4,6 +4,7 @@
 #ifndef BRCI_PACKED_H
 #define BRCI_PACKED_H
 
+#include "cpu/integer.h"
 #include "cpu/way.h"
 
 /* What is packed: matrices of n columns of the product, k long. `along`: k runs along the stored rows. */
@@ -26,6 +27,16 @@ typedef struct brci_panels {
     int64_t code_bytes, scale_bytes, panel_bytes; /* zero points take as much as scales */
 } brci_panels;
 
+/* Geometry of the order "integers" (kernels.h). A panel: codes, scales as they were stored, a float for each column;
+ * each from a multiple of 64 bytes on. */
+typedef struct brci_integer_weight {
+    brci_integer_side side;
+    int narrow;           /* two codes a byte */
+    uint8_t scale_format; /* of [scales][32] */
+    int64_t panels;       /* of a matrix */
+    int64_t code_bytes, scale_bytes, panel_bytes;
+} brci_integer_weight;
+
 typedef struct brci_packing brci_packing;
 
 struct brc_packed {
@@ -38,6 +49,7 @@ struct brc_packed {
     int64_t data_bytes; /* a multiple of 64 */
     void *data;         /* 64-byte aligned */
     brci_panels panels;
+    brci_integer_weight integers;
     brc_array values; /* of the order "f32": a plain array over `data`; else without data */
 };
 

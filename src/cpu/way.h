@@ -30,6 +30,8 @@ typedef struct brci_way {
 extern const brci_way brci_way_tiles;
 /* Few rows times a weight with k along its rows, not packed (rows.c). */
 extern const brci_way brci_way_rows;
+/* Integer codes on both sides (integers.c), packed or not. */
+extern const brci_way brci_way_integers;
 /* Panels as they are stored, for few rows (panels.c), else by tiles. */
 extern const brci_way brci_way_panels;
 

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cpu/packed.h"
-#include "ops/integer.h"
 #include "ops/parallel.h"
 #include "ops/side.h"
 
@@ -63,9 +62,8 @@ static int multiply_by(const brci_way *way, const brci_kernels *kernels, const b
 /* Without kernels, or memory for them, the reference does the work: it needs none. */
 static int multiply_fast(const brci_multiplication *p, const brc_options *options) {
     const brci_kernels *kernels = brci_cpu();
-    static const brci_way *const ways[] = {&brci_way_rows, &brci_way_tiles};
+    static const brci_way *const ways[] = {&brci_way_integers, &brci_way_rows, &brci_way_tiles};
     if (kernels == NULL || p->m == 0 || p->n == 0) return 0;
-    if (brci_integer_multiply(kernels, p, options)) return 1;
     for (size_t i = 0; i < sizeof ways / sizeof *ways; i++)
         if (multiply_by(ways[i], kernels, p, NULL, options) > 0) return 1;
     return 0;
