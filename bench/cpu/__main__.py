@@ -11,7 +11,7 @@ os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", "/tmp/torchinductor_bench_cpu")
 
 import contest        # noqa: E402
 
-MODULES = ("casts", "products")      # those that exist
+MODULES = ("casts", "products", "integer_products")      # those that exist
 
 
 def main():
