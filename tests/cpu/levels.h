@@ -19,7 +19,7 @@ static const struct {
 } levels[] = {
     {"reference", CASTS | PRODUCTS}, {"generic", CASTS | PRODUCTS}, {"neon", CASTS | PRODUCTS},
     {"avx2", CASTS | PRODUCTS},      {"avx_vnni", PRODUCTS},        {"avx512", CASTS | PRODUCTS},
-    {"avx512_vnni", PRODUCTS},       {"avx512_vbmi", PRODUCTS},
+    {"avx512_vnni", PRODUCTS},       {"avx512_vbmi", PRODUCTS},     {"amx_int8", PRODUCTS},
 };
 #define LEVELS (sizeof levels / sizeof *levels)
 
