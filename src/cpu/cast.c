@@ -100,21 +100,10 @@ static void measure_amax(void *user, int64_t block, int64_t at, const float *x, 
     b->kernels->amax(x, blocks, length, b->amax + block);
 }
 
-/* Of two ends of one magnitude the first one counts (ggml): the other becomes 0. */
-static void settle_peaks(const float *x, int64_t blocks, int64_t length, float *low, float *high) {
-    for (int64_t i = 0; i < blocks; i++, x += length) {
-        int64_t k = 0;
-        if (low[i] != -high[i] || brci_bits(high[i]) == 0) continue;
-        while (k < length - 1 && brci_absolute(x[k]) != high[i]) k++;
-        *(x[k] < 0 ? high + i : low + i) = 0;
-    }
-}
-
 static void measure_ends(void *user, int64_t block, int64_t at, const float *x, int64_t blocks, int64_t length) {
     batch *b = user;
     (void)at;
-    b->kernels->ends(x, blocks, length, b->low + block, b->high + block);
-    if (b->with_peaks) settle_peaks(x, blocks, length, b->low + block, b->high + block);
+    (b->with_peaks ? b->kernels->peaks : b->kernels->ends)(x, blocks, length, b->low + block, b->high + block);
 }
 
 /* Extents of `blocks` blocks of some rows, and nothing else, into what is known. */
@@ -148,10 +137,13 @@ static void encode(void *user, int64_t block, int64_t at, const float *x, int64_
     if (b->past) b->kernels->copy_past(b->staged, (blocks * length * e.format.bits + 7) / 8, out);
 }
 
-static int ordinary(const uint32_t *amax, int64_t n) {
-    uint32_t most = 0;
-    for (int64_t i = 0; i < n; i++) most = amax[i] > most ? amax[i] : most;
-    return most < BRCI_F32_INFINITY;
+/* Whether all that was measured is finite; the largest magnitude goes into `met`. */
+static int ordinary(const batch *b, int64_t n, brci_extent *met) {
+    uint32_t most = brci_bits(met->amax);
+    b->kernels->amax((const float *)(const void *)b->amax, 1, n, &most);
+    if (most >= BRCI_F32_INFINITY) return 0;
+    met->amax = brci_float(most);
+    return 1;
 }
 
 /* Scales of F32, F16 or BF16 that are amax over the largest element, rounded to their format before use. */
@@ -179,20 +171,13 @@ static void choose_ratios(batch *b, const brci_casting *c, brc_tensor *dst, int6
     (dst->scale.format == BRC_F16 ? b->kernels->widen_f16 : b->kernels->widen_bf16)(codes, n, b->factor);
 }
 
-/* ggml's: codes by the reciprocal of a scale that is not rounded yet. */
 static void choose_ggml(batch *b, const brci_casting *c, brc_tensor *dst, int64_t at, int64_t n) {
-    const float over = (float)(b->with_peaks ? c->element->min : c->element->max);
+    const float *amax = (const float *)(const void *)b->amax;
     uint16_t codes[BLOCKS];
     float scale[BLOCKS] = {0};
     b->encoding.ggml = b->with_peaks ? BRCI_GGML_PEAK : BRCI_GGML_AMAX;
-    for (int64_t i = 0; i < n; i++) {
-        const float peak = b->high[i] > -b->low[i] ? b->high[i] : b->high[i] < -b->low[i] ? b->low[i] : 0;
-        const float d = (b->with_peaks ? peak : brci_float(b->amax[i])) / over, factor = 1 / d;
-        scale[i] = d;
-        b->factor[i] = d > 0   ? (factor > FLT_MAX ? FLT_MAX : factor)
-                       : d < 0 ? (factor < -FLT_MAX ? -FLT_MAX : factor)
-                               : 0;
-    }
+    if (b->with_peaks) b->kernels->reciprocals(b->low, b->high, n, (float)c->element->min, 1, scale, b->factor);
+    else b->kernels->reciprocals(b->low, amax, n, (float)c->element->max, 0, scale, b->factor);
     b->kernels->narrow_f16(scale, n, codes, 0);
     for (int64_t i = 0; i < n; i++)
         if ((codes[i] & 0x7FFF) > 0x7BFF) codes[i] = (uint16_t)((codes[i] & 0x8000) | 0x7BFF);
@@ -241,9 +226,7 @@ static uint8_t *codes_at(const brc_tensor *dst, int64_t row, int64_t col, uint32
 static int cast_window(batch *b, reader *r, const brci_casting *c, brc_tensor *dst, int64_t row, int64_t row_end,
                        int64_t col, int64_t at, int64_t blocks, int64_t length, brci_extent *met) {
     measure(b, r, row, row_end, col, blocks, length);
-    if (!ordinary(b->amax, blocks)) return 0;
-    for (int64_t i = 0; i < blocks; i++)
-        if (b->amax[i] > brci_bits(met->amax)) met->amax = brci_float(b->amax[i]);
+    if (!ordinary(b, blocks, met)) return 0;
     choose(b, c, dst, at, blocks);
     b->encoding.ahead = blocks * length;
     for (int64_t i = row; i < row_end; i++) {
@@ -315,8 +298,7 @@ int brci_cpu_measure(const brci_kernels *k, const brci_source *source, const brc
     begin(&b, &r, k, source, dst);
     for (int64_t i = first; i < last && source->view.cols > 0; i++) {
         measure(&b, &r, i, i + 1, 0, 1, source->view.cols);
-        if (!ordinary(b.amax, 1)) return 0;
-        if (b.amax[0] > brci_bits(extent->amax)) extent->amax = brci_float(b.amax[0]);
+        if (!ordinary(&b, 1, extent)) return 0;
         if (b.low[0] < extent->low) extent->low = b.low[0];
         if (b.high[0] > extent->high) extent->high = b.high[0];
     }
@@ -358,8 +340,7 @@ int brci_cpu_measure_and_encode(const brci_kernels *k, const brci_source *source
         for (int64_t col = 0; col < source->view.cols; col += PIECE) {
             const int64_t n = least(PIECE, source->view.cols - col);
             measure(&b, &r, i, i + 1, col, 1, n);
-            if (!ordinary(b.amax, 1)) return 0;
-            if (b.amax[0] > brci_bits(extent->amax)) extent->amax = brci_float(b.amax[0]);
+            if (!ordinary(&b, 1, extent)) return 0;
             b.factor[0] = factor; /* where halves are measured */
             b.out = codes_at(dst, i, col, b.encoding.format.bits);
             each_piece(&r, i, col, 1, n, PIECE, encode, &b);

@@ -32,32 +32,19 @@ void brci_cpu_numbers(const brci_kernels *k, const brc_table *t, int64_t first, 
     if (t->format == BRC_F32) memcpy(out, at, (size_t)n * sizeof *out);
     else if (t->format == BRC_F16) k->widen_f16(at, n, out);
     else if (t->format == BRC_BF16) k->widen_bf16(at, n, out);
-    else if (t->format == BRC_E8M0)
-        for (int64_t i = 0; i < n; i++)
-            out[i] = brci_float(at[i] == 0 ? 0x00400000u : at[i] == 255 ? 0x7FC00000u : (uint32_t)at[i] << 23);
+    else if (t->format == BRC_E8M0) k->powers(at, n, out);
     else if (brci_format(t->format)->bits == 8 && brci_vector_format_of(brci_format(t->format), &d.format))
         k->decode(&d, at, 1, n, &one, out);
     else
         for (int64_t i = 0; i < n; i++) out[i] = brci_table_float(t, first + i);
 }
 
-/* Scales to multipliers, in a loop of vectors where the global number is a factor. */
-static void multiply(const brc_tensor *t, float global, int64_t n, float *m) {
-    if (t->global.data == NULL) return;
-    if (t->global.kind == BRC_KIND_MULTIPLIER)
-        for (int64_t i = 0; i < n; i++) m[i] *= global;
-    else
-        for (int64_t i = 0; i < n; i++) m[i] = brci_multiplier(t, m[i], global);
-}
-
-/* Multipliers must be finite and not zero for the kernels; others have rules of their own (a NaN's sign). */
-static int ordinary(const float *m, int64_t n) {
-    uint32_t wrong = 0;
-    for (int64_t i = 0; i < n; i++) {
-        uint32_t bits = brci_magnitude(m[i]);
-        wrong |= (uint32_t)(bits == 0) | (uint32_t)(bits >= BRCI_F32_INFINITY);
-    }
-    return !wrong;
+/* Scales to multipliers; 0 if one is not finite or 0. */
+static int multiply(const brci_kernels *k, const brc_tensor *t, float global, int64_t n, float *m) {
+    if (t->global.data == NULL || t->global.kind == BRC_KIND_MULTIPLIER)
+        return k->multipliers(m, n, t->global.data == NULL ? 1 : global);
+    for (int64_t i = 0; i < n; i++) m[i] = brci_multiplier(t, m[i], global);
+    return k->multipliers(m, n, 1);
 }
 
 /* Zero points in units of the value are added at the end: they must be finite, as a NaN would keep its bits. */
@@ -125,8 +112,7 @@ static int write_row(writer *w, const brc_tensor *t, int64_t batch, int64_t row,
         int64_t n = least(BLOCKS, cols - j), full = least(n, whole - j), at = j * length;
         const float *zero = t->zero.data == NULL ? NULL : zeros;
         brci_cpu_numbers(w->kernels, &t->scale, scale_at + j, n, m);
-        multiply(t, global, n, m);
-        if (!ordinary(m, n)) return 0;
+        if (!multiply(w->kernels, t, global, n, m)) return 0;
         if (zero != NULL) brci_cpu_numbers(w->kernels, &t->zero, zero_at + j, n, zeros);
         if (w->decoding.real && !are_finite(zeros, n)) return 0;
         write_blocks(w, codes + at * w->decoding.format.bits / 8, full, length, m, zero, out + at * w->bytes);
@@ -187,8 +173,7 @@ void brci_cpu_read(const brci_kernels *k, const brci_source *source, int64_t bat
         const int64_t first = col / length, n = least(BLOCKS, (end - 1) / length - first + 1);
         const float *zero = t->zero.data == NULL ? NULL : zeros;
         brci_cpu_numbers(k, &t->scale, scale_at + first, n, m);
-        multiply(t, global, n, m);
-        if (!ordinary(m, n)) {
+        if (!multiply(k, t, global, n, m)) {
             brci_read(source, batch, row, col, end - col, out);
             return;
         }

@@ -77,6 +77,8 @@ typedef void brci_amax_fn(const float *x, int64_t blocks, int64_t length, uint32
 typedef void brci_amax_half_fn(const void *x, int64_t blocks, int64_t length, uint32_t *amax);
 /* The same for the smallest and largest number; NaN stays. */
 typedef void brci_ends_fn(const float *x, int64_t blocks, int64_t length, float *low, float *high);
+/* Ends of whole blocks; of two of one magnitude the first one counts, the other becomes 0 (ggml). */
+typedef brci_ends_fn brci_peaks_fn;
 /* Codes of `blocks` blocks, packed; every block starts on a byte. */
 typedef void brci_encode_fn(const brci_encoding *encoding, const float *x, int64_t blocks, int64_t length,
                             const float *factors, uint8_t *out);
@@ -90,6 +92,14 @@ typedef void brci_exponents_fn(const uint32_t *amax, int64_t n, uint32_t rule, c
 /* E4M3 scales and factors (NVFP4), one or two levels, arith recip or div. */
 typedef void brci_fractions_fn(const uint32_t *amax, int64_t n, const brc_recipe *recipe,
                                const brc_format_info *element, float global, uint8_t *scales, float *factors);
+
+/* ggml's scales, not rounded yet, and factors: the end of larger magnitude, or its magnitude, over `divisor`. */
+typedef void brci_reciprocals_fn(const float *low, const float *high, int64_t n, float divisor, int with_sign,
+                                 float *scales, float *factors);
+/* m[i] *= global; whether all are finite and not 0. */
+typedef int brci_multipliers_fn(float *m, int64_t n, float global);
+/* E8M0 codes as floats. */
+typedef void brci_powers_fn(const uint8_t *codes, int64_t n, float *out);
 
 /* One tile of a product: c[i][j] = sum over k of a[k][i] * b[k][j], k rising, i < rows, from packed panels of `rows`
  * and `brci_kernels.tile_n` numbers a step; with `more` added to what c holds. 1 <= rows <= tile_m. Fused multiply-add
@@ -165,10 +175,14 @@ typedef struct brci_kernels {
     brci_amax_fn *amax;
     brci_amax_half_fn *amax_half;
     brci_ends_fn *ends;
+    brci_peaks_fn *peaks;
     brci_encode_fn *encode;
     brci_decode_fn *decode;
     brci_exponents_fn *exponents;
     brci_fractions_fn *fractions;
+    brci_reciprocals_fn *reciprocals;
+    brci_multipliers_fn *multipliers;
+    brci_powers_fn *powers;
     brci_tile_fn *tile;
     brci_dot_fn *dot;
     brci_integer_tile_fn *integer_tile, *integer_wide; /* wide: NULL where there is none */

@@ -5,6 +5,7 @@
 #include "cpu/cast.h"
 
 #include <stdlib.h>
+#include <sys/mman.h>
 
 static int same_table(const brc_table *a, const brc_table *b) {
     return a->format == b->format && a->kind == b->kind && a->block.batch == b->block.batch &&
@@ -183,6 +184,19 @@ brc_status brc_cast(const brc_array *src, const brc_recipe *recipe, const brc_op
     return BRC_OK;
 }
 
+#define HUGE_PAGE ((size_t)2 << 20)
+
+/* Large memory asks for huge pages: fewer faults when it is first written, fewer misses of the address cache later. */
+static void *allocate(size_t bytes) {
+    void *memory;
+    if (bytes < 2 * HUGE_PAGE) return aligned_alloc(64, bytes > 0 ? bytes : 64); /* bytes is a multiple of 64 */
+    if (posix_memalign(&memory, HUGE_PAGE, bytes) != 0) return NULL;
+#if defined(MADV_HUGEPAGE)
+    (void)madvise(memory, bytes, MADV_HUGEPAGE); /* a wish: without it the pages are small */
+#endif
+    return memory;
+}
+
 static void release(brc_owned *owned) {
     free(owned->memory);
     *owned = (brc_owned){0};
@@ -194,7 +208,7 @@ brc_status brci_own(const brc_recipe *recipe, int rank, const int64_t *shape, br
     if (owned == NULL) return brci_fail(err, BRC_ARGUMENT, 0, "the destination is missing");
     *owned = (brc_owned){0};
     TRY(brc_tensor_plan(recipe, rank, shape, &owned->tensor, &sizes, err));
-    memory = aligned_alloc(64, (size_t)(sizes.total > 0 ? sizes.total : 64)); /* total is a multiple of 64 */
+    memory = allocate((size_t)sizes.total);
     if (memory == NULL) return brci_fail(err, BRC_MEMORY, 0, "no memory for %lld bytes", (long long)sizes.total);
     brc_tensor_bind(&owned->tensor, &sizes, memory);
     owned->memory = memory;
