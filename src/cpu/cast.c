@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cpu/cast.h"
 
-#define PIECE 4096     /* floats at a time: 16 KiB, a third or half of a first-level cache */
-#define WINDOW 65536   /* floats that are read twice: 256 KiB, a quarter of a second-level cache */
-#define BLOCKS 256     /* blocks whose scales are chosen together */
+#define PIECE 4096 /* floats at a time: 16 KiB, a third or half of a first-level cache */
+#define NEAR 2048  /* floats of one row that are read twice: 8 KiB, and as much that is fetched meanwhile */
+#define WINDOW                                                                                                         \
+    262144         /* floats of several rows that are read twice: 1 MiB, or half of it; half of a second-level cache */
+#define BLOCKS 256 /* blocks whose scales are chosen together */
 #define PAST (4 << 20) /* bytes of a result that goes past the caches: twice a second-level cache */
 
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -128,6 +130,24 @@ static void measure(batch *b, reader *r, int64_t row, int64_t row_end, int64_t c
     }
 }
 
+/* As `encode`, of BF16 as it lies; 0 = that is not served. */
+static int encode_row_of_bf16(batch *b, const reader *r, int64_t row, int64_t col, int64_t blocks, int64_t length) {
+    const brc_array *a = r->source->array;
+    const int64_t many = length > PIECE ? 1 : PIECE / length, size = least(length, PIECE);
+    brci_encoding e = b->encoding;
+    if (a == NULL || a->format != BRC_BF16 || length % size != 0) return 0;
+    for (int64_t i = 0; i < blocks; i += many)
+        for (int64_t k = 0; k < length; k += size) {
+            const int64_t n = least(many, blocks - i), at = i * length + k;
+            uint8_t *out = b->out + at * e.format.bits / 8;
+            if (e.zeros != NULL || !b->kernels->encode_bf16(&e, row_at(r, row, col + at), n, size, b->factor + i,
+                                                            b->past ? b->staged : out))
+                return 0;
+            if (b->past) b->kernels->copy_past(b->staged, n * size * e.format.bits / 8, out);
+        }
+    return 1;
+}
+
 static void encode(void *user, int64_t block, int64_t at, const float *x, int64_t blocks, int64_t length) {
     batch *b = user;
     brci_encoding e = b->encoding;
@@ -231,6 +251,7 @@ static int cast_window(batch *b, reader *r, const brci_casting *c, brc_tensor *d
     b->encoding.ahead = blocks * length;
     for (int64_t i = row; i < row_end; i++) {
         b->out = codes_at(dst, i, col, b->encoding.format.bits);
+        if (encode_row_of_bf16(b, r, i, col, blocks, length)) continue;
         each_piece(r, i, col, blocks, length, blocks * length, encode, b);
     }
     return 1;
@@ -274,7 +295,7 @@ void brci_cpu_cast(const brci_kernels *k, const brci_casting *c, const brci_sour
             row += i % n.rows * rows;
             row_end = least(row_end, row + rows);
         }
-        const int64_t window = row_end - row == 1 ? PIECE : WINDOW,
+        const int64_t window = row_end - row == 1 ? NEAR : WINDOW,
                       many = least(BLOCKS, (window - 1) / ((row_end - row) * length) + 1);
         for (int64_t j = 0; fine && j < whole; j += many)
             fine = cast_window(&b, &r, c, dst, row, row_end, j * length, i * n.cols + j, least(many, whole - j), length,
