@@ -71,9 +71,9 @@ static int take_shape(layer *l) {
 
 /* Scales in tiles are as many as the tiles hold. */
 static int check_tiles(layer *l, const brc_tensor *t, brc_block block) {
-    const int64_t cols = t->shape[1] / block.cols, tiled[2] = {t->shape[0] / 128 * 128 + (t->shape[0] % 128 != 0) * 128,
-                                                               cols / 4 * 4 + (cols % 4 != 0) * 4};
-    if (t->shape[0] > INT64_MAX - 128) return REFUSE(l, BRC_OVERFLOW, "%s is too large", l->data->name);
+    const int64_t rows = t->shape[0], cols = t->shape[1] / block.cols;
+    if (rows > INT64_MAX - 128) return REFUSE(l, BRC_OVERFLOW, "%s is too large", l->data->name);
+    const int64_t tiled[2] = {(rows + 127) / 128 * 128, (cols + 3) / 4 * 4};
     if (brci_same_shape(2, tiled, l->scale->rank, l->scale->shape)) return 1;
     return REFUSE(l, BRC_SHAPE, "%s is %s; scales of %s in 128x4 tiles are [%lld,%lld]", l->scale->name,
                   array_text(l, l->scale), brci_pool_shape(l->reader->pool, 2, t->shape), (long long)tiled[0],

@@ -11,7 +11,8 @@ static int is_high(unsigned format) { return format == BRC_F32 || format == BRC_
 static int is_block(brc_block a, brc_block b) { return a.rows == b.rows && a.cols == b.cols; }
 
 static int has_sides(const brc_tensor *t, int64_t side) {
-    return side == 1 || (t->rank == 2 && t->shape[0] % side == 0 && t->shape[1] % side == 0);
+    return side == 1 ||
+           (t->rank == 2 && t->shape[0] % side == 0 && t->shape[1] % side == 0 && t->shape[0] <= INT64_MAX - 128);
 }
 
 static int has_global(const brc_tensor *t) {

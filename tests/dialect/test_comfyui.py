@@ -8,6 +8,8 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from convert.decoders import DECODERS, File
 
 import breccia_c as brc
@@ -287,3 +289,43 @@ def test_a_shard_alone_and_other_systems(tmp_path):
     with files.Checkpoint(files.write(tmp_path / "in.safetensors", {"m.weight": W.astype(ml_dtypes.bfloat16), "m.scale_weight": ones(1)})) as c:
         c.usable()
         assert "is BF16, not codes" in c.findings[0].text
+
+
+VALUES = st.one_of(st.none(), st.booleans(), st.integers(-2**70, 2**70), st.floats(), st.text(max_size=8), st.lists(st.integers(), max_size=2),
+                   st.dictionaries(st.sampled_from(["convrot", "format"]), st.booleans()), st.sampled_from([row[1] for row in LAYERS.values()]))
+
+
+@settings(max_examples=150, deadline=None)
+@given(layer=st.sampled_from(sorted(LAYERS)), key=st.sampled_from(["format", "convrot", "params", "other"]), value=VALUES, pair=st.booleans())
+def test_any_description_is_read_or_refused(tmp_path_factory, layer, key, value, pair):
+    """Read as what the format means, or refused; never anything else."""
+    arrays = {n: a for n, a in golden().items() if n.startswith(f"{layer}.")}
+    told = {"format": LAYERS[layer][1], key: value}
+    arrays[f"{layer}.comfy_quant"] = ("U8", text(told))
+    metadata = None
+    if pair:
+        del arrays[f"{layer}.comfy_quant"]
+        metadata = {PAIR: json.dumps({"layers": {layer: told}})}
+    path = files.write(tmp_path_factory.mktemp("any") / "m.safetensors", arrays, metadata)
+    with files.Checkpoint(path) as c:
+        try:
+            c.usable()
+        except brc.Error as refused:
+            assert refused.name in ("MALFORMED", "UNSUPPORTED", "FORMAT", "SHAPE"), refused
+            return
+        assert told["format"] == LAYERS[layer][1] and told.get("convrot") is not True
+        np.testing.assert_array_equal(c[f"{layer}.weight"].values(), DECODERS["comfyui"](File(path), f"{layer}.weight").value)
+
+
+@pytest.mark.parametrize("shape", [(2**63 - 1, 0), (0, 2**62), (0, 0)])
+def test_weights_of_no_size(tmp_path, shape):
+    """Sides that would overflow when they are rounded up."""
+    arrays = {"m.weight": ("F8_E4M3", np.zeros(0, np.uint8)), "m.weight_scale": ("U8", np.zeros(0, np.uint8)), "m.comfy_quant": ("U8", text({"format": "mxfp8"}))}
+    path = files.write(tmp_path / "m.safetensors", arrays)
+    raw = path.read_bytes()
+    size = int.from_bytes(raw[:8], "little")
+    header = raw[8:8 + size].replace(b'"m.weight": {"dtype": "F8_E4M3", "shape": [0]', f'"m.weight": {{"dtype": "F8_E4M3", "shape": {list(shape)}'.encode())
+    path.write_bytes(len(header).to_bytes(8, "little") + header + raw[8 + size:])
+    with pytest.raises(brc.Error) as refused, files.Checkpoint(path) as c:
+        c.usable()
+    assert refused.value.name in ("OVERFLOW", "SHAPE", "MALFORMED")
