@@ -76,12 +76,12 @@ static brc_status yield_scaled(brc_dialect number, const brc_item *item, size_t 
 static brc_status yield_plain(const brc_item *item, size_t i, const brc_sink *sink, brc_error *err) {
     const brc_array *a = item->plain;
     const brc_format_info *f = brc_format_get((brc_format)a->format);
-    int64_t bytes = f == NULL ? -1 : f->bits / 8, step = 1;
-    for (int d = a->rank; d-- > 0; step *= a->shape[d]) {
-        if (a->shape[d] > 1 && a->stride[d] != step) bytes = -1;
-        bytes = bytes < 0 ? bytes : bytes * a->shape[d];
-    }
-    if (f == NULL || f->bits < 8 || bytes < 0)
+    int64_t bytes = f == NULL ? 0 : f->bits / 8, step = 1;
+    int fits = f != NULL && f->bits >= 8 && a->rank <= BRC_MAX_RANK;
+    for (int d = a->rank; fits && d-- > 0;)
+        fits = a->shape[d] >= 0 && (a->shape[d] <= 1 || a->stride[d] == step) &&
+               !__builtin_mul_overflow(bytes, a->shape[d], &bytes) && !__builtin_mul_overflow(step, a->shape[d], &step);
+    if (!fits || (a->data == NULL && bytes > 0))
         return brci_fail(err, BRC_ARGUMENT, 0, "a plain array must be dense, row-major, of whole bytes");
     const brc_named_array array = {.name = item->name,
                                    .dtype = brc_safetensors_dtype((brc_format)a->format),
