@@ -245,7 +245,7 @@ def convert(source, target, dialect, recipes=(), include=(), require=None, read_
     return {name: (o.exactness, o.sqnr) for name, o in found.items()}
 
 
-def save(path, dialect, tensors, origins=None):
+def save(path, dialect, tensors, origins=None, overwrite=False):
     """brc_checkpoint_save of {name: breccia_c.Tensor or NumPy array}; `origins`: {name: Entry that it was read from}, else values alone."""
     items, keep = ffi.new("brc_item[]", len(tensors)), []
     for item, (name, tensor) in zip(items, tensors.items()):
@@ -257,7 +257,8 @@ def save(path, dialect, tensors, origins=None):
         else:
             keep.append(brc.array(tensor))
             item.plain = keep[-1]
-    brc.call("brc_checkpoint_save", os.fsencode(path), lib.brc_dialect_find(dialect.encode()), items, len(tensors), ffi.NULL)
+    brc.call("brc_checkpoint_save", os.fsencode(path), lib.brc_dialect_find(dialect.encode()), items, len(tensors),
+             brc.new("brc_save_options", overwrite=int(overwrite)))
     return path
 
 

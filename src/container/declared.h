@@ -41,6 +41,10 @@ typedef struct brci_kind {
 
 extern const brci_kind brci_safetensors_kind, brci_gguf_kind;
 
+/* A file that may stand in the destination's folder from a checkpoint that was there before, and would be wrong of the
+ * new one: BRC_EXISTS where it is there and may not be replaced; else it goes, unless one of that name is declared. */
+brc_status brci_writer_replaces(brc_writer *writer, const char *name, brc_error *err);
+
 /* The kind of a single file by its name; NULL = a folder is meant. */
 const brci_kind *brci_kind_of(const char *path);
 

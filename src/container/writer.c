@@ -34,6 +34,8 @@ struct brc_writer {
         const char *name, *text, *from; /* one of the last two */
     } * texts;
     size_t n_texts, text_capacity;
+    const char **old; /* names of brci_writer_replaces */
+    size_t n_old, old_capacity;
     uint32_t n_shards;
     size_t *outputs_of_shards;
     const char **shard_names;
@@ -276,6 +278,16 @@ brc_status brc_writer_copy(brc_writer *w, const char *name, const char *from, br
     return add_text(w, name, NULL, from, err);
 }
 
+brc_status brci_writer_replaces(brc_writer *w, const char *name, brc_error *err) {
+    const char *path = path_in(w, name), *kept = keep(w, name);
+    TRY(not_begun(w, err));
+    if (path == NULL || kept == NULL) return no_memory(err);
+    if (!w->overwrite && is_there(path, NULL)) return exists(path, "it exists already", err);
+    TRY(brci_room(&w->old, &w->old_capacity, w->n_old, sizeof *w->old, err));
+    w->old[w->n_old++] = kept;
+    return BRC_OK;
+}
+
 /* ------------------------------------------------------------------------------------------- the files */
 
 static int by_name(const void *left, const void *right) {
@@ -465,11 +477,9 @@ typedef struct obsolete {
     size_t count, capacity;
 } obsolete;
 
-/* An index is only believed about .safetensors files beside it: it might name anything. */
 static brc_status add_obsolete(brc_writer *w, obsolete *o, const char *name, brc_error *err) {
     const char *path = path_in(w, name);
     if (path == NULL) return no_memory(err);
-    if (!ends_with(name, brci_safetensors_kind.ending) || strchr(name, '/') != NULL) return BRC_OK;
     for (uint32_t i = 0; i < w->n_shards; i++)
         if (strcmp(w->shard_names[i], name) == 0) return BRC_OK;
     for (size_t i = 0; i < w->n_texts; i++)
@@ -479,13 +489,21 @@ static brc_status add_obsolete(brc_writer *w, obsolete *o, const char *name, brc
     return BRC_OK;
 }
 
+/* An index is only believed about .safetensors files beside it: it might name anything. */
+static int is_weights(const char *name) {
+    return ends_with(name, brci_safetensors_kind.ending) && strchr(name, '/') == NULL;
+}
+
 static brc_status find_obsolete(brc_writer *w, const char *old_index, obsolete *o, brc_error *err) {
     brci_index index;
     TRY(add_obsolete(w, o, BRCI_SINGLE_NAME, err));
+    for (size_t i = 0; i < w->n_old; i++) TRY(add_obsolete(w, o, w->old[i], err));
     if (old_index == NULL || brci_index_read(old_index, &w->arena, &index, NULL) != BRC_OK)
         return BRC_OK; /* no index that names files */
     brc_status status = BRC_OK;
-    for (size_t i = 0; i < index.n_shards && status == BRC_OK; i++) status = add_obsolete(w, o, index.shards[i], err);
+    for (size_t i = 0; i < index.n_shards && status == BRC_OK; i++) {
+        if (is_weights(index.shards[i])) status = add_obsolete(w, o, index.shards[i], err);
+    }
     brci_index_free(&index);
     return status;
 }
@@ -530,6 +548,7 @@ void brc_writer_discard(brc_writer *w) {
     free(w->arrays);
     free(w->metadata);
     free(w->texts);
+    free(w->old);
     free(w->outputs_of_shards);
     free(w->shard_names);
     pthread_mutex_destroy(&w->lock);

@@ -2,7 +2,7 @@
  * The files beside the weights: config.json, tokenizer and the like go from folder to folder.
  * Limit: a companion has at most 256 MiB; a larger file is no companion. A config.json of the destination
  * is looked at up to 64 MiB. */
-#include "container/file.h"
+#include "container/declared.h"
 #include "convert/transfer.h"
 #include "dialect/config_text.h"
 
@@ -22,6 +22,17 @@ static const struct {
 #define COMPANION(glob, describes) {glob, describes},
 #include "convert/companions.def"
 };
+
+const char *brci_description(size_t i) {
+    for (size_t c = 0; c < sizeof companions / sizeof *companions; c++)
+        if (companions[c].describes && i-- == 0) return companions[c].glob;
+    return NULL;
+}
+
+brc_status brci_replace_descriptions(brc_writer *writer, brc_error *err) {
+    for (size_t i = 0; brci_description(i) != NULL; i++) TRY(brci_writer_replaces(writer, brci_description(i), err));
+    return BRC_OK;
+}
 
 /* What conversion writes anew, or reads: neither goes along nor is left behind. */
 static int is_own(const brci_transfer *t, const brci_texts *texts, const char *name) {
@@ -121,13 +132,13 @@ static brc_status write_texts(brci_transfer *t, const brci_texts *texts, brc_err
     return BRC_OK;
 }
 
-/* A source without config.json: one that lies in the destination stays, less what it says of the old weights. NULL = it
- * says nothing, is not there or is no JSON. */
+/* A source without config.json: one that lies in the destination stays, less what it says of other weights; where that
+ * may not be replaced, the writer refuses. NULL = it says nothing, is not there or is no JSON. */
 static const char *old_config(brci_transfer *t) {
     brci_map map;
     const char *text, *edited;
-    if (!t->overwrite || brci_map_open(brci_pool_print(&t->pool, "%s/" BRCI_CONFIG_NAME, t->destination), 1,
-                                       CONFIG_LIMIT, &map, NULL) != BRC_OK)
+    if (brci_map_open(brci_pool_print(&t->pool, "%s/" BRCI_CONFIG_NAME, t->destination), 1, CONFIG_LIMIT, &map, NULL) !=
+        BRC_OK)
         return NULL;
     text = brci_pool_copy(&t->pool, (const char *)map.bytes, (size_t)map.size);
     brci_map_close(&map);
@@ -139,6 +150,7 @@ brc_status brci_transfer_companions(brci_transfer *t, const brci_texts *texts, i
     const char *path = brc_file_folder(t->file), *config;
     TRY(write_texts(t, texts, err));
     if (!t->folder) return BRC_OK;
+    TRY(brci_replace_descriptions(t->writer, err));
     config = edited_config(t, texts);
     if (config == NULL && brc_file_config(t->file) != NULL)
         return brci_fail(

@@ -31,12 +31,16 @@ static void add(origin *o, const char *path) {
 
 static brc_status origin_of(brci_transfer *t, origin *o, brc_error *err) {
     size_t shards = brc_file_shards(t->file);
-    o->files = malloc((shards + 2) * sizeof *o->files);
+    size_t descriptions = 0;
+    while (brci_description(descriptions) != NULL) descriptions++;
+    o->files = malloc((shards + descriptions + 2) * sizeof *o->files);
     if (o->files == NULL) return brci_fail(err, BRC_MEMORY, 0, "out of memory");
     for (size_t i = 0; i < shards; i++) add(o, brc_file_shard_path(t->file, i));
     add(o, brc_file_index(t->file));
     if (brc_file_config(t->file) != NULL)
         add(o, brci_pool_print(&t->pool, "%s/%s", brc_file_folder(t->file), BRCI_CONFIG_NAME));
+    for (size_t i = 0; i < descriptions && brc_file_folder(t->file) != NULL; i++)
+        add(o, brci_pool_print(&t->pool, "%s/%s", brc_file_folder(t->file), brci_description(i)));
     return BRC_OK;
 }
 
@@ -69,6 +73,7 @@ static brc_status check_indexed(brci_transfer *t, const origin *o, brc_error *er
 static brc_status check_folder(brci_transfer *t, const origin *o, brc_error *err) {
     char name[64];
     for (size_t i = 0; i < sizeof written / sizeof *written; i++) TRY(check_in(t, o, written[i], err));
+    for (size_t i = 0; brci_description(i) != NULL; i++) TRY(check_in(t, o, brci_description(i), err));
     for (uint32_t i = 1; i <= t->n_shards && t->n_shards > 1; i++) {
         snprintf(name, sizeof name, SHARD_WRITTEN, i, t->n_shards);
         TRY(check_in(t, o, name, err));

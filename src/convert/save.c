@@ -209,6 +209,7 @@ static brc_status declare_all(saving *s, brc_dialect dialect, size_t n, const br
     for (size_t i = 0; i < o->n_metadata; i++)
         TRY(brc_writer_metadata(s->writer, o->metadata[2 * i], o->metadata[2 * i + 1], err));
     TRY(of_sink(s, yield(dialect, s->items, n, &sink, 1, err), err));
+    if (s->folder) TRY(brci_replace_descriptions(s->writer, err));
     if (s->folder && s->config != NULL) TRY(brc_writer_text(s->writer, BRCI_CONFIG_NAME, s->config, err));
     return brc_writer_begin(s->writer, err);
 }

@@ -177,15 +177,33 @@ static int take_description(layer *l, const json_t *root, brci_comfy_place place
     return 1;
 }
 
+static json_t *parse(const brc_named_array *description) {
+    if (description == NULL || description->array.format != BRC_UINT8 || description->bytes > TEXT_LIMIT) return NULL;
+    return json_loadb(description->array.data, (size_t)description->bytes, JSON_REJECT_DUPLICATES, NULL);
+}
+
 static void read_array(brci_reader *reader, const brc_named_array *description, size_t length) {
     layer l = {.reader = reader};
     if (!take_arrays(&l, description->name, length, ".weight_scale", ".input_scale")) return;
-    json_t *root = description->array.format != BRC_UINT8 || description->bytes > TEXT_LIMIT
-                       ? NULL
-                       : json_loadb(description->array.data, (size_t)description->bytes, JSON_REJECT_DUPLICATES, NULL);
+    json_t *root = parse(description);
     if (take_description(&l, root, BRCI_COMFY_ARRAY))
         read_tensor(&l, brci_pool_print(reader->pool, "%s says %s", description->name, l.found->format->word));
     json_decref(root);
+}
+
+/* Where both are there. ComfyUI believes the pair; but one of them speaks of other bytes. */
+static int check_agreement(layer *l) {
+    const brc_named_array *array = brci_part(&l->reading->entry, "description");
+    json_t *said = parse(array);
+    const char *word = json_string_value(json_object_get(said, "format"));
+    const int agree = array == NULL || (word != NULL && strcmp(word, l->found->format->word) == 0);
+    if (!agree)
+        brci_refuse(l->reader, l->reading, BRC_AMBIGUITY, BRC_AMBIGUOUS,
+                    brci_pool_print(l->reader->pool, "metadata \"%s\" says %s, but %s says %.60s; correct one of them",
+                                    BRCI_COMFYUI_KEY, l->found->format->word, array->name,
+                                    word == NULL ? "no format" : word));
+    json_decref(said);
+    return agree;
 }
 
 static void read_pair(brci_reader *reader, const char *module, const json_t *root) {
@@ -197,7 +215,7 @@ static void read_pair(brci_reader *reader, const char *module, const json_t *roo
                     "the metadata describe it, but none of its arrays is here");
         return;
     }
-    if (take_description(&l, root, BRCI_COMFY_PAIR))
+    if (take_description(&l, root, BRCI_COMFY_PAIR) && check_agreement(&l))
         read_tensor(&l,
                     brci_pool_print(reader->pool, "metadata \"%s\" says %s", BRCI_COMFYUI_KEY, l.found->format->word));
 }

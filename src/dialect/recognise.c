@@ -174,7 +174,7 @@ static void contradict(brci_reader *reader, brci_reading *owner, const group *g)
     absorb(reader, owner, g);
     if (!g->decides || owner->entry.tensor.format == BRC_NONE) return;
     if (reader->forced != BRC_DIALECT_COUNT)
-        brci_report(reader, BRC_NOTE, BRC_OK, owner->entry.name,
+        brci_report(reader, BRC_WARNING, BRC_OK, owner->entry.name,
                     brci_pool_print(reader->pool, "%s is not used: read as %s, as asked", arrays, dialect));
     else
         brci_refuse(reader, owner, BRC_AMBIGUITY, BRC_AMBIGUOUS,

@@ -472,6 +472,27 @@ def test_the_config_of_replaced_weights_no_longer_describes_them(tmp_path, back)
         assert c.findings == []
 
 
+@pytest.mark.parametrize("name", ["hf_quant_config.json", "quantize_config.json", "quant_config.json"])
+def test_what_describes_replaced_weights_goes_with_them(tmp_path, name):
+    """Else the new ones would be read as the old ones were made."""
+    source, target = tmp_path / "a.safetensors", tmp_path / "b"
+    files.write(tmp_path / "plain.safetensors", {"w.weight": np.ones((128, 128), np.float32)})
+    files.quantize(tmp_path / "plain.safetensors", source, "fp8-block128", "deepseek")
+    target.mkdir()
+    (target / "notes.txt").write_text("mine")
+    for change in (lambda **more: files.conversion(source, target, "deepseek", **more), lambda **more: files.dequantize(source, target, **more),
+                   lambda **more: files.save(target, "breccia", {"w.weight": np.ones((4, 32), np.float32)}, **more)):
+        for made in ("model.safetensors", "config.json"):
+            (target / made).unlink(missing_ok=True)
+        (target / name).write_text('{"quantization": {"quant_algo": "NVFP4"}, "quant_method": "gptq"}')
+        before = {p.name: p.read_bytes() for p in target.iterdir()}
+        with pytest.raises(brc.Error, match="it exists already"):
+            change()
+        assert {p.name: p.read_bytes() for p in target.iterdir()} == before
+        change(overwrite=True)
+        assert not (target / name).exists() and (target / "notes.txt").read_text() == "mine"
+
+
 def test_files_that_do_not_go_along_are_told(tmp_path):
     source = tmp_path / "a"
     (source / "1_Pooling").mkdir(parents=True)

@@ -278,6 +278,20 @@ def test_a_pair_that_does_not_describe_the_weight(tmp_path, pair, status, words)
     assert stopped.value.name == status
 
 
+def test_two_descriptions_that_differ_are_told(tmp_path):
+    arrays = golden()
+    pair = {PAIR: json.dumps({"layers": {"fp8": {"format": "float8_e4m3fn", "full_precision_matrix_mult": True}}})}
+    arrays = {n: a for n, a in arrays.items() if n.startswith("fp8.")}
+    with files.Checkpoint(files.write(tmp_path / "a.safetensors", arrays, pair)) as c:
+        c.usable()
+    for other, said in (({"format": "float8_e5m2"}, "float8_e5m2"), ({}, "no format")):
+        arrays["fp8.comfy_quant"] = text(other)
+        with files.Checkpoint(files.write(tmp_path / "b.safetensors", arrays, pair)) as c:
+            with pytest.raises(brc.Error, match=f"{PAIR}.* says float8_e4m3fn, but fp8.comfy_quant says {said}"):
+                c.usable()
+            assert c.findings[0].severity == "ambiguity"
+
+
 def test_a_shard_alone_and_other_systems(tmp_path):
     pair = {PAIR: json.dumps({"layers": {"m": {"format": "float8_e4m3fn"}, "gone": {"format": "nvfp4"}}})}
     arrays = {"m.weight": W, "m.weight_scale": ones()}

@@ -205,6 +205,8 @@ def test_a_forced_dialect_decides(tmp_path):
     with files.Checkpoint(path, "deepseek") as c:
         c.usable()
         assert c[NAME].scaled
+        warning, = c.findings                     # the other scale is left behind: never without a word
+        assert warning.severity == "warning" and warning.text == f"{NAME}_scale is not used: read as deepseek, as asked"
     with files.Checkpoint(path, "plain") as c:
         c.usable()
         assert not c[NAME].scaled and any("as asked" in f.text for f in c.findings)
