@@ -408,8 +408,9 @@ BRC_API void brc_packed_free(brc_packed *packed);
 
 /* out[.., M, N] = a[.., M, K] * b[.., K, N] (+ bias[N]) (+ out, if accumulate). The leading dimensions of an operand are
  * the output's, or all 1.
- * While it runs it takes up to 32 MiB for packed operands, and half a MiB a thread (12 MiB for K of 262,144); where that
- * cannot be had, or K is longer, it is slower, not wrong. `out` may not overlap an operand.
+ * While it runs it takes up to 32 MiB for packed operands, and up to 2 MiB a thread; where that cannot be had, or K is
+ * longer than 699,050, it is slower, not wrong (with a packed weight: BRC_MEMORY or BRC_UNSUPPORTED). `out` may not overlap
+ * an operand.
  * |out - exact| <= K*2^-24 * sum(|a||b|) + half an ulp of the output, where `exact` uses the dequantized F32 values. */
 typedef struct brc_product {
     uint32_t size;
@@ -429,7 +430,7 @@ BRC_API brc_status brc_matmul(const brc_product *product, brc_error *err);
 BRC_API const char *brc_version(void);
 /* Number of threads that options.threads = 0 stands for. */
 BRC_API uint32_t brc_default_threads(void);
-/* The kernels in use: "amx_int8", "avx512_vbmi", "avx512_vnni", "avx512", "avx_vnni", "avx2", "neon", "generic", or "reference". Chosen for
+/* The kernels in use: "amx_bf16", "amx_int8", "avx512_vbmi", "avx512_vnni", "avx512", "avx_vnni", "avx2", "neon", "generic", or "reference". Chosen for
  * the processor; the environment variable BRECCIA_ISA forces one (read at the first call). All give the same casts and dequantized
  * values, bit for bit. */
 BRC_API const char *brc_isa(void);

@@ -236,3 +236,9 @@ float brci_multiplier(const brc_tensor *t, float s, float global) {
     default: return s * global;
     }
 }
+
+float brci_multiplier_at(const brc_tensor *t, int64_t batch, int64_t row, int64_t col) {
+    const float scale = brci_table_float(&t->scale, brc_table_index(t, &t->scale, batch, row, col));
+    if (t->global.data == NULL) return brci_multiplier(t, scale, 1);
+    return brci_multiplier(t, scale, brci_table_float(&t->global, brc_table_index(t, &t->global, batch, row, col)));
+}

@@ -19,5 +19,7 @@ void brci_table_put(const brc_table *table, int64_t i, uint64_t code);
 
 /* f32 arithmetic of the value: m = what an element is multiplied by, from the block's and the global number. */
 float brci_multiplier(const brc_tensor *tensor, float scale, float global);
+/* The same of element {batch, row, col}. */
+float brci_multiplier_at(const brc_tensor *tensor, int64_t batch, int64_t row, int64_t col);
 
 #endif

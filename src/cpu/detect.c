@@ -19,6 +19,7 @@
 
 #define TILE_STATE 0x60000u    /* bits 17, 18: configuration and data of tiles */
 #define TILE_BITS (3u << 24)   /* leaf 7, edx: AMX-TILE, AMX-INT8 */
+#define BF16_BIT (1u << 22)    /* leaf 7, edx: AMX-BF16 */
 #define AVX_VNNI_BIT (1u << 4) /* leaf 7, subleaf 1, eax: the name in cpuid.h differs between compilers */
 
 /* The registers the system saves (Intel SDM vol. 1, 13.3): bits 1, 2 = SSE, AVX; 5, 6, 7 = AVX-512. */
@@ -53,6 +54,7 @@ static uint32_t detect(void) {
     if ((features & BRCI_CPU_AVX512_VNNI) && (features & BRCI_CPU_AVX512_VBMI) && (d & TILE_BITS) == TILE_BITS &&
         may_use_tiles())
         features |= BRCI_CPU_AMX_INT8;
+    if ((features & BRCI_CPU_AMX_INT8) && (d & BF16_BIT)) features |= BRCI_CPU_AMX_BF16;
     if ((features & BRCI_CPU_AVX2) && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & AVX_VNNI_BIT))
         features |= BRCI_CPU_AVX_VNNI;
     return features;
@@ -64,9 +66,10 @@ static uint32_t detect(void) { return 0; }
 #endif
 
 /* Levels in rising order; each overwrites what it does better. */
-enum { GENERIC, NEON, AVX2, AVX_VNNI, AVX512, AVX512_VNNI, AVX512_VBMI, AMX_INT8, LEVELS };
+enum { GENERIC, NEON, AVX2, AVX_VNNI, AVX512, AVX512_VNNI, AVX512_VBMI, AMX_INT8, AMX_BF16, LEVELS };
 #define AVX2_KERNELS BRCI_CPU_AVX2
 #define AVX512_KERNELS (BRCI_CPU_AVX2 | BRCI_CPU_AVX512)
+#define VBMI_KERNELS (AVX512_KERNELS | BRCI_CPU_AVX512_VNNI | BRCI_CPU_AVX512_VBMI)
 static const struct {
     const char *name;
     uint32_t mask; /* features a level may use */
@@ -78,9 +81,9 @@ static const struct {
     {"avx_vnni", AVX2_KERNELS | BRCI_CPU_AVX_VNNI, BRCI_TILE_M_AVX2, 16, 4, 0},
     {"avx512", AVX512_KERNELS, BRCI_TILE_M_AVX512, 32, 8, 1},
     {"avx512_vnni", AVX512_KERNELS | BRCI_CPU_AVX512_VNNI, BRCI_TILE_M_AVX512, 32, 8, 1},
-    {"avx512_vbmi", AVX512_KERNELS | BRCI_CPU_AVX512_VNNI | BRCI_CPU_AVX512_VBMI, BRCI_TILE_M_AVX512, 32, 8, 1},
-    {"amx_int8", AVX512_KERNELS | BRCI_CPU_AVX512_VNNI | BRCI_CPU_AVX512_VBMI | BRCI_CPU_AMX_INT8, BRCI_TILE_M_AVX512,
-     32, 8, 1},
+    {"avx512_vbmi", VBMI_KERNELS, BRCI_TILE_M_AVX512, 32, 8, 1},
+    {"amx_int8", VBMI_KERNELS | BRCI_CPU_AMX_INT8, BRCI_TILE_M_AVX512, 32, 8, 1},
+    {"amx_bf16", VBMI_KERNELS | BRCI_CPU_AMX_INT8 | BRCI_CPU_AMX_BF16, BRCI_TILE_M_AVX512, 32, 8, 1},
 };
 
 static brci_kernels build(uint32_t have, int level) {
@@ -93,6 +96,7 @@ static brci_kernels build(uint32_t have, int level) {
     if ((have & (uint32_t)(needs)) == (uint32_t)(needs)) t.slot = function;
 #include "cpu/generic/kernels.def"
 #if defined(__x86_64__)
+#include "cpu/amx_bf16/kernels.def"
 #include "cpu/amx_int8/kernels.def"
 #include "cpu/avx2/kernels.def"
 #include "cpu/avx512/kernels.def"

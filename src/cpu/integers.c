@@ -126,11 +126,11 @@ static void pack_starts(const plan *p, const uint8_t *codes, int32_t *start) {
     }
 }
 
-static void prepare(const brci_job *job, uint32_t part, int64_t first, int64_t last) {
+static int prepare(const brci_job *job, uint32_t part, int64_t first, int64_t last) {
     const brci_multiplication *m = job->product;
     plan p;
     (void)part;
-    if (!plan_of(job, &p)) return;
+    if (!plan_of(job, &p)) return 0;
     for (int64_t i = first; i < last; i++) {
         const packed g = group_at(&p, job->shared, i);
         const int64_t rows = brci_least(ROWS, p.m - i * ROWS);
@@ -145,6 +145,7 @@ static void prepare(const brci_job *job, uint32_t part, int64_t first, int64_t l
             g.strange[j] = !fine;
         }
     }
+    return 1;
 }
 
 static void pack_panel(const brci_job *job, const plan *p, int64_t n, packed b) {

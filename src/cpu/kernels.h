@@ -9,6 +9,7 @@
 #define BRCI_KERNELS_H
 
 #include "core/format.h"
+#include "cpu/bf16.h"
 #include "cpu/narrow.h"
 
 /* What a processor must offer, detected with the operating system's support for the registers (detect.c). */
@@ -18,7 +19,8 @@ enum {
     BRCI_CPU_AVX_VNNI = 4,
     BRCI_CPU_AVX512_VNNI = 8,
     BRCI_CPU_AVX512_VBMI = 16,
-    BRCI_CPU_AMX_INT8 = 32,
+    BRCI_CPU_AMX_INT8 = 32, /* and the system's permission */
+    BRCI_CPU_AMX_BF16 = 64,
     BRCI_CPU_NEON = 1 << 16, /* every AArch64 */
 };
 
@@ -164,6 +166,18 @@ typedef void brci_stream_fn(const brci_panel *panel, int64_t depth, const float 
  * [depth][width] after the other. */
 typedef void brci_expand_fn(const brci_panel *panel, int64_t depth, float *out, int64_t width);
 
+/* A panel as BF16, as brci_bf16_tile.b wants it, filled up with zeros to whole steps of 32 of k. fold 0: without its
+ * scales, which come as F32; else with them, times `fold`. */
+typedef void brci_halve_fn(const brci_panel *panel, int64_t depth, float fold, uint16_t *out, float *scales);
+/* A row's n numbers (whole steps of 32 of k) as sums of `planes` of BF16, as brci_bf16_tile.a wants them. 0 where they
+ * are not: more bits, a magnitude of BRCI_MOST_BITS or more, or one below `least` but 0. */
+typedef int brci_split_fn(const float *x, int64_t n, float least, int planes, int64_t plane, uint16_t *out);
+/* Before the first tile and, with 0, after the last of a thread. */
+typedef void brci_bf16_open_fn(int open);
+typedef void brci_bf16_tile_fn(const brci_bf16_tile *tile);
+/* A tile of sums times a factor of its row, times one of its column: 16 and 16 of them. */
+typedef void brci_bf16_scale_fn(float *c, int rows, const float *factors, const float *left, const float *right);
+
 /* Largest tile of any instruction set. */
 #define BRCI_TILE_M 12
 #define BRCI_TILE_N 32
@@ -197,6 +211,11 @@ typedef struct brci_kernels {
     brci_integer_widen_fn *integer_widen;
     brci_stream_fn *stream;
     brci_expand_fn *expand;
+    brci_halve_fn *halve; /* NULL, as the four below: no units for BF16 */
+    brci_split_fn *split;
+    brci_bf16_open_fn *bf16_open;
+    brci_bf16_tile_fn *bf16_tile;
+    brci_bf16_scale_fn *bf16_scale;
 } brci_kernels;
 
 /* After the last kernel that stored past the caches, before another thread may read. */
@@ -207,7 +226,7 @@ static inline void brci_stream_end(void) {
 }
 
 /* The table for this processor: generic first, then what each better instruction set offers. BRECCIA_ISA=reference,
- * or a level of detect.c (generic .. amx_int8) forces one (read once); `reference` gives NULL: no fast kernels. */
+ * or a level of detect.c (generic .. amx_bf16) forces one (read once); `reference` gives NULL: no fast kernels. */
 const brci_kernels *brci_cpu(void);
 /* The table of a level by name, for tests; NULL if this processor lacks it or the name is unknown. */
 const brci_kernels *brci_cpu_level(const char *name);
@@ -215,6 +234,7 @@ const brci_kernels *brci_cpu_level(const char *name);
 #define KERNEL(type, slot, needs, function) brci_##type##_fn function;
 #include "cpu/generic/kernels.def"
 #if defined(__x86_64__)
+#include "cpu/amx_bf16/kernels.def"
 #include "cpu/amx_int8/kernels.def"
 #include "cpu/avx2/kernels.def"
 #include "cpu/avx512/kernels.def"

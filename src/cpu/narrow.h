@@ -9,6 +9,9 @@
 
 #include <stdint.h>
 
+/* 2^100 as bits: a magnitude of the other side from which sums of codes, without their scales, might overflow. */
+#define BRCI_MOST_BITS 0x71800000u
+
 #define BRCI_COLUMNS 16    /* of a panel */
 #define BRCI_UNIT 64       /* bytes */
 #define BRCI_STREAM_MOST 8 /* rows of the other side that a kernel takes at once */

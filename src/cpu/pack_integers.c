@@ -76,4 +76,5 @@ static int pack(const brc_packed *p, const brci_weight *w, int64_t first, int64_
     return !some;
 }
 
-const brci_packing brci_packing_integers = {.name = "integers", .plan = plan, .pack = pack, .way = &brci_way_integers};
+const brci_packing brci_packing_integers = {
+    .name = "integers", .plan = plan, .pack = pack, .ways = {&brci_way_integers}};

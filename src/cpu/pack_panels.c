@@ -5,9 +5,12 @@
 
 #include "core/codec.h"
 
-#define LEAST                                                                                                          \
-    0x1p-100f /* of a scale: below, what dequantization rounds to a subnormal is no longer within the bound            \
-               */
+#include <float.h>
+
+/* Smallest to greatest of the scales that are multiplied into BF16: far from its subnormals. */
+#define FOLDED 0x1p-40f
+/* Of a scale: below, what dequantization rounds to a subnormal is no longer within the bound. */
+#define LEAST 0x1p-100f
 
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
@@ -58,17 +61,10 @@ static int is_zero_block(const brc_tensor *t, const brc_format_info *f, int64_t 
     return 1;
 }
 
-/* The multiplier of a block, and its scale's number. */
-static float multiplier(const brc_tensor *t, int64_t batch, int64_t row, int64_t k) {
-    const float scale = brci_table_float(&t->scale, brc_table_index(t, &t->scale, batch, row, k)),
-                global = t->global.data == NULL
-                             ? 1
-                             : brci_table_float(&t->global, brc_table_index(t, &t->global, batch, row, k));
-    return brci_multiplier(t, scale, global);
-}
-
 /* Whether scales can be applied to a block's sum; the narrowest format in which they can be kept. */
-static int scales_fit(const brc_packed *p, const brc_tensor *t, int64_t block, int narrow_scales, brci_narrow *n) {
+static int scales_fit(const brc_packed *p, const brc_tensor *t, int64_t block, int narrow_scales, brci_panels *s) {
+    brci_narrow *n = &s->narrow;
+    float smallest = FLT_MAX, greatest = 0;
     const brc_format_info *f = brci_format(t->format);
     const float largest = (float)(f->max > -f->min ? f->max : -f->min);
     const int one_global = t->global.data == NULL || (t->global.block.batch == 0 && t->global.block.rows == 0);
@@ -77,13 +73,20 @@ static int scales_fit(const brc_packed *p, const brc_tensor *t, int64_t block, i
     if (t->global.data != NULL && (t->scale.format != BRC_E4M3 || !one_global)) narrow = 0;
     for (int64_t i = 0; i < p->batch * p->n; i++)
         for (int64_t k = 0; k < p->k; k += block) {
-            const float m = multiplier(t, i / p->n, i % p->n, k), size = brci_absolute(m);
+            const float m = brci_multiplier_at(t, i / p->n, i % p->n, k), size = brci_absolute(m);
             const int power = t->scale.format == BRC_E8M0 && t->global.data == NULL;
             if (!(brci_magnitude(m * largest) < BRCI_F32_INFINITY) || !(size == 0 || size >= LEAST || power)) return 0;
+            if (size > 0) smallest = size < smallest ? size : smallest;
+            greatest = size > greatest ? size : greatest;
             if (t->scale.format == BRC_E4M3 && brci_bits(m) >> 31) narrow = 0;
             if (narrow && power && size < 0x1p-126f && !is_zero_block(t, f, i, k, least(k + block, p->k))) narrow = 0;
         }
     n->scale_format = narrow ? t->scale.format : BRC_F32;
+    /* A code times a power of two, or times the 4 bits of an E4M3, may still be a number of BF16 (8 bits). */
+    const unsigned bits = f->family == BRC_FLOAT ? f->mantissa_bits + 1u : f->bits;
+    if (n->scale_format == BRC_E8M0 && greatest > 0 && smallest >= greatest * FOLDED) s->unfold = greatest;
+    if (n->scale_format == BRC_E4M3 && bits + 4 <= 8) s->unfold = 1;
+    s->fold = s->unfold != 0 && s->exact_bf16 ? 1 / s->unfold : 0;
     return 1;
 }
 
@@ -103,7 +106,9 @@ static int plan(brc_packed *p, const brci_weight *w) {
         if (side != block || s->narrow.kind == BRCI_NARROW_FLOAT) return 0;
         s->narrow.zero = t->zero.kind == BRC_KIND_REAL ? BRCI_ZERO_REAL : BRCI_ZERO_CODE;
     }
-    if (!scales_fit(p, t, block, p->kernels->narrow_scales, &s->narrow)) return 0;
+    s->exact_bf16 = s->narrow.zero == BRCI_ZERO_NONE;
+    for (int c = 0; c < 16; c++) s->exact_bf16 &= (brci_bits(s->narrow.values[c]) & 0xFFFF) == 0;
+    if (!scales_fit(p, t, block, p->kernels->narrow_scales, s)) return 0;
     s->narrow.block = block == p->k ? 0 : block;
     s->global = s->narrow.scale_format == BRC_E4M3 && t->global.data != NULL
                     ? brci_multiplier(t, 1, brci_table_float(&t->global, 0))
@@ -157,7 +162,7 @@ static int pack_column(const brci_panels *s, const brc_tensor *t, int64_t row, i
 }
 
 static void put_scale(const brci_panels *s, const brc_tensor *t, int64_t batch, int64_t row, int64_t k, uint8_t *to) {
-    const float m = multiplier(t, batch, row, k);
+    const float m = brci_multiplier_at(t, batch, row, k);
     if (s->narrow.scale_format == BRC_F32) memcpy(to, &m, sizeof m);
     else {
         const int64_t bytes = brci_format(t->scale.format)->bits / 8;
@@ -190,4 +195,5 @@ static int pack(const brc_packed *p, const brci_weight *w, int64_t first, int64_
     return 1;
 }
 
-const brci_packing brci_packing_panels = {.name = "panels", .plan = plan, .pack = pack, .way = &brci_way_panels};
+const brci_packing brci_packing_panels = {
+    .name = "panels", .plan = plan, .pack = pack, .ways = {&brci_way_bf16, &brci_way_panels, &brci_way_tiles}};

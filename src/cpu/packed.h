@@ -20,6 +20,8 @@ typedef struct brci_weight {
 typedef struct brci_panels {
     brci_narrow narrow;
     int16_t map[256];                             /* a weight's code -> a panel's; -1 = has none */
+    int exact_bf16;                               /* every code is a number of BF16 */
+    float fold, unfold;                           /* not 0: so is every code times its scale and `fold`; 1 / fold */
     float global;                                 /* applied to the sums */
     int64_t depth;                                /* k, filled up to whole units */
     int64_t blocks;                               /* of k */
@@ -59,7 +61,8 @@ struct brci_packing {
     int (*plan)(brc_packed *packed, const brci_weight *weight);
     /* Items [first, last); 0 where a number was met that it cannot hold: the next order is tried. */
     int (*pack)(const brc_packed *packed, const brci_weight *weight, int64_t first, int64_t last);
-    const brci_way *way; /* that computes products with it; NULL: `values` is an operand as any other */
+    const brci_way
+        *ways[4]; /* that compute products with it, the best first; none: `values` is an operand as any other */
 };
 
 #define PACKING(name) extern const brci_packing brci_packing_##name;

@@ -13,8 +13,7 @@ int64_t brci_panels_piece(const brc_packed *packed, int64_t piece) {
     return block < piece ? piece / block * block : block;
 }
 
-/* From k on: a multiple of the block, or within one. */
-static brci_panel panel_at(const brc_packed *p, int64_t batch, int64_t panel, int64_t k) {
+brci_panel brci_panel_at(const brc_packed *p, int64_t batch, int64_t panel, int64_t k) {
     const brci_panels *s = &p->panels;
     const uint8_t *from = (const uint8_t *)p->data + (batch * s->panels + panel) * s->panel_bytes;
     const int64_t at = s->narrow.block == 0 ? 0 : k / s->narrow.block, unit = s->narrow.kind == BRCI_NARROW_4 ? 8 : 4,
@@ -32,7 +31,7 @@ void brci_panels_expand(const brc_packed *p, int64_t batch, int64_t n, int64_t k
                         int64_t width) {
     if (width < BRCI_COLUMNS) { /* one panel gives several of the width: all but the wanted one go to waste */
         float room[BRCI_COLUMNS * BRCI_PANEL_BLOCK_MOST];
-        const brci_panel from = panel_at(p, batch, n / BRCI_COLUMNS, k);
+        const brci_panel from = brci_panel_at(p, batch, n / BRCI_COLUMNS, k);
         p->kernels->expand(&from, depth, room, width);
         memcpy(out, room + n % BRCI_COLUMNS * depth, (size_t)(depth * width) * sizeof *out);
         return;
@@ -40,7 +39,7 @@ void brci_panels_expand(const brc_packed *p, int64_t batch, int64_t n, int64_t k
     for (int64_t i = 0; i < width; i += BRCI_COLUMNS) {
         const int64_t panel = (n + i) / BRCI_COLUMNS;
         if (panel < p->panels.panels) {
-            const brci_panel from = panel_at(p, batch, panel, k);
+            const brci_panel from = brci_panel_at(p, batch, panel, k);
             p->kernels->expand(&from, depth, out + i, width);
         } else {
             for (int64_t j = 0; j < depth; j++) memset(out + j * width + i, 0, BRCI_COLUMNS * sizeof *out);
@@ -69,20 +68,20 @@ static int serves(const brci_job *job, brci_needs *needs) {
 }
 
 /* x[k][rows] of each group of rows, filled up with zeros. */
-static void prepare(const brci_job *job, uint32_t part, int64_t first, int64_t last) {
+static int prepare(const brci_job *job, uint32_t part, int64_t first, int64_t last) {
     const brci_multiplication *p = job->product;
     const int64_t depth = job->packed->panels.depth, groups = groups_of(job);
     float *x = (float *)(void *)job->shared;
-    if (!is_streamed(job)) {
-        brci_way_tiles.prepare(job, part, first, last);
-        return;
-    }
+    if (!is_streamed(job)) { return brci_way_tiles.prepare(job, part, first, last); }
     for (int64_t i = first; i < last; i++) {
         const int64_t row = brci_share(p->m, groups, i), rows = brci_share(p->m, groups, i + 1) - row;
         brci_pack_panel(job->kernels, &p->a, p->a_batch == 1 ? 0 : job->round, !p->transpose_a, row, rows, 0, p->k,
                         rows, x + row * depth);
         memset(x + row * depth + rows * p->k, 0, (size_t)(rows * (depth - p->k)) * sizeof *x);
+        for (int64_t j = row * depth; j < (row + rows) * depth; j++)
+            if (brci_magnitude(x[j]) >= BRCI_MOST_BITS) return 0;
     }
+    return 1;
 }
 
 static void multiply(const brci_job *job, uint32_t part, int64_t first, int64_t last) {
@@ -97,7 +96,7 @@ static void multiply(const brci_job *job, uint32_t part, int64_t first, int64_t 
     for (int64_t i = first; i < last; i++)
         for (int64_t j = 0; j < groups; j++) {
             const int64_t row = brci_share(p->m, groups, j), rows = brci_share(p->m, groups, j + 1) - row;
-            const brci_panel panel = panel_at(job->packed, batch, i, 0);
+            const brci_panel panel = brci_panel_at(job->packed, batch, i, 0);
             job->kernels->stream(&panel, depth, x + row * depth, (int)rows, sums);
             brci_panels_scale(job->packed, sums, rows * BRCI_COLUMNS);
             brci_cpu_finish(job->kernels, p, job->round, row, i * BRCI_COLUMNS, rows,

@@ -13,11 +13,13 @@
 
 /* How much of k is expanded at a time: about `piece`, whole blocks or whole parts of one. */
 int64_t brci_panels_piece(const brc_packed *packed, int64_t piece);
+/* Panel `panel` of a matrix from k on, a multiple of the block, or within one and a multiple of 8. */
+brci_panel brci_panel_at(const brc_packed *packed, int64_t batch, int64_t panel, int64_t k);
 /* Columns [n, n + width), n a multiple of the width, k in [k, k + depth) as F32, [depth][width]; k as brci_panels_piece
  * steps. Without the global scale. */
 void brci_panels_expand(const brc_packed *packed, int64_t batch, int64_t n, int64_t k, int64_t depth, float *out,
                         int64_t width);
-/* The global scale, applied to n sums. */
+/* The global scale, applied to n numbers. */
 void brci_panels_scale(const brc_packed *packed, float *sums, int64_t n);
 
 #endif

@@ -5,6 +5,12 @@
 
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
+void brci_read_side(const brci_kernels *kernels, const brci_source *s, int64_t batch, int64_t row, int64_t col,
+                    int64_t count, float *out) {
+    if (brci_cpu_read_fits(s)) brci_cpu_read(kernels, s, batch, row, col, count, out);
+    else brci_read(s, batch, row, col, count, out);
+}
+
 void brci_pack_panel(const brci_kernels *kernels, const brci_source *s, int64_t batch, int along, int64_t outer,
                      int64_t outers, int64_t first, int64_t depth, int64_t width, float *panel) {
     const int fast = brci_cpu_read_fits(s);

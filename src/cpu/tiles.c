@@ -61,7 +61,7 @@ static int serves(const brci_job *job, brci_needs *needs) {
     return 1;
 }
 
-static void prepare(const brci_job *job, uint32_t part, int64_t first, int64_t last) {
+static int prepare(const brci_job *job, uint32_t part, int64_t first, int64_t last) {
     const brci_multiplication *p = job->product;
     const shape s = shape_of(job);
     float *a = (float *)(void *)job->shared;
@@ -72,16 +72,20 @@ static void prepare(const brci_job *job, uint32_t part, int64_t first, int64_t l
                         p->k, rows, a + row * s.depth);
         memset(a + row * s.depth + rows * p->k, 0, (size_t)(rows * (s.depth - p->k)) * sizeof *a);
     }
+    return 1;
 }
 
 /* Columns [n, n + tile_n) of b, rows [k, k + depth). */
 static void pack_columns(const brci_job *job, const shape *s, int64_t n, int64_t k, int64_t depth, float *out) {
     const brci_multiplication *p = job->product;
     const int64_t width = job->kernels->tile_n;
-    if (job->packed != NULL) brci_panels_expand(job->packed, p->b_batch == 1 ? 0 : s->batch, n, k, depth, out, width);
-    else
+    if (job->packed != NULL) {
+        brci_panels_expand(job->packed, p->b_batch == 1 ? 0 : s->batch, n, k, depth, out, width);
+        brci_panels_scale(job->packed, out, depth * width);
+    } else {
         brci_pack_panel(job->kernels, &p->b, p->b_batch == 1 ? 0 : s->batch, p->transpose_b, n,
                         brci_least(width, p->n - n), k, depth, width, out);
+    }
 }
 
 static void multiply_group(const brci_job *job, const shape *s, int64_t column, int64_t first, int64_t last, float *b,
@@ -94,19 +98,20 @@ static void multiply_group(const brci_job *job, const shape *s, int64_t column, 
     for (int64_t k = 0; k < s->depth; k += s->piece) {
         const int64_t depth = brci_least(s->piece, s->depth - k);
         for (int64_t j = 0; j < many; j++) pack_columns(job, s, column + j * width, k, depth, b + j * depth * width);
-        for (int64_t i = first; i < last; i++) {
-            const int64_t row = brci_share(s->m, s->tiles, i), rows = brci_share(s->m, s->tiles, i + 1) - row;
-            for (int64_t j = 0; j < many; j++)
+        for (int64_t j = 0; j < many; j++)
+            for (int64_t i = first; i < last; i++) {
+                const int64_t row = brci_share(s->m, s->tiles, i), rows = brci_share(s->m, s->tiles, i + 1) - row;
                 kernels->tile(depth, (int)rows, k > 0, a + row * s->depth + k * rows, b + j * depth * width,
                               c + (j * (to - from) + row - from) * width);
+            }
+    }
+    for (int64_t i = first; i < last; i++) /* a row's results are neighbours */
+        for (int64_t j = 0; j < many; j++) {
+            const int64_t row = brci_share(s->m, s->tiles, i), rows = brci_share(s->m, s->tiles, i + 1) - row;
+            float *sums = c + (j * (to - from) + row - from) * width;
+            brci_cpu_finish(kernels, p, s->batch, s->first + row, column + j * width, rows,
+                            brci_least(width, p->n - column - j * width), sums, width);
         }
-    }
-    for (int64_t j = 0; j < many; j++) {
-        float *sums = c + j * (to - from) * width;
-        if (job->packed != NULL) brci_panels_scale(job->packed, sums, (to - from) * width);
-        brci_cpu_finish(kernels, p, s->batch, s->first + from, column + j * width, to - from,
-                        brci_least(width, p->n - column - j * width), sums, width);
-    }
 }
 
 static void multiply(const brci_job *job, uint32_t part, int64_t first, int64_t last) {

@@ -22,7 +22,8 @@ typedef struct brci_job {
 
 typedef struct brci_way {
     int (*serves)(const brci_job *job, brci_needs *needs);
-    void (*prepare)(const brci_job *job, uint32_t part, int64_t first, int64_t last);
+    /* 0 where a number was met that it cannot compute with: another way is taken. NULL = nothing to do. */
+    int (*prepare)(const brci_job *job, uint32_t part, int64_t first, int64_t last);
     void (*multiply)(const brci_job *job, uint32_t part, int64_t first, int64_t last);
 } brci_way;
 
@@ -32,6 +33,8 @@ extern const brci_way brci_way_tiles;
 extern const brci_way brci_way_rows;
 /* Integer codes on both sides (integers.c), packed or not. */
 extern const brci_way brci_way_integers;
+/* Panels as BF16, where there are units for it (bf16.c). */
+extern const brci_way brci_way_bf16;
 /* Panels as they are stored, for few rows (panels.c), else by tiles. */
 extern const brci_way brci_way_panels;
 

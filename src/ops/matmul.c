@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cpu/packed.h"
+#include "ops/memory.h"
 #include "ops/parallel.h"
 #include "ops/side.h"
 
-#include <stdlib.h>
+#include <stdatomic.h>
 
 /* Leading dimensions are those of the output, or all 1 (or not there). */
 static int batch_fits(const brci_side *s, const brc_array *out) {
@@ -20,11 +21,12 @@ static void multiply_reference(void *argument, uint32_t part, int64_t first, int
 typedef struct work {
     const brci_way *way;
     brci_job job;
+    atomic_int refused;
 } work;
 
 static void prepare(void *argument, uint32_t part, int64_t first, int64_t last) {
-    const work *w = argument;
-    w->way->prepare(&w->job, part, first, last);
+    work *w = argument;
+    if (!w->way->prepare(&w->job, part, first, last)) atomic_store(&w->refused, 1);
 }
 
 static void multiply(void *argument, uint32_t part, int64_t first, int64_t last) {
@@ -47,16 +49,15 @@ static int multiply_by(const brci_way *way, const brci_kernels *kernels, const b
     const uint32_t parts =
                        brci_parts(options, job->needs.multiply, cost(multiplications / rounds + (double)p->n * k / 4)),
                    before = brci_parts(options, job->needs.prepare, cost((double)p->batch * (double)p->m * k / rounds));
-    const size_t bytes = (size_t)job->needs.shared_bytes + parts * (size_t)job->needs.part_bytes;
-    job->shared = aligned_alloc(64, bytes > 0 ? bytes : 64);
+    job->shared = brci_allocate(job->needs.shared_bytes + parts * job->needs.part_bytes);
     if (job->shared == NULL) return -1;
     job->parts = job->shared + job->needs.shared_bytes;
-    for (job->round = 0; job->round < job->needs.rounds; job->round++) {
+    for (job->round = 0; job->round < job->needs.rounds && !atomic_load(&w.refused); job->round++) {
         if (way->prepare != NULL) brci_parallel(before, job->needs.prepare, prepare, &w);
-        brci_parallel(parts, job->needs.multiply, multiply, &w);
+        if (!atomic_load(&w.refused)) brci_parallel(parts, job->needs.multiply, multiply, &w);
     }
     free(job->shared);
-    return 1;
+    return !atomic_load(&w.refused);
 }
 
 /* Without kernels, or memory for them, the reference does the work: it needs none. */
@@ -87,8 +88,9 @@ static brc_status check_output(const brc_product *p, const brci_side *a, const b
 
 static brc_status multiply_packed(const brc_packed *packed, const brci_multiplication *p, const brc_options *options,
                                   brc_error *err) {
-    const int done =
-        p->m == 0 || p->n == 0 ? 1 : multiply_by(packed->packing->way, packed->kernels, p, packed, options);
+    int done = p->m == 0 || p->n == 0;
+    for (int i = 0; done == 0 && packed->packing->ways[i] != NULL; i++)
+        done = multiply_by(packed->packing->ways[i], packed->kernels, p, packed, options);
     if (done < 0) return brci_fail(err, BRC_MEMORY, 0, "out of memory: working memory of a product");
     if (done > 0) return BRC_OK;
     return brci_fail(err, BRC_UNSUPPORTED, 0, "the weight was packed as %s: not for a's activations, or of this size",
@@ -139,7 +141,7 @@ brc_status brc_matmul(const brc_product *p, brc_error *err) {
         .bias = p->bias,
         .out = p->out,
     };
-    if (packed != NULL && packed->packing->way != NULL) return multiply_packed(packed, &m, p->options, err);
+    if (packed != NULL && packed->packing->ways[0] != NULL) return multiply_packed(packed, &m, p->options, err);
     if (multiply_fast(&m, p->options)) return BRC_OK;
     tiles = brci_tiles(&m);
     /* A tile costs its multiplications, not its elements. */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cpu/packed.h"
+#include "ops/memory.h"
 #include "ops/parallel.h"
 #include "ops/side.h"
 
@@ -24,7 +25,7 @@ static int try_packing(const brci_packing *packing, const brci_weight *weight, c
     job j = {.packed = packed, .weight = weight};
     packed->packing = packing;
     if (!packing->plan(packed, weight)) return 0;
-    packed->data = aligned_alloc(64, packed->data_bytes > 0 ? (size_t)packed->data_bytes : 64);
+    packed->data = brci_allocate(packed->data_bytes);
     if (packed->data == NULL) return -1;
     if (packed->values.rank > 0) packed->values.data = packed->data;
     brci_parallel(brci_parts(options, packed->items, packed->n * packed->k * packed->batch), packed->items, pack, &j);

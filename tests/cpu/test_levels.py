@@ -15,7 +15,8 @@ import pytest
 AVX2, AVX512 = {"avx2", "f16c", "fma"}, {"avx2", "avx512f", "avx512bw", "avx512vl", "avx512dq"}
 LEVELS = {"generic": set(), "avx2": AVX2, "avx_vnni": AVX2 | {"avx_vnni"}, "avx512": AVX512, "avx512_vnni": AVX512 | {"avx512_vnni"},
           "avx512_vbmi": AVX512 | {"avx512_vnni", "avx512vbmi"},
-          "amx_int8": AVX512 | {"avx512_vnni", "avx512vbmi", "amx_tile", "amx_int8"}}
+          "amx_int8": AVX512 | {"avx512_vnni", "avx512vbmi", "amx_tile", "amx_int8"},
+          "amx_bf16": AVX512 | {"avx512_vnni", "avx512vbmi", "amx_tile", "amx_int8", "amx_bf16"}}
 # Those with kernels of casts; the others have products alone (tests/ops/test_integer_products.py).
 CASTING = [level for level in LEVELS if Path(__file__).parents[2].joinpath("src/cpu", level, "encode.c").exists()]
 MX = [f"{name}{',' if ':' in name else ':'}rule={rule},partial=1" for name in

@@ -138,3 +138,32 @@ def test_older_structs(brc):
     product.a, product.b, product.size = (brc.ffi.NULL, a, 0), (brc.ffi.NULL, b, 1), brc.ffi.offsetof("brc_product", "packed")
     brc.call("brc_matmul", product)
     assert (out == 8).all()
+
+
+@pytest.mark.parametrize("odd", [np.inf, np.nan, 1e-30, 1e-44, 3e38])
+def test_numbers_that_are_not_split(brc, odd):
+    """Units for BF16 flush subnormals and have no sums for infinity: such rows are computed in F32."""
+    rng = np.random.default_rng(9)
+    x, y = rng.standard_normal((33, 96)).astype(F), rng.standard_normal((20, 96)).astype(F)
+    x[7] *= 0
+    x[7, 5] = odd
+    for right in ("fp8", "mxfp4", "q8_0"):
+        w, values = operand(brc, y, right)
+        got = brc.matmul(x, brc.Packed(w))
+        rest = np.arange(33) != 7
+        bounded(got[rest], x[rest], values.T, (right, odd))
+        with np.errstate(invalid="ignore", over="ignore"):
+            exact = (x[7:8].astype(np.float64) @ values.T.astype(np.float64)).astype(F)
+        finite = np.isfinite(exact)
+        assert np.array_equal(np.isnan(exact), np.isnan(got[7:8])), (right, odd)
+        assert np.allclose(got[7:8][finite], exact[finite], rtol=1e-5, atol=1e-44), (right, odd)
+
+
+def test_many_rows(brc):
+    """More than are packed at a time, added to what is there."""
+    rng = np.random.default_rng(10)
+    x, y = rng.standard_normal((1100, 64)).astype(F), rng.standard_normal((40, 64)).astype(F)
+    w, values = operand(brc, y, "mxfp8")
+    for a, a_values in (operand(brc, x, "mxfp8"), operand(brc, x, "bf16"), operand(brc, x, "f32")):
+        out = np.ones((1100, 40), F)
+        bounded(brc.matmul(a, brc.Packed(w), out=out, accumulate=True), a_values, values.T, "rounds", also=np.ones((1100, 40)))
