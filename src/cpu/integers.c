@@ -172,9 +172,7 @@ static const uint8_t *open_panel(const brci_job *job, const plan *p, int64_t i, 
     memcpy(b.all, from + w->code_bytes + w->scale_bytes, COLUMNS * sizeof *b.all);
     memset(b.strange, 0, COLUMNS * sizeof *b.strange);
     if (p->narrow || (!w->narrow && p->bias == BRCI_INTEGER_BIAS)) return from;
-    if (w->narrow) job->kernels->integer_widen(&p->b.format, from, p->b.depth, p->bias, b.codes);
-    else
-        for (int64_t k = 0; k < COLUMNS * p->b.depth; k++) b.codes[k] = (uint8_t)(from[k] - BRCI_INTEGER_BIAS);
+    job->kernels->integer_widen(w->narrow ? &p->b.format : NULL, from, p->b.depth, p->bias, b.codes);
     return b.codes;
 }
 

@@ -155,7 +155,8 @@ typedef void brci_integer_bytes_fn(const brci_integer_format *format, const uint
                                    uint8_t *out);
 /* 16 rows of 64 bytes to half a panel: out[step][row] = the 4 bytes of that step of the row, a step of 128 bytes. */
 typedef void brci_integer_turn_fn(const uint8_t (*rows)[BRCI_INTEGER_DEPTH], uint8_t *out);
-/* A narrow panel to one of bytes, plus `bias`. */
+/* A panel of `depth` of k to bytes that hold the numbers plus `bias`: a narrow one by `format`; NULL: one of bytes,
+ * which hold them plus 128. */
 typedef void brci_integer_widen_fn(const brci_integer_format *format, const uint8_t *panel, int64_t depth, int bias,
                                    uint8_t *out);
 
