@@ -58,6 +58,15 @@ def test_a_scale_of_another_shape(sides, words):
         bridges.from_deepseek_v3(np.zeros((256, 384), np.uint8), np.ones(sides, np.float32))
 
 
+@pytest.mark.parametrize("data, scale, format, words", [
+    (ml_dtypes.float8_e4m3fn, np.float32, "E5M2", "data is float8_e4m3fn"), (ml_dtypes.float8_e5m2, np.float32, "E4M3", "data is float8_e5m2"),
+    (ml_dtypes.float8_e4m3fnuz, np.float32, "E4M3", "data is float8_e4m3fnuz"), (np.uint8, np.uint8, "E4M3", "scale must be float32, got uint8.*127"),
+    (np.uint8, np.float64, "E4M3", "scale must be float32, got float64")])
+def test_types_that_would_mean_other_values(data, scale, format, words):
+    with pytest.raises(ValueError, match=words):
+        bridges.from_deepseek_v3(np.zeros((256, 384), data), np.ones((2, 3), scale), fp8_format=format)
+
+
 def test_deepseek_v3_takes_its_own_recipe_only(x):
     for recipe in (Float8CurrentScaling(), MXFP8BlockScaling(), Float8BlockScaling(block_k=64)):
         st = breccia.cast(x, recipe)

@@ -8,6 +8,8 @@ from breccia.recipes import Float8BlockScaling
 
 __all__ = ["from_deepseek_v3", "to_deepseek_v3"]
 
+_DTYPES = {"E4M3": "float8_e4m3fn", "E5M2": "float8_e5m2"}     # what PyTorch and ml_dtypes call them
+
 
 def from_deepseek_v3(data: Any, scale: Any, block_k: int = 128, fp8_format: str = "E4M3") -> ScaledTensor:
     """The weight and ``weight_scale_inv`` (a multiplier despite its name), or quantized activations, as a ScaledTensor.
@@ -22,7 +24,8 @@ def from_deepseek_v3(data: Any, scale: Any, block_k: int = 128, fp8_format: str 
     block_k, fp8_format
         128 and "E4M3" in every published checkpoint.
 
-    Arrays are shared. Raises ValueError for a scale of another shape, or a transposed one. Source: the DeepSeek-V3 model card.
+    Arrays are shared. Raises ValueError for a scale of another shape or type, or a transposed one, and for codes of another FP8 type.
+    Source: the DeepSeek-V3 model card.
 
     >>> import numpy as np, breccia
     >>> st = breccia.bridges.from_deepseek_v3(np.full((256, 256), 56, np.uint8), np.ones((2, 2), np.float32))
@@ -42,6 +45,11 @@ def from_deepseek_v3(data: Any, scale: Any, block_k: int = 128, fp8_format: str 
         transposed = len(sides) == 2 and sides[::-1] in (square, by_row)
         raise ValueError(f"scale.shape {sides} {'is transposed: it' if transposed else ''} must be {by_row} for 1x{block_k} blocks or {square} "
                          f"for {block_k}x{block_k} blocks of data.shape {shape}".replace("  ", " "))
+    own, numbers = str(data.dtype), str(scale.dtype)
+    if "float8" in own and not own.endswith(_DTYPES.get(fp8_format, "")):
+        raise ValueError(f"data is {own}, but fp8_format is {fp8_format!r}")
+    if not numbers.endswith("float32"):
+        raise ValueError(f"scale must be float32, got {numbers}; exponents b (UE8M0) are the numbers 2**(b - 127)")
     whole = cols % block_k == 0
     if sides == by_row:
         return ScaledTensor(data, scale, Float8BlockScaling(fp8_format, block_k, partial=not whole), PerBlockK(block_k, not whole))
