@@ -58,6 +58,25 @@ static void read_beside(brci_reader *reader) {
     }
 }
 
+/* config.json counts; but one of the two speaks of other weights, and the arrays cannot tell which version of GPTQ. */
+static void compare_beside(brci_reader *reader, const char *file) {
+    static const char *const members[] = {"bits", "group_size", "checkpoint_format"};
+    brci_map map;
+    const char *path = brci_pool_print(reader->pool, "%s/%s", brc_file_folder(reader->file), file);
+    if (brci_map_open(path, 1, (int64_t)QUANTIZATION_LIMIT, &map, NULL) != BRC_OK) return;
+    json_t *root = json_loadb((const char *)map.bytes, (size_t)map.size, JSON_REJECT_DUPLICATES, NULL);
+    for (size_t i = 0; i < sizeof members / sizeof *members; i++) {
+        const json_t *own = json_object_get(reader->quantization, members[i]),
+                     *other = json_object_get(root, members[i]);
+        if (own != NULL && other != NULL && !json_equal(own, other))
+            brci_report(reader, BRC_WARNING, BRC_OK, "",
+                        brci_pool_print(reader->pool, "%s and config.json differ in %s; config.json is believed", file,
+                                        members[i]));
+    }
+    json_decref(root);
+    brci_map_close(&map);
+}
+
 /* compressed-tensors called its member compression_config at first. */
 void brci_read_quantization(brci_reader *reader) {
     const char *text = brc_file_config(reader->file);
@@ -66,4 +85,7 @@ void brci_read_quantization(brci_reader *reader) {
     if (reader->quantization == NULL) read_beside(reader);
     const char *method = json_string_value(json_object_get(reader->quantization, "quant_method"));
     if (method != NULL) reader->method = brci_pool_copy(reader->pool, method, strlen(method));
+    const int both = text != NULL && reader->quantization != NULL && reader->method != NULL;
+    for (size_t i = 0; both && brc_file_folder(reader->file) != NULL && i < sizeof beside / sizeof *beside; i++)
+        if (strcmp(beside[i].method, reader->method) == 0) compare_beside(reader, beside[i].file);
 }
