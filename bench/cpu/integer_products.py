@@ -24,13 +24,14 @@ def product(c, a, b, out):
     """A call of brc_matmul into memory supplied; its structs are made once."""
     options, target, null = brc.options(c.threads), brc.array(out), brc.ffi.NULL
     made = brc.new("brc_product", out=target, options=options)
-    made.a = (a.c, null, 0)
+    plain = brc.array(a) if isinstance(a, np.ndarray) else null
+    made.a = (null if isinstance(a, np.ndarray) else a.c, plain, 0)
     if isinstance(b, brc.Packed):
         made.packed = b.c
     else:
         made.b = (b.c, null, 1)
 
-    def call(keep=(a, b, out, options, target)):
+    def call(keep=(a, b, out, options, target, plain)):
         if brc.lib.brc_matmul(made, null) != 0:
             raise RuntimeError("brc_matmul failed")
     return call
@@ -61,14 +62,15 @@ def few(activations, weights, m, peer_bar, recorded, packed=True):
     return make
 
 
-def one(activations, weights, bar, packed=True):
+def weights_in_turn(operands, bar):
+    """M = 1: weights of 45 MB take turns; beside reading as many bytes."""
     def make(c):
         rows, cols = 11008, 4096
         calls, read = [], 0
         for _ in range(TURNS):
-            a, b = operands(c, 1, rows, cols, activations, weights, packed)
+            a, b = operands(c, 1, rows, cols)
             calls.append(product(c, a, b, c.array((1, rows), np.float32)))
-            read = b.bytes if packed else b.sizes.total
+            read = b.bytes
         turns, source = itertools.cycle(calls), c.array(TURNS * read // 4096 * 4096)
         parts = itertools.cycle(np.split(source[:source.size // TURNS * TURNS], TURNS))
         nothing = np.zeros(0, np.uint8)
@@ -94,4 +96,5 @@ for m, bar, recorded in ((4, 2.2, "ggml 2.2"), (16, 3.3, "ggml 6.3")):
 ROWS["Q8_0 x INT8 g32, M=16, 4096^2"] = few("int8:group=32", "q8_0", 16, 6.7, "ggml 18.9")
 ROWS["Q4_0 x INT8 g32, M=16, 4096^2, unpacked"] = few("int8:group=32", "q4_0", 16, 3.3, "ggml 6.3", False)
 for name, weights, bar in (("Q8_0", "q8_0", 0.85), ("Q4_0", "q4_0", 0.80), ("MXFP4", "mxfp4", 0.80), ("NVFP4", "nvfp4", 0.80), ("INT4 g128", "int4", 0.80)):
-    ROWS[f"{name} x INT8 g32, M=1, 11008x4096"] = one("int8:group=32", weights, bar)
+    ROWS[f"{name} x INT8 g32, M=1, 11008x4096"] = weights_in_turn(
+        lambda c, m, n, k, w=weights: operands(c, m, n, k, "int8:group=32", w), bar)
