@@ -71,6 +71,8 @@ const char *brc_file_config(const brc_file *file) { return file->config; }
 
 const char *brc_file_folder(const brc_file *file) { return file->folder; }
 
+int brci_describes_itself(const brc_file *file) { return file->n_shards > 0 && brci_is_gguf(&file->shards[0].map); }
+
 const char *brc_file_index(const brc_file *file) { return file->index; }
 
 size_t brc_file_note_count(const brc_file *file) { return file->n_notes; }

@@ -64,6 +64,8 @@ brc_status brci_safetensors_read(brc_file *file, uint32_t shard, brc_error *err)
 /* The same of a GGUF file. */
 brc_status brci_gguf_read(brc_file *file, uint32_t shard, brc_error *err);
 int brci_is_gguf(const brci_map *map);
+/* Whether a file says all of itself, as GGUF does: a config.json beside it is that of another. */
+int brci_describes_itself(const brc_file *file);
 /* Text of a value for people: long arrays are shortened. NULL when out of memory. */
 const char *brci_value_text(brci_arena *arena, const brc_value *value);
 

@@ -292,15 +292,14 @@ static brc_status open_folder(brc_file *file, const char *path, int copy, brc_er
     return ends_with(name, ".json") ? open_index(file, name, copy, err) : open_single(file, name, copy, err);
 }
 
-/* A GGUF file says all of itself; a config.json beside it is that of another. A config.json that cannot be read does
- * not make the arrays unreadable: it is told as a note. */
+/* A config.json that cannot be read does not make the arrays unreadable: it is told as a note. */
 static brc_status read_config(brc_file *file, brc_error *err) {
     const char *path = join(file, file->folder, BRCI_CONFIG_NAME);
     brc_error why;
     brci_map map;
     brc_status status;
     if (path == NULL) return no_memory(file->folder, err);
-    if (file->n_shards > 0 && brci_is_gguf(&file->shards[0].map)) return BRC_OK;
+    if (brci_describes_itself(file)) return BRC_OK;
     status = brci_map_open(path, 1, CONFIG_MAX, &map, &why);
     if (status == BRC_NOT_FOUND) return BRC_OK;
     if (status != BRC_OK) { /* a note names its file itself */

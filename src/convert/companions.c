@@ -15,18 +15,15 @@
 #define COMPANION_LIMIT ((int64_t)256 << 20)
 #define CONFIG_LIMIT ((int64_t)64 << 20)
 
-static const struct {
-    const char *glob;
-    int describes;
-} companions[] = {
-#define COMPANION(glob, describes) {glob, describes},
+static const char *const companions[] = {
+#define COMPANION(glob) glob,
 #include "convert/companions.def"
 };
 
-const char *brci_description(size_t i) {
-    for (size_t c = 0; c < sizeof companions / sizeof *companions; c++)
-        if (companions[c].describes && i-- == 0) return companions[c].glob;
-    return NULL;
+static int is_description(const char *name) {
+    size_t i = 0;
+    while (brci_description(i) != NULL && strcmp(brci_description(i), name) != 0) i++;
+    return brci_description(i) != NULL;
 }
 
 brc_status brci_replace_descriptions(brc_writer *writer, brc_error *err) {
@@ -54,9 +51,9 @@ static const char *left_because(const char *from, const char *name, int dequanti
     if (!S_ISREG(facts.st_mode)) return "no file";
     if (facts.st_size > COMPANION_LIMIT) return "over 256 MiB";
     if (brci_stem(name, ".bin.index.json") >= 0) return "index of other weights";
+    if (dequantized && is_description(name)) return "describes the quantization";
     for (size_t i = 0; i < sizeof companions / sizeof *companions; i++)
-        if (fnmatch(companions[i].glob, name, FNM_PERIOD) == 0)
-            return dequantized && companions[i].describes ? "describes the quantization" : NULL;
+        if (fnmatch(companions[i], name, FNM_PERIOD) == 0) return NULL;
     return "not of a kind that goes along";
 }
 

@@ -66,8 +66,6 @@ typedef struct brci_texts {
 /* The texts, config.json with its members among them, and the files beside it; those that describe quantized weights
  * not when `dequantized`. */
 brc_status brci_transfer_companions(brci_transfer *t, const brci_texts *texts, int dequantized, brc_error *err);
-/* The i-th file name that describes how weights are quantized; NULL = there are no more. */
-const char *brci_description(size_t i);
 /* Those of the destination speak of weights that stood there before: they go, or are in the way. */
 brc_status brci_replace_descriptions(brc_writer *writer, brc_error *err);
 /* One tensor is done. */

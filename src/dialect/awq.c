@@ -65,12 +65,14 @@ static int find_order(brci_reader *reader, brci_reading *reading, const brc_name
         brci_pool_print(reader->pool, "qweight %s, qzeros %s, scales %s", brci_array_text(reader->pool, codes),
                         brci_array_text(reader->pool, zeros), brci_array_text(reader->pool, scales));
     if (word != NULL && found < 0)
-        brci_refuse(reader, reading, BRC_ERROR, BRC_UNSUPPORTED,
-                    brci_pool_print(reader->pool, "config.json's version is \"%.40s\"; gemm and gemv are read", word));
+        brci_refuse(
+            reader, reading, BRC_ERROR, BRC_UNSUPPORTED,
+            brci_pool_print(reader->pool, "%s's version is \"%.40s\"; gemm and gemv are read", reader->told_by, word));
     else if (word != NULL && (fits(GEMM, codes, zeros, scales) || fits(GEMV, codes, zeros, scales)))
         brci_refuse(reader, reading, BRC_AMBIGUITY, BRC_AMBIGUOUS,
-                    brci_pool_print(reader->pool, "%s are those of awq %s, but config.json's version is \"%.40s\"",
-                                    arrays, orders[found == GEMM ? GEMV : GEMM], word));
+                    brci_pool_print(reader->pool,
+                                    "%s are those of awq %s, but %s's version is \"%.40s\"; correct one of them",
+                                    arrays, orders[found == GEMM ? GEMV : GEMM], reader->told_by, word));
     else
         brci_refuse(
             reader, reading, BRC_ERROR, BRC_SHAPE,

@@ -43,8 +43,9 @@ static void report_files(brci_reader *reader) {
 static void merge(brci_reader *reader, brci_reading *kept, brci_reading *other) {
     const brc_entry *a = &kept->entry, *b = &other->entry;
     const char *text = brci_pool_print(
-        reader->pool, "two readings fit: %s (%s), or %s as %s (%s); say which with --from",
-        brc_dialect_get(a->dialect)->name, a->evidence, b->name, brc_dialect_get(b->dialect)->name, b->evidence);
+        reader->pool, "two readings fit: %s (%s), or %s as %s (%s); %s", brc_dialect_get(a->dialect)->name, a->evidence,
+        b->name, brc_dialect_get(b->dialect)->name, b->evidence,
+        a->dialect == b->dialect ? "take the arrays of one of them out" : "say which with --from");
     for (size_t i = 0; i < b->n_parts; i++) {
         const brc_part part = b->parts[i];
         if (*brci_owner(reader, part.array) == kept) continue;

@@ -49,6 +49,7 @@ typedef struct brci_reader {
     brci_finding *first_finding, *last_finding;
     size_t findings;
     const char *method;   /* quant_method of config.json, or of the file that stands for it; NULL = none */
+    const char *told_by;  /* the name of that file */
     json_t *quantization; /* its quantization_config, or that file's object; NULL = none */
     brc_dialect forced;   /* BRC_DIALECT_COUNT = by evidence */
     char *scratch;        /* for composed names */
@@ -183,8 +184,8 @@ typedef struct brci_summary {
     size_t n_kept;
     const char *const *plain; /* all tensors that stayed as they are */
     size_t n_plain;
-    const json_t *origin; /* quantization_config of a source of the same dialect, to keep what it says beyond the
-                             weights; may be NULL */
+    json_t *origin; /* quantization_config of a source of the same dialect, to keep what it says beyond the
+                       weights; may be NULL */
 } brci_summary;
 
 /* A JSON value as text in the pool, and released; NULL when out of memory. */
@@ -244,6 +245,13 @@ brc_status brci_owned_of(const brc_tensor *tensor, int with_index, brc_owned *ow
 
 /* A checkpoint of a file that is open already, read as one dialect; it closes the file, also where it fails. */
 brc_status brci_checkpoint_of(brc_file *file, brc_dialect forced, brc_checkpoint **checkpoint, brc_error *err);
+
+/* The i-th file name beside config.json that describes how weights are quantized; NULL = there are no more. */
+const char *brci_description(size_t i);
+/* The object that holds the members of such a description: ModelOpt's own file has them in "quantization". */
+json_t *brci_quantization_members(json_t *quantization);
+/* What the only one of its config_groups says of weights; NULL = nothing, or there are several. */
+json_t *brci_quantization_weights(json_t *quantization);
 
 /* Steps of opening, in their order (checkpoint.c). */
 void brci_read_quantization(brci_reader *reader);

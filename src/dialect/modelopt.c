@@ -39,11 +39,6 @@ const size_t brci_mo_n_algos = sizeof brci_mo_algos / sizeof *brci_mo_algos;
 
 /* -------------------------------------------------------------------------------------------- configuration */
 
-const json_t *brci_mo_config(const json_t *quantization) {
-    const json_t *inner = json_object_get(quantization, "quantization");
-    return json_is_object(inner) ? inner : quantization;
-}
-
 const json_t *brci_mo_layer(const json_t *config, const char *tensor) {
     const json_t *layers = json_object_get(config, "quantized_layers");
     const int64_t length = brci_stem(tensor, ".weight");
@@ -110,11 +105,9 @@ typedef struct arrays {
 /* Columns of a group as the configuration has them, 0 = it does not say: beside quant_algo, or among the arguments of
  * its only group. */
 static int64_t said_group(const arrays *a) {
-    const json_t *groups = json_object_get(a->reader->quantization, "config_groups");
     const json_int_t said = json_integer_value(json_object_get(a->layer, "group_size"));
-    if (said > 0 || json_object_size(groups) != 1) return said;
-    const json_t *only = json_object_iter_value(json_object_iter((json_t *)(uintptr_t)groups));
-    return json_integer_value(json_object_get(json_object_get(only, "weights"), "group_size"));
+    if (said > 0) return said;
+    return json_integer_value(json_object_get(brci_quantization_weights(a->reader->quantization), "group_size"));
 }
 
 /* Whether the arrays are those of a kind; fills in shape and block. */
@@ -292,7 +285,7 @@ static int is_mine(brci_reader *reader, const brc_named_array *data, int said) {
 static brc_status read_all(brci_reader *reader, brc_error *err) {
     const int said = reader->forced == BRC_DIALECT_MODELOPT ||
                      (reader->forced == BRC_DIALECT_COUNT && brci_method_dialect(reader) == BRC_DIALECT_MODELOPT);
-    const json_t *config = said ? brci_mo_config(reader->quantization) : NULL;
+    const json_t *config = said ? brci_quantization_members(reader->quantization) : NULL;
     (void)err;
     for (size_t i = 0; i < reader->n; i++) {
         const brc_named_array *data = brc_file_at(reader->file, i);

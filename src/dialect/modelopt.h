@@ -43,8 +43,6 @@ typedef struct brci_mo_layout {
     int flat; /* 1 = the scales of blocks are [N/128,K/128] */
 } brci_mo_layout;
 
-/* The object that holds quant_algo: of config.json, or "quantization" of hf_quant_config.json. NULL = none. */
-const json_t *brci_mo_config(const json_t *quantization);
 /* What it says of a tensor's module: of the whole, or of quantized_layers. NULL = nothing. */
 const json_t *brci_mo_layer(const json_t *config, const char *tensor);
 

@@ -271,7 +271,7 @@ static json_t *cache_word(const json_t *origin, int member) {
 
 int brci_mo_texts(brci_pool *pool, const brci_summary *summary, brci_text *texts) {
     if (summary->n_written == 0) return 0;
-    const json_t *origin = brci_mo_config(summary->origin);
+    const json_t *origin = brci_quantization_members(summary->origin);
     described d = describe(summary, origin);
     json_t *exclude = excluded(summary), *member_cache = cache_word(origin, 1), *file_cache = cache_word(origin, 0);
     json_t *producer = json_object_get(summary->origin, "producer");

@@ -121,6 +121,37 @@ static int is_read(uint32_t dialects) {
     return dialects != 0;
 }
 
+static int is_among(uint32_t dialects, brc_dialect dialect) {
+    return dialect < BRC_DIALECT_COUNT && (dialects >> dialect & 1) != 0;
+}
+
+/* A group of dialects that are read, none of which took it: config.json names another, or the arrays are none of
+ * theirs. */
+static void refuse_names(brci_reader *reader, brci_reading *reading, const group *g) {
+    const char *names = dialect_names(reader->pool, g->dialects), *arrays = array_names(reader->pool, g);
+    const char *data = brci_array_text(reader->pool, g->data);
+    if (is_among(g->dialects, reader->forced))
+        brci_refuse(reader, reading, BRC_ERROR, BRC_UNSUPPORTED,
+                    brci_pool_print(reader->pool, "%s, as asked, stores no %s so (%s)",
+                                    brc_dialect_get(reader->forced)->name, data, arrays));
+    else if (reader->forced != BRC_DIALECT_COUNT)
+        brci_refuse(reader, reading, BRC_ERROR, BRC_UNSUPPORTED,
+                    brci_pool_print(reader->pool, "this is %s (%s), not %s", names, arrays,
+                                    brc_dialect_get(reader->forced)->name));
+    else if (reader->method != NULL && !is_among(g->dialects, brci_method_dialect(reader)))
+        brci_refuse(reader, reading, BRC_AMBIGUITY, BRC_AMBIGUOUS,
+                    brci_pool_print(reader->pool,
+                                    "its names are those of %s (%s), but %s's quant_method is \"%.60s\"; say which "
+                                    "with --from",
+                                    names, arrays, reader->told_by, reader->method));
+    else
+        brci_refuse(reader, reading, BRC_AMBIGUITY, BRC_AMBIGUOUS,
+                    brci_pool_print(reader->pool,
+                                    "the names are those of %s (%s), but none of them stores %s so; --from plain reads "
+                                    "the arrays as they are",
+                                    names, arrays, data));
+}
+
 static void take_group(brci_reader *reader, const group *g) {
     const char *entry = g->matches[0].entry, *names = dialect_names(reader->pool, g->dialects),
                *arrays = array_names(reader->pool, g);
@@ -136,17 +167,7 @@ static void take_group(brci_reader *reader, const group *g) {
     if (g->data == NULL)
         brci_refuse(reader, reading, BRC_ERROR, BRC_MALFORMED,
                     brci_pool_print(reader->pool, "%s: a scale (%s) whose weight is missing", arrays, names));
-    else if (reader->forced != BRC_DIALECT_COUNT && is_read(g->dialects))
-        brci_refuse(reader, reading, BRC_ERROR, BRC_UNSUPPORTED,
-                    brci_pool_print(reader->pool, "this is %s (%s), not %s", names, arrays,
-                                    brc_dialect_get(reader->forced)->name));
-    else if (is_read(g->dialects))
-        brci_refuse(reader, reading, BRC_AMBIGUITY, BRC_AMBIGUOUS,
-                    brci_pool_print(reader->pool,
-                                    "the names are those of %s (%s), but none of them stores %s so; %s%s%s", names,
-                                    arrays, brci_array_text(reader->pool, g->data),
-                                    reader->method == NULL ? "config.json could say more" : "config.json says \"",
-                                    reader->method == NULL ? "" : reader->method, reader->method == NULL ? "" : "\""));
+    else if (is_read(g->dialects)) refuse_names(reader, reading, g);
     else
         brci_refuse(reader, reading, BRC_ERROR, BRC_UNSUPPORTED,
                     brci_pool_print(reader->pool, "not read yet: %s (%s)", names, arrays));
@@ -176,6 +197,12 @@ static void contradict(brci_reader *reader, brci_reading *owner, const group *g)
     if (reader->forced != BRC_DIALECT_COUNT)
         brci_report(reader, BRC_WARNING, BRC_OK, owner->entry.name,
                     brci_pool_print(reader->pool, "%s is not used: read as %s, as asked", arrays, dialect));
+    else if (g->dialects == 1u << owner->entry.dialect)
+        brci_refuse(reader, owner, BRC_AMBIGUITY, BRC_AMBIGUOUS,
+                    brci_pool_print(reader->pool,
+                                    "two readings fit, both of %s: %s, or by %s; --from %s reads the first and leaves "
+                                    "%s unused",
+                                    dialect, owner->entry.evidence, arrays, dialect, arrays));
     else
         brci_refuse(reader, owner, BRC_AMBIGUITY, BRC_AMBIGUOUS,
                     brci_pool_print(reader->pool, "two readings fit: %s (%s), or %s (%s); say which with --from",
@@ -217,30 +244,36 @@ static const pattern *find_pattern(brci_reader *reader, const brc_named_array *a
     return NULL;
 }
 
-/* Whether checkpoints of a dialect name it in config.json. */
-static int has_method(brc_dialect dialect) {
-    for (size_t i = 0; i < sizeof methods / sizeof *methods; i++)
-        if (methods[i].dialect == dialect) return 1;
-    return 0;
-}
-
+/* A config that names another system than the arrays do. breccia's tensors are described one by one: others may lie
+ * beside them, and where the config speaks of none a warning does. */
 static void report_method(brci_reader *reader, int nothing) {
     const char *method = reader->method;
+    const brc_dialect named = brci_method_dialect(reader);
+    int found = 0, described = 0;
     if (method == NULL || reader->forced != BRC_DIALECT_COUNT) return;
     for (brci_reading *r = reader->first; r != NULL; r = r->next) {
-        if (r->entry.tensor.format == BRC_NONE || !has_method(r->entry.dialect)) continue;
-        if (r->entry.dialect == brci_method_dialect(reader)) continue;
-        brci_refuse(reader, r, BRC_AMBIGUITY, BRC_AMBIGUOUS,
-                    brci_pool_print(reader->pool,
-                                    "its names are those of %s (%s), but config.json's quant_method is \"%s\"; say "
-                                    "which with --from",
-                                    brc_dialect_get(r->entry.dialect)->name, r->entry.evidence, method));
+        const brc_dialect dialect = r->entry.dialect;
+        found |= dialect == named;
+        if (r->entry.tensor.format == BRC_NONE || dialect == named) continue;
+        if (dialect == BRC_DIALECT_BRECCIA) described = 1;
+        else
+            brci_refuse(reader, r, BRC_AMBIGUITY, BRC_AMBIGUOUS,
+                        brci_pool_print(reader->pool,
+                                        "its names are those of %s (%s), but %s's quant_method is \"%.60s\"; say "
+                                        "which with --from",
+                                        brc_dialect_get(dialect)->name, r->entry.evidence, reader->told_by, method));
     }
+    if (described && !found)
+        brci_report(reader, BRC_WARNING, BRC_OK, "",
+                    brci_pool_print(reader->pool,
+                                    "%s's quant_method is \"%.60s\", but the tensors are breccia's, as the file itself "
+                                    "describes them",
+                                    reader->told_by, method));
     if (nothing)
         brci_report(reader, BRC_WARNING, BRC_OK, "",
                     brci_pool_print(reader->pool,
-                                    "config.json's quant_method is \"%s\", but no tensor of that kind was found",
-                                    method));
+                                    "%s's quant_method is \"%.60s\", but no tensor of that kind was found",
+                                    reader->told_by, method));
 }
 
 /* It stays what it is, and inspect says so. */

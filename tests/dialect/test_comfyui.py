@@ -155,10 +155,12 @@ def test_what_it_has_no_place_for(tmp_path):
 @pytest.fixture(scope="module")
 def kitchen():
     """comfy-kitchen's classes; it tells of missing GPUs."""
-    logging.disable(logging.WARNING)
     import torch
-    from comfy_kitchen import tensor
-    logging.disable(logging.NOTSET)
+    logging.disable(logging.WARNING)
+    try:
+        tensor = pytest.importorskip("comfy_kitchen.tensor", reason="comfy-kitchen is not installed: its own classes are not compared")
+    finally:
+        logging.disable(logging.NOTSET)
     return torch, tensor
 
 
@@ -290,6 +292,35 @@ def test_two_descriptions_that_differ_are_told(tmp_path):
             with pytest.raises(brc.Error, match=f"{PAIR}.* says float8_e4m3fn, but fp8.comfy_quant says {said}"):
                 c.usable()
             assert c.findings[0].severity == "ambiguity"
+
+
+@pytest.mark.parametrize("form", ["arrays", "metadata", "names"])
+def test_a_config_of_another_system(tmp_path, form):
+    """ComfyUI has no quant_method: a config that names one speaks of other weights, or the descriptions do."""
+    arrays, metadata = {"arrays": (golden(), {}), "metadata": in_the_metadata(golden()), "names": (in_the_names(golden()), {})}[form]
+    files.write(tmp_path / "model.safetensors", arrays, metadata or None)
+    (tmp_path / "config.json").write_text('{"quantization_config": {"quant_method": "fp8"}}')
+    with files.Checkpoint(tmp_path) as c:
+        with pytest.raises(brc.Error, match="are those of comfyui .*, but config.json's quant_method is \"fp8\"; say which with --from") as stopped:
+            c.usable()
+        assert stopped.value.name == "AMBIGUOUS"
+    with files.Checkpoint(tmp_path, "comfyui") as c, files.Checkpoint(tmp_path / "model.safetensors", "comfyui") as same:
+        c.usable()
+        scaled = [n for n in same.names() if same[n].scaled]
+        assert scaled and all(c[n].values().tobytes() == same[n].values().tobytes() for n in scaled)
+
+
+def test_two_scales_of_one_weight(tmp_path):
+    """As new files have it and as older ones do: the description counts where it is asked for."""
+    arrays = {"m.weight": W, "m.weight_scale": ones(), "m.scale_weight": ones() * 2, "m.comfy_quant": text({"format": "float8_e4m3fn"})}
+    path = files.write(tmp_path / "in.safetensors", arrays)
+    with files.Checkpoint(path) as c, pytest.raises(brc.Error, match="both of comfyui: .*comfy_quant says.*, or by m.scale_weight; --from comfyui reads the first") as stopped:
+        c.usable()
+    assert stopped.value.name == "AMBIGUOUS"
+    with files.Checkpoint(path, "comfyui") as c:
+        c.usable()
+        np.testing.assert_array_equal(c["m.weight"].values(), W.astype(np.float32))
+        assert [f.text for f in c.findings] == ["m.scale_weight is not used: read as comfyui, as asked"]
 
 
 def test_a_shard_alone_and_other_systems(tmp_path):

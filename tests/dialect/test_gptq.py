@@ -76,20 +76,6 @@ def test_where_the_description_stands(tmp_path, file):
         np.testing.assert_array_equal(c[NAME + ".weight"].values(), values)
 
 
-def test_two_descriptions_that_differ_are_told(tmp_path):
-    """The version is in no array."""
-    arrays, values = made(32, 64, 32, 4)
-    path = checkpoint(tmp_path, arrays, config())
-    own = json.loads((tmp_path / "config.json").read_text())["quantization_config"]
-    for other in (own, {**own, "checkpoint_format": "gptq_v3"}):
-        (tmp_path / "quantize_config.json").write_text(json.dumps(other))
-        with files.Checkpoint(path) as c:
-            c.usable()
-            np.testing.assert_array_equal(c[NAME + ".weight"].values(), values)
-            told = [f.text for f in c.findings if f.severity == "warning"]
-        assert told == ([] if other is own else ["quantize_config.json and config.json differ in checkpoint_format; config.json is believed"])
-
-
 def test_a_forced_dialect_reads_version_1(tmp_path):
     arrays, values = made(32, 64, 32, 4)
     path = checkpoint(tmp_path, arrays, None)
