@@ -134,6 +134,7 @@ typedef struct brci_cast_args {
     uint32_t flat_shift; /* dequantize, where `flat`: pieces of neighbouring scales, a power of two */
     int32_t wide;        /* rows are whole pieces, addresses and pitches multiples of a piece's size */
     int32_t flat;        /* and rows follow one another without gaps, blocks dividing them */
+    int32_t backwards;   /* casts of blocks: the last first */
     int32_t arith, rule; /* brc_arith, brc_rule */
     int32_t pow2;
     int32_t scale_format;  /* dequantize: brc_format; integers casts: of the stored scale */

@@ -186,6 +186,7 @@ brc_status brc_cuda_cast(const brc_array *src, const brc_recipe *r, const brc_cu
             find.out = dst->global.data;
             TRY(launch(kernel_of(GLOBAL_SCALE, src->format, 0), least(ceil_div(g.pieces, THREADS * 8), sms * 8),
                        THREADS, 0, &find, stream, err));
+            g.backwards = 1;
         }
         g.global = dst->global.data;
     }

@@ -66,17 +66,24 @@ template <class T> __device__ __forceinline__ void floats_of(const uint4 &v, flo
     }
 }
 
-/* The signs of a piece, bit 7 of a byte each, the first lowest; in a second word the other four of eight. */
-template <class T> __device__ __forceinline__ void signs_of(const uint4 &v, uint32_t (&s)[PIECE<T> / 4])
+/* The signs of four sixteen-bit numbers, bit 7 of a byte each. */
+__device__ __forceinline__ uint32_t signs_in_bytes(uint32_t first, uint32_t second) { return __byte_perm(first, second, 0x7531); }
+/* The signs of a piece, bit 3 of a nibble each. */
+template <class T> __device__ __forceinline__ uint32_t signs_in_nibbles(const uint4 &v)
 {
-    if constexpr (std::is_same_v<T, F32>) s[0] = __byte_perm(__byte_perm(v.x, v.y, 0x0073), __byte_perm(v.z, v.w, 0x0073), 0x5410);
-    else {
-        s[0] = __byte_perm(v.x, v.y, 0x7531);
-        s[1] = __byte_perm(v.z, v.w, 0x7531);
+    uint32_t even, odd;
+    if constexpr (std::is_same_v<T, F32>) {
+        even = __byte_perm(v.x, v.z, 0x0073) & 0x8080u;
+        odd = __byte_perm(v.y, v.w, 0x0073) & 0x8080u;
+    } else {
+        const uint32_t first = __byte_perm(v.x, v.y, 0x7351), second = __byte_perm(v.z, v.w, 0x7351);
+        even = __byte_perm(first, second, 0x5410) & 0x80808080u;
+        odd = __byte_perm(first, second, 0x7632) & 0x80808080u;
     }
+    return odd | even >> 4;
 }
 
-/* Largest magnitudes. Of a piece, or of several combined, as a word: a pair of sixteen-bit numbers, or a float.
+/* Largest magnitudes. Of a piece, or of several combined, as a word: a pair of sixteen-bit numbers of any sign, or a float.
  * NAN_WINS: one NaN makes the whole NaN, so that one look at the end finds it; else NaN is left out. */
 template <class T, bool NAN_WINS> struct Extent {
     static __device__ __forceinline__ uint32_t larger(uint32_t a, uint32_t b)
@@ -85,7 +92,7 @@ template <class T, bool NAN_WINS> struct Extent {
         else if constexpr (std::is_same_v<T, F16>) return NAN_WINS ? larger_or_nan_f16(a, b) : larger_f16(a, b);
         else return __float_as_uint(larger_float(__uint_as_float(a), __uint_as_float(b)));
     }
-    static __device__ __forceinline__ uint32_t of(const uint4 &v) { return larger(larger(magnitude(v.x), magnitude(v.y)), larger(magnitude(v.z), magnitude(v.w))); }
+    static __device__ __forceinline__ uint32_t of(const uint4 &v) { return larger(larger(v.x, v.y), larger(v.z, v.w)); }
     static __device__ __forceinline__ float whole(uint32_t m)
     {
         float low, high;
@@ -96,13 +103,7 @@ template <class T, bool NAN_WINS> struct Extent {
     }
 
 private:
-    static __device__ __forceinline__ float larger_float(float a, float b) { return NAN_WINS ? larger_or_nan(a, b) : fmaxf(a, b); }
-    static __device__ __forceinline__ uint32_t magnitude(uint32_t w)
-    {
-        if constexpr (std::is_same_v<T, BF16>) return magnitude_bf16(w);
-        else if constexpr (std::is_same_v<T, F16>) return magnitude_f16(w);
-        else return __float_as_uint(fabsf(__uint_as_float(w)));
-    }
+    static __device__ __forceinline__ float larger_float(float a, float b) { return NAN_WINS ? larger_or_nan(fabsf(a), fabsf(b)) : fmaxf(fabsf(a), fabsf(b)); }
 };
 
 /* ---- elements */
@@ -123,13 +124,13 @@ constexpr float UNITS = 12582912.0f;      /* 1.5 * 2^23: a number added to it is
 
 /* MAX is the largest number and LEAST the other end; REACH is what a block's largest magnitude becomes; magnitudes up to ROOM are
  * rounded into the range by themselves. WATCHED elements have no code for NaN and infinity.
- * ordinary(): codes of four neighbours, packed. y = x * factor, or quotients; `positive` = the caller has dropped the signs,
- * which come in bit 7 of the bytes of `signs`. */
+ * ordinary(): codes of four neighbours, packed, of y = BEFORE * (x * factor or a quotient). UNSIGNED elements have piece() instead: of
+ * magnitudes, all of a piece, the signs coming in bit 3 of the nibbles of `signs`. */
 struct E4M3 {
     static constexpr int BITS = 8;
     static constexpr bool UNSIGNED = false, WATCHED = false;
     static constexpr float MAX = 448.0f, LEAST = -448.0f, ROOM = 448.0f, REACH = 448.0f, BEFORE = 1.0f;
-    static __device__ __forceinline__ uint32_t ordinary(const float *y, uint32_t) { return e4m3_of(y[0], y[1]) | static_cast<uint32_t>(e4m3_of(y[2], y[3])) << 16; }
+    static __device__ __forceinline__ uint32_t ordinary(const float *y) { return e4m3_of(y[0], y[1]) | static_cast<uint32_t>(e4m3_of(y[2], y[3])) << 16; }
     static __device__ __forceinline__ uint32_t one(float x) { return e4m3_of(x, 0.0f) & 0xFFu; }
     static __device__ __forceinline__ void floats(uint32_t codes, float *e)
     {
@@ -142,7 +143,7 @@ struct E5M2 {
     static constexpr int BITS = 8;
     static constexpr bool UNSIGNED = false, WATCHED = false;
     static constexpr float MAX = 57344.0f, LEAST = -57344.0f, ROOM = 57344.0f, REACH = 57344.0f, BEFORE = 1.0f;
-    static __device__ __forceinline__ uint32_t ordinary(const float *y, uint32_t) { return e5m2_of(y[0], y[1]) | static_cast<uint32_t>(e5m2_of(y[2], y[3])) << 16; }
+    static __device__ __forceinline__ uint32_t ordinary(const float *y) { return e5m2_of(y[0], y[1]) | static_cast<uint32_t>(e5m2_of(y[2], y[3])) << 16; }
     static __device__ __forceinline__ uint32_t one(float x) { return e5m2_of(x, 0.0f) & 0xFFu; }
     static __device__ __forceinline__ void floats(uint32_t codes, float *e)
     {
@@ -194,9 +195,9 @@ template <int N, int PLACE, uint32_t POWER> __device__ __forceinline__ void six_
 struct E3M2 : SmallFloat<3, 2, 31> {
     static constexpr bool UNSIGNED = false;
     static constexpr float MAX = 28.0f, LEAST = -28.0f, ROOM = 29.0f, REACH = 28.0f, BEFORE = 0x1p-12f;
-    static __device__ __forceinline__ uint32_t ordinary(const float *y, uint32_t)
+    static __device__ __forceinline__ uint32_t ordinary(const float *y)
     {
-        const uint32_t c = E5M2::ordinary(y, 0);
+        const uint32_t c = E5M2::ordinary(y);
         return packed<6>((c & 0x1F1F1F1Fu) | (c >> 2 & 0x20202020u));
     }
     template <int N> static __device__ __forceinline__ void floats(uint64_t codes, float *e) { six_bits<N, 8, 0x6C00>(codes, e); }
@@ -204,25 +205,31 @@ struct E3M2 : SmallFloat<3, 2, 31> {
 struct E2M3 : SmallFloat<2, 3, 31> {
     static constexpr bool UNSIGNED = false;
     static constexpr float MAX = 7.5f, LEAST = -7.5f, ROOM = 7.625f, REACH = 7.5f, BEFORE = 0x1p-6f;
-    static __device__ __forceinline__ uint32_t ordinary(const float *y, uint32_t)
+    static __device__ __forceinline__ uint32_t ordinary(const float *y)
     {
-        const uint32_t c = E4M3::ordinary(y, 0);
+        const uint32_t c = E4M3::ordinary(y);
         return packed<6>((c & 0x1F1F1F1Fu) | (c >> 2 & 0x20202020u));
     }
     template <int N> static __device__ __forceinline__ void floats(uint64_t codes, float *e) { six_bits<N, 7, 0x7400>(codes, e); }
 };
 struct E2M1 : SmallFloat<2, 1, 7> {
     static constexpr bool UNSIGNED = true;
-    static constexpr float MAX = 6.0f, LEAST = -6.0f, ROOM = 6.75f, REACH = 6.0f, BEFORE = 1.0f;
+    static constexpr float MAX = 6.0f, LEAST = -6.0f, ROOM = 6.75f, REACH = 6.0f, BEFORE = 0x1p-23f;
     /* Code as a function of magnitude is concave and piecewise linear, 2y, y + 2 and y/2 + 4: the least of the three, each rounded
-     * once, to an integer with ties to even. */
-    static __device__ __forceinline__ uint32_t ordinary(const float *y, uint32_t signs)
+     * once, to an integer with ties to even. An F16 below 2^-14 counts 2^-24: conversion to it is that rounding, of two at once. */
+    static __device__ __forceinline__ uint32_t two_of(float low, float high)
     {
-        uint32_t m[4];
+        const uint32_t steps = f16_pair(low, high), steps1 = f16_pair(__fmul_rn(low, 0.5f), __fmul_rn(high, 0.5f));
+        const uint32_t steps2 = f16_pair(__fmul_rn(low, 0.25f), __fmul_rn(high, 0.25f));
+        return __viaddmin_u16x2(steps2, 0x00040004u, __viaddmin_u16x2(steps1, 0x00020002u, steps));
+    }
+    /* Magnitudes half a piece apart share a word, so that shifts alone put the codes in their places. */
+    template <int N> static __device__ __forceinline__ uint32_t piece(const float (&y)[N], uint32_t signs)
+    {
+        uint32_t codes = 0;
 #pragma unroll
-        for (int i = 0; i < 4; i++)
-            m[i] = __float_as_uint(fminf(fminf(__fmaf_rn(y[i], 2.0f, UNITS), __fadd_rn(y[i], UNITS + 2.0f)), __fmaf_rn(y[i], 0.5f, UNITS + 4.0f)));
-        return with_signs(__byte_perm(m[0], m[1], 0x5410), __byte_perm(m[2], m[3], 0x5410), signs);
+        for (int i = N / 2 - 1; i >= 0; i--) codes = codes * 16 + two_of(y[i], y[i + N / 2]);
+        return (N == 4 ? __byte_perm(codes, 0, 0x4420) : codes) | signs;
     }
     /* The same of BF16 pairs, where the multiplier is a power of two and y therefore a BF16 number. */
     static __device__ __forceinline__ uint32_t two_of_bf16(uint32_t y)
@@ -267,7 +274,7 @@ template <int BITS_> struct Integer {
     }
 };
 struct INT4 : Integer<4> {
-    static __device__ __forceinline__ uint32_t ordinary(const float *y, uint32_t) { return (__float_as_uint(several(y)) & 0xFFFFu) ^ 0x8888u; }
+    static __device__ __forceinline__ uint32_t ordinary(const float *y) { return (__float_as_uint(several(y)) & 0xFFFFu) ^ 0x8888u; }
     /* 1024 and the code, half a range too large, are an F16. */
     template <int N> static __device__ __forceinline__ void floats(uint32_t codes, float *e)
     {
@@ -278,7 +285,7 @@ struct INT4 : Integer<4> {
     }
 };
 struct INT8 : Integer<8> {
-    static __device__ __forceinline__ uint32_t ordinary(const float *y, uint32_t)
+    static __device__ __forceinline__ uint32_t ordinary(const float *y)
     {
         return __byte_perm(__float_as_uint(several(y)), __float_as_uint(several(y + 2)), 0x5410) ^ 0x80808080u;
     }
@@ -291,11 +298,14 @@ struct INT8 : Integer<8> {
 };
 
 /* Codes of a piece of N elements: N * BITS bits, the first element lowest. */
-template <class E, int N> __device__ __forceinline__ uint64_t encode_ordinary(const float (&y)[N], const uint32_t (&signs)[N / 4])
+template <class E, int N> __device__ __forceinline__ uint64_t encode_ordinary(const float (&y)[N], uint32_t signs)
 {
-    uint64_t codes = E::ordinary(y, signs[0]);
-    if constexpr (N == 8) codes |= static_cast<uint64_t>(E::ordinary(y + 4, signs[1])) << (4 * E::BITS);
-    return codes;
+    if constexpr (E::UNSIGNED) return E::template piece<N>(y, signs);
+    else {
+        uint64_t codes = E::ordinary(y);
+        if constexpr (N == 8) codes |= static_cast<uint64_t>(E::ordinary(y + 4)) << (4 * E::BITS);
+        return codes;
+    }
 }
 template <class E, int N> __device__ __forceinline__ uint64_t encode_any(const float (&y)[N])
 {

@@ -53,6 +53,10 @@ inline uint32_t __byte_perm(uint32_t a, uint32_t b, uint32_t select)
 }
 inline uint32_t __vminu2(uint32_t a, uint32_t b) { return min(a & 0xFFFFu, b & 0xFFFFu) | min(a >> 16, b >> 16) << 16; }
 inline uint32_t __vmaxu2(uint32_t a, uint32_t b) { return max(a & 0xFFFFu, b & 0xFFFFu) | max(a >> 16, b >> 16) << 16; }
+inline uint32_t __viaddmin_u16x2(uint32_t a, uint32_t b, uint32_t c)
+{
+    return min(((a & 0xFFFFu) + (b & 0xFFFFu)) & 0xFFFFu, c & 0xFFFFu) | min(((a >> 16) + (b >> 16)) & 0xFFFFu, c >> 16) << 16;
+}
 inline float emulated_max(float a, float b) { return a != a ? b : b != b ? a : a > b ? a : b; }
 inline uint32_t __float_as_uint(float x) { uint32_t b; memcpy(&b, &x, 4); return b; }
 inline float __uint_as_float(uint32_t b) { float x; memcpy(&x, &b, 4); return x; }
@@ -85,15 +89,19 @@ template <uint32_t TOP> inline uint32_t larger_pair(uint32_t a, uint32_t b)
 {
     return larger_number<TOP>(a & 0xFFFFu, b & 0xFFFFu) | larger_number<TOP>(a >> 16, b >> 16) << 16;
 }
-inline uint32_t larger_bf16(uint32_t a, uint32_t b) { return larger_pair<0x7F80>(a, b); }
-inline uint32_t larger_f16(uint32_t a, uint32_t b) { return larger_pair<0x7C00>(a, b); }
 inline uint32_t magnitude_bf16(uint32_t a) { return a & 0x7FFF7FFFu; }
-inline uint32_t magnitude_f16(uint32_t a) { return a & 0x7FFF7FFFu; }
+/* The sign means nothing: it is that of the product. */
+template <uint32_t TOP> inline uint32_t larger_magnitude(uint32_t a, uint32_t b)
+{
+    return larger_pair<TOP>(a & 0x7FFF7FFFu, b & 0x7FFF7FFFu) | ((a ^ b) & 0x80008000u);
+}
+inline uint32_t larger_bf16(uint32_t a, uint32_t b) { return larger_magnitude<0x7F80>(a, b); }
+inline uint32_t larger_f16(uint32_t a, uint32_t b) { return larger_magnitude<0x7C00>(a, b); }
 inline uint32_t bf16_pair(float low, float high) { return __bfloat16_as_ushort(__float2bfloat16_rn(low)) | static_cast<uint32_t>(__bfloat16_as_ushort(__float2bfloat16_rn(high))) << 16; }
 inline uint32_t f16_pair(float low, float high) { return __half_as_ushort(__float2half_rn(low)) | static_cast<uint32_t>(__half_as_ushort(__float2half_rn(high))) << 16; }
 template <uint32_t TOP> inline uint32_t larger_pair_or_nan(uint32_t a, uint32_t b)
 {
-    const uint32_t m = __vmaxu2(a, b);
+    const uint32_t m = __vmaxu2(a & 0x7FFF7FFFu, b & 0x7FFF7FFFu);
     return ((m & 0xFFFFu) > TOP ? 0x7FFFu : m & 0xFFFFu) | (m >> 16 > TOP ? 0x7FFFu : m >> 16) << 16;
 }
 inline uint32_t larger_or_nan_bf16(uint32_t a, uint32_t b) { return larger_pair_or_nan<0x7F80>(a, b); }
