@@ -8,7 +8,7 @@ A library whose arrays may be there has, besides the functions of every library 
     stream(x)                   address of the stream that its work goes to
     empty_on(x, shape, format)  memory beside x
     scratch(x)                  16 bytes beside x, zero, that no other work of another stream uses
-    number(x, value)            one float32 beside x
+    number(x, value, shape)     float32 numbers beside x, all of this value
     rows(x)                     x with neighbouring elements in its last axis and no gaps in the leading ones
     by_column(scale)            a scale [rows, blocks] as [blocks, rows], its rows on 16 bytes
     wide(x, format)             numbers as another float type
@@ -16,6 +16,8 @@ A library whose arrays may be there has, besides the functions of every library 
 """
 import warnings
 from typing import Any
+
+import numpy as np
 
 from breccia import _c, _ops
 from breccia import _frameworks as frameworks
@@ -25,11 +27,13 @@ from breccia.recipes import DelayedState
 _BY_COLUMN = {2: (True, False), 3: (True, True)}       # brc_cuda_scaling: which sides' scales lie [blocks, rows]
 
 
-def _together(library: Any, arrays: list[Any]) -> None:
+def _together(arrays: list[Any]) -> None:
     devices = {frameworks.of(x).device(x) for x in arrays}
     if len(devices) > 1:
         where = ", ".join("the CPU" if device is None else f"GPU {device}" for device in devices)
         raise ValueError(f"the arrays of one call must be on one device, not on {where}")
+    if len({id(frameworks.of(x)) for x in arrays}) > 1:                            # each library has streams of its own
+        raise TypeError("on a GPU, the arrays of one call must be of one library: breccia.bridges.from_dlpack takes a tensor to another")
 
 
 def _read(library: Any, x: Any) -> Any:
@@ -49,10 +53,12 @@ def cast(library: Any, x: Any, recipe: Any, state: DelayedState | None) -> Scale
     plan = _ops._plan(recipe, shape)
     numbers = None if state is None else _ops._state(state, recipe)
     with library.on(x):
+        if 0 in shape:
+            return _ops._finish(library, recipe, shape, _nothing(library, x, recipe, plan, state))
         memory = [None if row is None else library.empty_on(x, *row) for row in plan]
         scale = amax = None
         if state is not None:
-            scale, amax = library.number(x, state.scale), library.number(x, 0.0)
+            scale, amax = library.number(x, state.scale, (1,)), library.number(x, 0.0, (1,))
         data, scales, level, zero = (_read(library, part) for part in memory)
         _c.cuda_cast(recipe._native, library.read(library.rows(x)), data, scales, level, zero, _read(library, scale),
                      _read(library, amax), library.read(library.scratch(x)), library.stream(x))
@@ -61,9 +67,16 @@ def cast(library: Any, x: Any, recipe: Any, state: DelayedState | None) -> Scale
     return _ops._finish(library, recipe, shape, memory)
 
 
+def _nothing(library: Any, x: Any, recipe: Any, plan: Any, state: DelayedState | None) -> list[Any]:
+    """A cast without elements: no kernel runs. Scales that it has nevertheless (of the tensor, of rows) are all the same."""
+    here = _ops._cast_into(frameworks.numpy, np.empty(tuple(x.shape), np.float32), recipe, plan, state, 1)
+    return [None if row is None else library.number(x, float(part.flat[0]), row[0]) if part.size else library.empty_on(x, *row)
+            for row, part in zip(plan, here)]
+
+
 def dequantize(library: Any, st: ScaledTensor, format: str) -> Any:
     """`breccia.dequantize`."""
-    _together(library, _ops._arrays(st))
+    _together(_ops._arrays(st))
     direct = "f32" if format == "f64" else format
     with library.on(st.data):
         out = library.empty_on(st.data, st.shape, direct)
@@ -79,10 +92,11 @@ def requantize(library: Any, st: ScaledTensor, recipe: Any) -> ScaledTensor:
 def matmul(library: Any, a: Any, b: Any, shape: Any, format: str, transpose_a: bool, transpose_b: bool, bias: Any) -> Any:
     """`breccia.matmul`: FP8 sides whose K lies along rows are multiplied as they are (bounds: breccia_cuda.h), others are
     dequantized and multiplied in float32."""
-    _together(library, _ops._arrays(a, b, bias))
+    _together(_ops._arrays(a, b, bias))
     first = a.data if isinstance(a, ScaledTensor) else a
     with library.on(first):
-        if isinstance(a, ScaledTensor) and isinstance(b, ScaledTensor) and transpose_b and not transpose_a and len(shape) == 2:
+        if (isinstance(a, ScaledTensor) and isinstance(b, ScaledTensor) and transpose_b and not transpose_a and len(shape) == 2
+                and all((*a.shape, *b.shape))):
             scaling = _c.cuda_fp8_scaling(_description(library, a), _description(library, b))
             if scaling is not None:
                 try:

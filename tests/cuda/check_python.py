@@ -36,6 +36,10 @@ class Array:
         return float(self.numbers[0])
 
 
+class Other(Array):
+    """The same of another library."""
+
+
 def read(x):
     a = x.numbers
     alive.append(_dlpack.forged(a, a.shape, [s // a.itemsize for s in a.strides], device=2, type=CODES[a.dtype.name]))
@@ -50,7 +54,7 @@ library = types.SimpleNamespace(
     read=read, write=lambda x, format: read(x), filled=lambda xs: [None if x is None else read(x) for x in xs], finish=same, finish_scale=same,
     export=same, rows=same, traced=lambda x: False, recorded=lambda xs: False, device=lambda x: 0, on=lambda x: contextlib.nullcontext(),
     stream=lambda x: 0, empty_on=lambda x, shape, format: Array(np.full(shape, 77, TYPES[format])), scratch=lambda x: Array(np.zeros(4, np.int32)),
-    number=lambda x, value: Array(np.array([value], np.float32)), wide=lambda x, format: Array(x.numbers.astype({"f64": np.float64, "f32": np.float32}[format])))
+    number=lambda x, value, shape: Array(np.full(shape, value, np.float32)), wide=lambda x, format: Array(x.numbers.astype({"f64": np.float64, "f32": np.float32}[format])))
 _frameworks._by_type[Array] = library
 
 
@@ -75,6 +79,11 @@ def main():
             assert a is b is None or np.asarray(a).tobytes() == b.numbers.tobytes(), (text, name)
         for dtype in ("f32", "f16", "f64"):
             assert breccia.dequantize(here, dtype).tobytes() == breccia.dequantize(got, dtype).numbers.tobytes(), (text, dtype)
+    for shape in ((0, 128), (4, 0)):
+        for text in ("fp8", "fp8-row", "nvfp4"):
+            here, got = (breccia.cast(side, breccia.recipes.from_text(text)) for side in (np.ones(shape, np.float32), Array(np.ones(shape, np.float32))))
+            assert here.scale.tobytes() == got.scale.numbers.tobytes() and here.data.shape == got.data.shape, (text, shape)
+            assert breccia.dequantize(got).shape == shape
     recipe = breccia.DelayedScaling()
     mine, theirs = breccia.DelayedState(recipe), breccia.DelayedState(recipe)
     mine.scale = theirs.scale = 3.7
@@ -84,6 +93,8 @@ def main():
     assert (breccia.requantize(mx, breccia.NVFP4BlockScaling()).data.numbers == again.data.numbers).all()
     refused(NotImplementedError, "the GPU has no cast", breccia.cast, there, breccia.MXINT8BlockScaling())
     refused(ValueError, "on one device", breccia.matmul, breccia.cast(there, breccia.Float8CurrentScaling()), x, transpose_b=True)
+    _frameworks._by_type[Other] = types.SimpleNamespace(**vars(library))
+    refused(TypeError, "of one library", breccia.dequantize, breccia.ScaledTensor(mx.data, Other(mx.scale.numbers), mx.recipe, mx.layout))
     refused(TypeError, "not on the GPU", breccia._c.cuda_dequantize, (mx.recipe._native, mx.shape, 3, (1, 1, 32), x, x, None, None, None), read(there), 0)
     print("python on a GPU: right")
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """PyTorch: tensors by DLPack, on CPUs and NVIDIA GPUs. While torch.compile or another tracer looks, registered operations take over."""
 import sys
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any, List, Optional, Sequence
 
 import torch
@@ -139,16 +139,20 @@ def scratch(x: Any) -> Any:
     """Kernels leave it zero. A stream's own, so that no two calls use it at a time; a captured graph's own, for it may be
     replayed on any stream."""
     if torch.cuda.is_current_stream_capturing():
-        return torch.zeros(4, dtype=torch.int32, device=x.device)
+        return _fresh_scratch(x)
     key = x.get_device(), stream(x)
     found = _scratch.get(key)
     if found is None:
-        found = _scratch[key] = torch.zeros(4, dtype=torch.int32, device=x.device)
+        found = _scratch[key] = _fresh_scratch(x)
     return found
 
 
-def number(x: Any, value: float) -> Any:
-    return torch.full((1,), value, dtype=torch.float32, device=x.device)
+def _fresh_scratch(x: Any) -> Any:
+    return torch.zeros(4, dtype=torch.int32, device=x.device)
+
+
+def number(x: Any, value: float, shape: Any) -> Any:
+    return torch.full(shape, value, dtype=torch.float32, device=x.device)
 
 
 def rows(x: Any) -> Any:
@@ -192,6 +196,10 @@ def register_pytree() -> None:
 # torch.ops.breccia.*: tensors and plain values only. A scaled tensor is its five arrays and the words that say what they
 # mean; a list of results is in the order of _ops._planned.
 
+# Where torch.compile calls, memory may come from a graph's own pool, in which nothing is to be kept from one call to the next.
+_CALLED: Any = SimpleNamespace(**{**globals(), "scratch": _fresh_scratch})
+
+
 def _own(part: Any) -> Any:
     """An array as a tensor: those of another library over their memory."""
     return part if part is None or isinstance(part, torch.Tensor) else adopt(_ops.frameworks.of(part).export(part), None)
@@ -216,7 +224,7 @@ def _tensor(data: Any, scale: Any, level: Any, zero: Any, index: Any, recipe: st
 
 @torch.library.custom_op("breccia::cast", mutates_args=())
 def _cast(x: torch.Tensor, recipe: str, threads: int) -> List[torch.Tensor]:
-    return _ops._listed(_ops._cast_now(_THIS, x, from_text(recipe), None, threads))
+    return _ops._listed(_ops._cast_now(_CALLED, x, from_text(recipe), None, threads))
 
 
 @_cast.register_fake
@@ -243,7 +251,7 @@ def _requantize(data: torch.Tensor, scale: torch.Tensor, level: Optional[torch.T
                 index: Optional[torch.Tensor], recipe: str, shape: Sequence[int], layout: int, block: Sequence[int], to: str,
                 threads: int) -> List[torch.Tensor]:
     st = _tensor(data, scale, level, zero, index, recipe, shape, layout, block)
-    return _ops._listed(_ops._requantize_now(_THIS, st, from_text(to), threads))
+    return _ops._listed(_ops._requantize_now(_CALLED, st, from_text(to), threads))
 
 
 @_requantize.register_fake
