@@ -2,7 +2,9 @@
 """TransformerEngine's tensors both ways, over what version 2.20.2 wrote on a GPU: the recorded buffers decode to the recorded
 values, and come back the same. Where the library itself is installed with a GPU, tests/cuda has the live ones."""
 import dataclasses
+import enum
 import json
+import re
 import sys
 import types
 
@@ -144,6 +146,72 @@ def test_what_breccia_cast(torch, library):
     st = breccia.cast(x, breccia.NVFP4BlockScaling())
     again = breccia.dequantize(bridges.from_transformer_engine(bridges.to_transformer_engine(st)))
     np.testing.assert_allclose(again.numpy(), breccia.dequantize(st).numpy(), rtol=3e-7)        # an amax is the scale times 2688, rounded
+
+
+class Number(enum.IntEnum):
+    """A DType whose members print as numbers."""
+    kFloat8E4M3, kFloat8E5M2, kFloat8E8M0 = 7, 8, 9
+
+
+def made(torch, kind, **changes):
+    """A tensor of 64 x 256 codes, with buffers as version 2.20 has them."""
+    rng = np.random.default_rng(3)
+    codes = lambda *shape: torch.from_numpy(rng.integers(0, 120, shape, dtype=np.uint8))
+    numbers = lambda *shape: torch.from_numpy(rng.uniform(0.5, 2, shape).astype(np.float32))
+    buffers = {"Float8Tensor": {"_data": codes(64, 256), "_scale_inv": numbers(1), "_transpose": None},
+               "Float8BlockwiseQTensor": {"_rowwise_data": codes(64, 256), "_rowwise_scale_inv": numbers(2, 64), "_is_2D_scaled": False},
+               "MXFP8Tensor": {"_rowwise_data": codes(64, 256), "_rowwise_scale_inv": codes(128, 8)},
+               "NVFP4Tensor": {"_rowwise_data": codes(64, 128), "_rowwise_scale_inv": codes(128, 16), "_amax_rowwise": numbers(1)}}[kind]
+    tensor = object.__new__(type(kind, (), {}))
+    tensor.__dict__.update({"_fp8_dtype": Number.kFloat8E4M3, "_quantizer": None} | buffers | {n: f(codes, numbers) for n, f in changes.items()})
+    return tensor
+
+
+MISREADINGS = [
+    ("Float8Tensor", {"_fp8_dtype": lambda c, n: Number.kFloat8E8M0}, TypeError, "kFloat8E8M0, neither E4M3 nor E5M2"),
+    ("Float8Tensor", {"_fp8_dtype": lambda c, n: 8}, TypeError, "is 8, neither"),
+    ("Float8Tensor", {"_data": lambda c, n: n(4, 32)}, TypeError, "got torch.float32"),
+    ("Float8Tensor", {"_scale_inv": lambda c, n: c(1)}, TypeError, "float32, got torch.uint8"),
+    ("Float8Tensor", {"_scale_inv": lambda c, n: None}, TypeError, "float32, got None"),
+    ("Float8Tensor", {"_scale_inv": lambda c, n: n(64)}, ValueError, "one number here, got [64]"),
+    ("Float8BlockwiseQTensor", {"_rowwise_scale_inv": lambda c, n: n(64, 2)}, ValueError, "scales are [2, 64] here"),                  # transposed
+    ("Float8BlockwiseQTensor", {"_rowwise_scale_inv": lambda c, n: n(2, 128)}, ValueError, "scales are [2, 64] here"),                 # of twice the rows
+    ("Float8BlockwiseQTensor", {"_is_2D_scaled": lambda c, n: True}, ValueError, "scales are [1, 2] here, or [1, 4] with padding"),    # 1x128 as 128x128
+    ("Float8BlockwiseQTensor", {"_rowwise_scale_inv": lambda c, n: c(2, 64)}, TypeError, "got torch.uint8"),
+    ("MXFP8Tensor", {"_rowwise_scale_inv": lambda c, n: n(128, 8)}, TypeError, "got torch.float32"),                                   # numbers as exponents
+    ("MXFP8Tensor", {"_rowwise_scale_inv": lambda c, n: c(8, 128)}, ValueError, "scales are [64, 8] here, or [128, 8] with padding"),
+    ("MXFP8Tensor", {"_rowwise_scale_inv": lambda c, n: c(256, 16)}, ValueError, "scales are [64, 8] here"),                           # of a larger tensor
+    ("MXFP8Tensor", {"_rowwise_scale_inv": lambda c, n: c(64, 8), "_with_gemm_swizzled_scales": lambda c, n: True}, ValueError, "scales are [128, 8] here"),
+    ("NVFP4Tensor", {"_rowwise_scale_inv": lambda c, n: c(128, 8)}, ValueError, "scales are [64, 16] here"),                           # blocks of 32
+    ("NVFP4Tensor", {"_amax_rowwise": lambda c, n: n(64)}, ValueError, "one number here, got [64]"),
+    ("NVFP4Tensor", {"_row_scaled_nvfp4": lambda c, n: True}, ValueError, "64 numbers, one for each row,"),
+    ("NVFP4Tensor", {"_amax_rowwise": lambda c, n: c(1)}, TypeError, "float32, got torch.uint8"),
+]
+
+
+@pytest.mark.parametrize("kind, changes, error, words", MISREADINGS)
+def test_buffers_that_would_mean_other_values(torch, kind, changes, error, words):
+    bridges.from_transformer_engine(made(torch, kind))
+    with pytest.raises(error, match=re.escape(words)):
+        bridges.from_transformer_engine(made(torch, kind, **changes))
+
+
+def test_types_that_print_as_numbers(torch):
+    """E5M2 by the name of its member, not E4M3 for want of it."""
+    tensor = made(torch, "Float8Tensor", _fp8_dtype=lambda c, n: Number.kFloat8E5M2)
+    want = tensor._data.view(torch.float8_e5m2).float() * tensor._scale_inv
+    np.testing.assert_array_equal(breccia.dequantize(bridges.from_transformer_engine(tensor)).numpy(), want.numpy())
+
+
+def test_compact_blocks(torch):
+    """As versions before 2.12 also had them: scales in rows, the columnwise copy not transposed."""
+    compact = {"_data_format": lambda c, n: "Float8BlockScaleTensorFormat.COMPACT"}
+    tensor = made(torch, "Float8BlockwiseQTensor", _rowwise_scale_inv=lambda c, n: n(64, 2), **compact)
+    want = tensor._rowwise_data.view(torch.float8_e4m3fn).float() * tensor._rowwise_scale_inv.repeat_interleave(128, 1)
+    np.testing.assert_array_equal(breccia.dequantize(bridges.from_transformer_engine(tensor)).numpy(), want.numpy())
+    tensor = made(torch, "Float8BlockwiseQTensor", _columnwise_data=lambda c, n: c(64, 256), _columnwise_scale_inv=lambda c, n: n(1, 256), **compact)
+    with pytest.raises(NotImplementedError, match="compact"):
+        bridges.from_transformer_engine(tensor, "columnwise")
 
 
 def test_errors(torch, golden):

@@ -26,22 +26,50 @@ def _kind(tensor: Any) -> str:
 
 
 def _format(tensor: Any) -> str:
-    """E4M3 or E5M2, of a DType that may be an enum of C++ or of Python."""
-    name = str(tensor._fp8_dtype)
-    return "E5M2" if "E5M2" in name else "E4M3"
+    """E4M3 or E5M2, of a DType that may be an enum of C++ or of Python, whose members print as their names or as numbers."""
+    dtype = tensor._fp8_dtype
+    name = str(getattr(dtype, "name", dtype))
+    for format in ("E4M3", "E5M2"):
+        if name.endswith(format):
+            return format
+    raise TypeError(f"_fp8_dtype of this {_kind(tensor)} is {name}, neither E4M3 nor E5M2")
 
 
 def _codes(data: Any, format: str) -> Any:
     import torch
-    return data.view(torch.float8_e5m2 if format == "E5M2" else torch.float8_e4m3fn) if data.dtype == torch.uint8 else data
+    own = torch.float8_e5m2 if format == "E5M2" else torch.float8_e4m3fn
+    if data.dtype not in (torch.uint8, own):
+        raise TypeError(f"data of {format} is uint8 or {own}, got {data.dtype}")
+    return data.view(own)
 
 
-def _untiled(scale: Any, tensor: Any) -> Any:
-    """Scales in plain rows: those of a product's order lie in tiles of 128x4 (cuBLAS, 1D block scaling factors)."""
-    if not getattr(tensor, "_with_gemm_swizzled_scales", False):
-        return scale
-    rows, cols = scale.shape
-    return scale.reshape(rows // 128, cols // 4, 32, 4, 4).permute(0, 3, 2, 1, 4).reshape(rows, cols)
+def _table(found: Any, names: tuple[str, ...], sides: tuple[int, int], padding: tuple[int, int]) -> Any:
+    """Scales without their padding: as they are, or padded to multiples. Any other shape is of another tensor or another order."""
+    padded = (_up(sides[0], padding[0]), _up(sides[1], padding[1]))
+    if str(found.dtype).removeprefix("torch.") not in names:
+        raise TypeError(f"scales are {' or '.join(names)} here, got {found.dtype}")
+    if tuple(found.shape) not in (sides, padded):
+        raise ValueError(f"scales are {list(sides)} here, or {list(padded)} with padding, got {list(found.shape)}")
+    return found[:sides[0], :sides[1]]
+
+
+def _bytes_table(tensor: Any, found: Any, sides: tuple[int, int], padding: tuple[int, int], own: str) -> Any:
+    """Scales of one byte; those of a product's order lie in tiles of 128x4 (cuBLAS, 1D block scaling factors)."""
+    if getattr(tensor, "_with_gemm_swizzled_scales", False):
+        rows, cols = _up(sides[0], 128), _up(sides[1], 4)
+        found = _table(found, ("uint8", own), (rows, cols), (1, 1))
+        found = found.reshape(rows // 128, cols // 4, 32, 4, 4).permute(0, 3, 2, 1, 4).reshape(rows, cols)
+        padding = (128, 4)
+    return _table(found, ("uint8", own), sides, padding)
+
+
+def _number(found: Any, rows: int | None = None) -> Any:
+    """One float32 number, or one for each row."""
+    if found is None or str(found.dtype) != "torch.float32":
+        raise TypeError(f"a tensor's scale or amax is float32, got {getattr(found, 'dtype', None)}")
+    if found.numel() != (rows or 1):
+        raise ValueError(f"a scale or amax is {f'{rows} numbers, one for each row,' if rows else 'one number'} here, got {list(found.shape)}")
+    return found.reshape(() if rows is None else (rows,))
 
 
 def _copy(tensor: Any, usage: str, names: tuple[str, str]) -> Any:
@@ -72,7 +100,7 @@ def _float8(tensor: Any, usage: str) -> ScaledTensor:
         raise ValueError("the columnwise copy of this Float8Tensor is out of date")
     delayed = "Float8Quantizer" in type(getattr(tensor, "_quantizer", None)).__name__
     recipe = DelayedScaling(format) if delayed else Float8CurrentScaling(format)
-    return ScaledTensor(_codes(data, format), tensor._scale_inv.reshape(()), recipe, PerTensor())
+    return ScaledTensor(_codes(data, format), _number(getattr(tensor, "_scale_inv", None)), recipe, PerTensor())
 
 
 def _blockwise(tensor: Any, usage: str) -> ScaledTensor:
@@ -81,10 +109,15 @@ def _blockwise(tensor: Any, usage: str) -> ScaledTensor:
     scale = _copy(tensor, usage, ("_rowwise_scale_inv", "_columnwise_scale_inv"))
     rows, cols = _matrix(data.shape)
     blocks = -(-cols // _BLOCK)
+    compact = "COMPACT" in str(getattr(tensor, "_data_format", ""))                # of versions before 2.12
+    if compact and usage == "columnwise":
+        raise NotImplementedError("the columnwise copy of a compact Float8BlockwiseQTensor is not transposed, and not read")
     if square:
-        scale = scale[:-(-rows // _BLOCK), :blocks]
+        scale = _table(scale, ("float32",), (-(-rows // _BLOCK), blocks), (1, 4))
+    elif compact:
+        scale = _table(scale, ("float32",), (rows, blocks), (4, 1))
     else:
-        scale = scale.T[:rows, :blocks] if str(getattr(tensor, "_data_format", "")).find("COMPACT") < 0 else scale[:rows, :blocks]
+        scale = _table(scale, ("float32",), (blocks, rows), (1, 4)).T
     pow2 = bool(getattr(getattr(tensor, "_quantizer", None), "force_pow_2_scales", True))
     partial = cols % _BLOCK != 0 or (square and rows % _BLOCK != 0)
     recipe = Float8BlockScaling(format, block_m=_BLOCK if square else 1, power_of_two=pow2, arith="te", partial=partial)
@@ -97,27 +130,29 @@ def _blockwise(tensor: Any, usage: str) -> ScaledTensor:
 def _mxfp8(tensor: Any, usage: str) -> ScaledTensor:
     format = _format(tensor)
     data = _copy(tensor, usage, ("_rowwise_data", "_columnwise_data"))
-    scale = _untiled(_copy(tensor, usage, ("_rowwise_scale_inv", "_columnwise_scale_inv")), tensor)
+    scale = _copy(tensor, usage, ("_rowwise_scale_inv", "_columnwise_scale_inv"))
     rows, cols = _matrix(data.shape)
     if usage == "columnwise":                                     # not transposed: 32 rows share a scale
-        return ScaledTensor(_codes(data.reshape(rows, cols), format), scale[:-(-rows // 32), :cols],
+        return ScaledTensor(_codes(data.reshape(rows, cols), format),
+                            _bytes_table(tensor, scale, (-(-rows // 32), cols), (4, 128), "float8_e8m0fnu"),
                             CustomScaling(f"mxfp8:format={format.lower()},block=32x1"), PerBlockMN(32, 1))
-    scale = scale[:rows, :cols // 32]
-    return ScaledTensor(_codes(data, format), scale.reshape(*data.shape[:-1], cols // 32), MXFP8BlockScaling(format),
+    scale = _bytes_table(tensor, scale, (rows, -(-cols // 32)), (128, 4), "float8_e8m0fnu")
+    return ScaledTensor(_codes(data, format), scale.reshape(*data.shape[:-1], -(-cols // 32)), MXFP8BlockScaling(format),
                         PerBlockMN(1, 32))
 
 
 def _nvfp4(tensor: Any, usage: str) -> ScaledTensor:
     data = _data(tensor, usage, ("_rowwise_data", "_columnwise_data"))
-    scale = _untiled(_copy(tensor, usage, ("_rowwise_scale_inv", "_columnwise_scale_inv")), tensor)
+    scale = _copy(tensor, usage, ("_rowwise_scale_inv", "_columnwise_scale_inv"))
     amax = _copy(tensor, usage, ("_amax_rowwise", "_amax_columnwise"))
     rows, cols = _matrix(data.shape)
-    blocks = 2 * cols // 16
+    blocks = -(-2 * cols // 16)
+    scale = _bytes_table(tensor, scale, (rows, blocks), (128, 4), "float8_e4m3fn")
     largest = getattr(tensor, "_nvfp4_e4m3_max", 448) if getattr(tensor, "_nvfp4_use_4over6", False) else 448
     by_row = bool(getattr(tensor, "_row_scaled_nvfp4", False))
     recipe = CustomScaling(f"stored:format=e2m1,scale=e4m3,block=1x16,global=amax/{6 * largest}{'@row' if by_row else ''}")
-    return ScaledTensor(data, scale[:rows, :blocks].reshape(*data.shape[:-1], blocks), recipe, PerBlockMN(1, 16),
-                        global_scale=amax if by_row else amax.reshape(()))
+    return ScaledTensor(data, scale.reshape(*data.shape[:-1], blocks), recipe, PerBlockMN(1, 16),
+                        global_scale=_number(amax, rows if by_row else None))
 
 
 _READ = {"Float8Tensor": _float8, "Float8BlockwiseQTensor": _blockwise, "MXFP8Tensor": _mxfp8, "NVFP4Tensor": _nvfp4}
@@ -137,7 +172,8 @@ def from_transformer_engine(tensor: Any, usage: str = "rowwise") -> ScaledTensor
     The padding of the scales is cut off and the order of a matrix product's scales undone. NVFP4 keeps its amax as the global scale:
     value = code * ((scale * amax) * f32(1/2688)). A random Hadamard transform of columnwise NVFP4 data is not undone.
 
-    Raises TypeError for another class, ValueError for a copy that is not there. Source: TransformerEngine 2.20.
+    Raises TypeError for another class and for buffers of other types, ValueError for a copy that is not there and for scales that have not the
+    shape of this tensor's. Source: TransformerEngine 2.20.
 
     >>> import breccia
     >>> breccia.bridges.from_transformer_engine(1.0)
