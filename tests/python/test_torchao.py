@@ -34,6 +34,7 @@ def intx(target, block, mapping=MappingType.SYMMETRIC):
 
 CASES = {
     "float8 tensor": lambda: float8(PerTensor()), "float8 row": lambda: float8(PerRow()), "float8 row e5m2": lambda: float8(PerRow(), torch.float8_e5m2),
+    **{f"float8 row {f}": (lambda f=f: float8(PerRow(), getattr(torch, f"float8_{f}"))) for f in ("e4m3fnuz", "e5m2fnuz")},
     "float8 column": lambda: float8(PerRow(dim=0)), "float8 1x128": lambda: float8(PerBlock([1, 128])),
     "float8 32x128": lambda: float8(PerBlock([32, 128])), "float8 group": lambda: float8(PerGroup(64)),
     "int8 row": lambda: int8(granularity=PerRow()), "int8 tensor": lambda: int8(granularity=PerTensor()),
@@ -64,6 +65,33 @@ def test_the_same_values(case):
     if "swizzled" not in case:
         assert st.scale.data_ptr() == tensor.scale.data_ptr()
     np.testing.assert_array_equal(breccia.dequantize(st).numpy(), values(tensor).numpy())
+
+
+U8, E8M0, E4M3 = torch.uint8, torch.float8_e8m0fnu, torch.float8_e4m3fn
+MISREADINGS = [                                           # what becomes of a tensor's arrays, and how it is refused
+    ("float8 row", "scale", lambda a: a.T, ValueError, "scale.shape"), ("float8 row", "scale", lambda a: torch.cat([a, a]), ValueError, "scale.shape"),
+    ("float8 row", "block_size", lambda a: [1, 64], ValueError, "scale.shape"), ("float8 row", "scale", lambda a: a.double(), TypeError, "float64"),
+    ("float8 row", "scale", lambda a: torch.full_like(a, 127, dtype=U8), TypeError, "scale is .*, got torch.uint8"),
+    ("float8 row", "scale", lambda a: torch.full_like(a, 127, dtype=U8).view(E8M0), TypeError, "e8m0"),
+    ("float8 row", "qdata", lambda a: a.view(U8), TypeError, "qdata is .*, got torch.uint8"),                            # FP8 as integers
+    ("int8 row", "qdata", lambda a: a.view(U8), TypeError, "qdata is int8 here"), ("int8 row", "scale", lambda a: a.double(), TypeError, "float64"),
+    ("int8 asymmetric", "zero_point", lambda a: a.to(torch.int64), TypeError, "zero_point is .*, got torch.int64"),
+    ("mx e4m3 FLOOR", "scale", lambda a: a.T.contiguous(), ValueError, r"scales are \[96, 8\] here, got \[8, 96\]"),  # as many numbers
+    ("mx e4m3 FLOOR", "scale", lambda a: a.view(U8).view(E4M3), TypeError, "e8m0fnu"),                                   # numbers as exponents
+    ("mx e4m3 FLOOR", "scale", lambda a: a.float(), TypeError, "e8m0fnu"), ("mx e4m3 FLOOR", "is_swizzled_scales", lambda a: True, ValueError, "in tiles"),
+    ("mx e4m3 FLOOR", "qdata", lambda a: a.view(torch.float8_e5m2), TypeError, "e5m2"), ("mx swizzled", "is_swizzled_scales", lambda a: False, ValueError, "here, got"),
+    ("nvfp4", "scale", lambda a: a.view(U8).view(E8M0), TypeError, "e4m3fn"), ("nvfp4", "scale", lambda a: a.reshape(-1), ValueError, "here, got"),
+    ("nvfp4 two levels", "per_tensor_scale", lambda a: a.repeat(3), ValueError, "global_scale has 3 numbers"),
+    ("nvfp4 two levels", "per_tensor_scale", lambda a: a.double(), TypeError, "f64"),
+]
+
+
+@pytest.mark.parametrize("case, name, change, error, words", MISREADINGS)
+def test_arrays_that_would_mean_other_values(case, name, change, error, words):
+    tensor = CASES[case]()
+    setattr(tensor, name, change(getattr(tensor, name)))
+    with pytest.raises(error, match=words):
+        breccia.dequantize(bridges.from_torchao(tensor))
 
 
 @pytest.mark.parametrize("case", [c for c in CASES if "swizzled" not in c])

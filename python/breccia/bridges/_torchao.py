@@ -34,10 +34,17 @@ def _geometry(shape: Any, block: Any) -> tuple[Layout, str]:
     return (PerBlockK(by[1]), f"1x{by[1]}") if by[0] == 1 else (PerBlockMN(*by), f"{by[0]}x{by[1]}")
 
 
-def _format(dtype: Any) -> str:
-    import torch
-    return {torch.float8_e4m3fn: "e4m3", torch.float8_e5m2: "e5m2", torch.float32: "f32", torch.bfloat16: "bf16", torch.float16: "f16",
-            torch.int8: "int8", torch.uint8: "uint8"}[dtype]
+_FLOAT8 = {"float8_e4m3fn": "e4m3", "float8_e5m2": "e5m2", "float8_e4m3fnuz": "e4m3fnuz", "float8_e5m2fnuz": "e5m2fnuz"}
+_NUMBERS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
+_INTEGERS = {"int8": "int8", "uint8": "uint8"}
+
+
+def _format(name: str, array: Any, known: dict[str, str]) -> str:
+    """The format of an array of one of the types that torchao stores there; any other would mean other values."""
+    word = known.get(str(array.dtype).removeprefix("torch."))
+    if word is None:
+        raise TypeError(f"{name} is {' or '.join(known)} here, got {array.dtype}")
+    return word
 
 
 def _scale(scale: Any, layout: Layout) -> Any:
@@ -47,7 +54,7 @@ def _scale(scale: Any, layout: Layout) -> Any:
 def _stored(format: str, scale: Any, word: str, layout: Layout, zero: str = "") -> ScalingRecipe:
     """Integers of either symmetry: what the tables mean is known, how they were made is not."""
     group = f",group={layout.block_size}" if isinstance(layout, PerBlockK) else ""
-    return from_text(f"stored:format={format},scale={_format(scale.dtype)},block={word}{group}{zero}")
+    return from_text(f"stored:format={format},scale={_format('scale', scale, _NUMBERS)},block={word}{group}{zero}")
 
 
 def _float8(t: Any) -> ScaledTensor:
@@ -55,13 +62,15 @@ def _float8(t: Any) -> ScaledTensor:
     row = {"tensor": "fp8:arith=div,", "row": "fp8-row:", "column": "custom:scale=f32,rule=amax,arith=div,block=column,"}.get(word)
     if row is None:
         row = f"fp8-block:block={word}," if word.startswith("1x") else f"fp8-block128:block={word},"
-    return ScaledTensor(t.qdata, _scale(t.scale, layout), from_text(f"{row}format={_format(t.qdata.dtype)}"), layout)
+    _format("scale", t.scale, _NUMBERS)
+    return ScaledTensor(t.qdata, _scale(t.scale, layout), from_text(f"{row}format={_format('qdata', t.qdata, _FLOAT8)}"), layout)
 
 
 def _integers(t: Any, format: str) -> ScaledTensor:
     layout, word = _geometry(t.qdata.shape, t.block_size)
     zero = t.zero_point
-    kind = "" if zero is None else f",zero={_format(zero.dtype)}{'/float_code' if zero.is_floating_point() else ''}"
+    _format("qdata", t.qdata, {"int8": "int8"})
+    kind = "" if zero is None else f",zero={_format('zero_point', zero, _NUMBERS | _INTEGERS)}{'/float_code' if zero.is_floating_point() else ''}"
     return ScaledTensor(t.qdata, _scale(t.scale, layout), _stored(format, t.scale, word, layout, kind), layout,
                         None if zero is None else _scale(zero, layout), shape=tuple(t.qdata.shape))
 
@@ -77,7 +86,7 @@ def _intx(t: Any) -> ScaledTensor:
 def _int4(t: Any) -> ScaledTensor:
     """Scales and zero points are stored [K/g, N]; the zero point is a real number, added."""
     import torch
-    shape, zero = tuple(t.shape), f",zero={_format(t.zero_point.dtype)}/real"
+    shape, zero = tuple(t.shape), f",zero={_format('zero_point', t.zero_point, _NUMBERS)}/real"
     layout, word = _geometry(shape, t.block_size)
     return ScaledTensor(t.qdata.view(torch.uint8), t.scale.T, _stored("int4", t.scale, word, layout, zero), layout, t.zero_point.T,
                         shape=shape)
@@ -91,12 +100,16 @@ def _untiled(scale: Any, rows: int, cols: int) -> Any:
 
 def _block_scales(t: Any, shape: tuple[int, ...], block: int) -> Any:
     import torch
-    sides = (*shape[:-1], shape[-1] // block)
-    if not t.is_swizzled_scales:
-        return t.scale.view(torch.uint8).reshape(sides)
+    _format("scale", t.scale, {name: "" for name in ("float8_e8m0fnu" if block == 32 else "float8_e4m3fn", "uint8")})
+    sides = (*shape[:-1], -(-shape[-1] // block))
     rows = 1
     for side in shape[:-1]:
         rows *= side
+    tiled = (-(-rows // 128) * 128) * (-(-sides[-1] // 4) * 4)
+    if (t.scale.numel() != tiled) if t.is_swizzled_scales else (tuple(t.scale.shape) != sides):
+        raise ValueError(f"scales are {f'{tiled} in tiles of 128x4' if t.is_swizzled_scales else list(sides)} here, got {list(t.scale.shape)}")
+    if not t.is_swizzled_scales:
+        return t.scale.view(torch.uint8)
     return _untiled(t.scale.view(torch.uint8), rows, sides[-1]).reshape(sides)
 
 
@@ -133,15 +146,10 @@ def _affine(t: Any) -> ScaledTensor:
     real = str(getattr(t, "zero_point_domain", "")).upper().endswith("FLOAT")
     if real:
         raise NotImplementedError("AffineQuantizedTensor with floating-point zero points: its middle is not that of the codes")
-    kind = "" if zero is None else f",zero={_format(zero.dtype) if zero.dtype in _small() else 'int32'}"
+    kind = "" if zero is None else f",zero={_INTEGERS.get(str(zero.dtype).removeprefix('torch.'), 'int32')}"
     recipe = _stored(f"{'int' if signed else 'uint'}{bits}", scale, word, layout, kind)
     sides = layout._scale_shape(tuple(q.shape))
     return ScaledTensor(q, scale.reshape(sides), recipe, layout, None if zero is None else zero.reshape(sides), shape=tuple(q.shape))
-
-
-def _small() -> tuple[Any, ...]:
-    import torch
-    return torch.int8, torch.uint8
 
 
 _READ = {"Float8Tensor": _float8, "Int8Tensor": _int8, "IntxUnpackedToInt8Tensor": _intx, "Int4Tensor": _int4, "MXTensor": _mx,
@@ -155,7 +163,8 @@ def from_torchao(tensor: Any) -> ScaledTensor:
     stored transposed, its zero points are real numbers), MXTensor and NVFP4Tensor (the 128x4 order of a product's scales is
     undone, by a copy), and the AffineQuantizedTensor of older versions. Activation settings are not part of the value.
 
-    Raises TypeError for another class, NotImplementedError for blocks that have no layout here. Source: torchao 0.18.
+    Raises TypeError for another class and for arrays of other types, ValueError for scales of another shape, NotImplementedError for blocks that
+    have no layout here. Source: torchao 0.18.
 
     >>> import breccia
     >>> breccia.bridges.from_torchao(1.0)
@@ -255,7 +264,7 @@ def _writer(st: ScaledTensor) -> Any:
     element, scale, block = st.recipe._element, st.recipe._scale, st.layout._block
     multiplies = st.recipe._levels == 1 or not ({"arith=ct", "arith=div", "global=divisor"} & set(st.recipe.text.partition(":")[2].split(","))
                                                 or "amax" in st.recipe.text)
-    if element in ("e4m3", "e5m2") and scale == "f32":
+    if element in _FLOAT8.values() and scale == "f32":
         return _to_float8
     if scale == "e8m0" and block == (1, 1, 32) and element in ("e4m3", "e5m2", "e3m2", "e2m3", "e2m1"):
         return _to_mx
