@@ -69,8 +69,9 @@ const char *brci_left_behind(const brc_entry *entry, size_t i, const brc_entry *
 
 brc_status brci_check_left(const char *role, const char *dialect, brc_error *err) {
     if (strcmp(role, "pre_quant_scale") != 0) return BRC_OK;
-    return brci_fail(err, BRC_UNSUPPORTED, 0,
-                     "%s has no place for its pre_quant_scale, and without it the values mean something else%s",
-                     dialect == NULL ? "a plain tensor" : dialect,
-                     dialect == NULL ? "; dequantize multiplies it into the weight" : "");
+    return brci_fail(
+        err, BRC_UNSUPPORTED, 0,
+        "%s has no place for its pre_quant_scale, and without it the values mean something else; dequantize "
+        "multiplies it into the weight",
+        dialect == NULL ? "a plain tensor" : dialect);
 }

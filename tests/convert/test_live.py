@@ -12,17 +12,11 @@ import checkpoint_files as files
 
 
 @pytest.fixture(scope="module")
-def llama(tmp_path_factory):
-    """A tiny model, made here, with its weights in DeepSeek's FP8."""
-    import torch
-    import transformers
-    torch.manual_seed(0)
-    config = transformers.LlamaConfig(hidden_size=128, intermediate_size=256, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
-                                      vocab_size=64, tie_word_embeddings=False)
-    folder = tmp_path_factory.mktemp("llama")
-    transformers.LlamaForCausalLM(config).save_pretrained(folder / "plain")
-    files.quantize(folder / "plain", folder / "deepseek", "fp8-block128", "deepseek")
-    return folder / "deepseek"
+def llama(plain_llama, tmp_path_factory):
+    """The tiny model with its weights in DeepSeek's FP8."""
+    folder = tmp_path_factory.mktemp("deepseek") / "llama"
+    files.quantize(plain_llama, folder, "fp8-block128", "deepseek")
+    return folder
 
 
 def check_loaded(path, quantization):

@@ -493,6 +493,28 @@ def test_what_describes_replaced_weights_goes_with_them(tmp_path, name):
         assert not (target / name).exists() and (target / "notes.txt").read_text() == "mine"
 
 
+@pytest.mark.parametrize("config, stays", [
+    ('{"model_type": "m", "quantization_config": {"quant_method": "gptq", "bits": 4}}', None), ('{"quantization": {"bits": 4}, "model_type": "m"}', None),
+    ('{"model_type": "m", "compression_config": {}}', None), ('{"model_type": "m"}', True), ("{}", True), ("no JSON", True)])
+def test_a_config_of_other_weights_in_the_destination(tmp_path, config, stays):
+    """A lone file becomes the weights of a folder whose config.json speaks of others: refused, and with leave to replace less what it says of
+    them; one that says nothing of quantization is somebody's, and stays."""
+    source = files.write(tmp_path / "a.safetensors", {"w.weight": np.ones((128, 128), np.float32)})
+    files.quantize(source, tmp_path / "q.safetensors", "fp8-block128", "deepseek")
+    for i, change in enumerate((lambda to, **more: files.quantize(source, to, "mxfp8", **more), lambda to, **more: files.dequantize(tmp_path / "q.safetensors", to, **more),
+                                lambda to, **more: files.conversion(tmp_path / "q.safetensors", to, "breccia", **more))):
+        target = tmp_path / f"b{i}"
+        target.mkdir()
+        (target / "config.json").write_text(config)
+        if not stays:
+            with pytest.raises(brc.Error, match="config.json: it exists already") as refused:
+                change(target)
+            assert refused.value.name == "EXISTS" and [p.name for p in target.iterdir()] == ["config.json"]
+            assert (target / "config.json").read_text() == config
+        change(target, overwrite=not stays)
+        assert (target / "config.json").read_text() == config if stays else json.loads((target / "config.json").read_text()) == {"model_type": "m"}
+
+
 def test_files_that_do_not_go_along_are_told(tmp_path):
     source = tmp_path / "a"
     (source / "1_Pooling").mkdir(parents=True)
