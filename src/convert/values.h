@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The values of a tensor as doubles, whatever stores them, and the sums of what two of them differ by. Sums are in
- * double, one element after the other, so that the figures do not depend on the number of threads. */
+ * double, in one order, so that the figures do not depend on the number of threads. */
 #ifndef BRCI_VALUES_H
 #define BRCI_VALUES_H
 
