@@ -6,6 +6,9 @@
 #define WINDOW                                                                                                         \
     262144         /* floats of several rows that are read twice: 1 MiB, or half of it; half of a second-level cache */
 #define BLOCKS 256 /* blocks whose scales are chosen together */
+#define NARROW 65536   /* the same where tables encode, in less time than memory takes: 128 KiB, the next as much */
+#define TABLES 32      /* blocks that have tables at a time, */
+#define TABLED 2048    /* which this many numbers of a block are worth */
 #define PAST (4 << 20) /* bytes of a result that goes past the caches: twice a second-level cache */
 
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -44,6 +47,12 @@ static const uint8_t *row_at(const reader *r, int64_t row, int64_t col) {
     const brc_array *a = r->source->array;
     const int64_t rows = r->source->view.rows;
     return (const uint8_t *)a->data + brci_offset(a, row / rows, row % rows, col) * r->bytes;
+}
+
+/* Bytes from one row of an array to the next. */
+static int64_t pitch_of(const reader *r) {
+    const brc_array *a = r->source->array;
+    return a->rank < 2 ? 0 : a->stride[a->rank - 2] * r->bytes;
 }
 
 static int is_half(const reader *r) { return r->source->array != NULL && r->source->array->format != BRC_F32; }
@@ -91,6 +100,7 @@ typedef struct batch {
     uint32_t amax[BLOCKS];
     float low[BLOCKS], high[BLOCKS], factor[BLOCKS], zero[BLOCKS];
     brci_encoding encoding;
+    brci_code_table tables[TABLES];
     int past; /* the codes are not read soon */
     uint8_t *out;
     uint8_t staged[PIECE];
@@ -120,10 +130,17 @@ static void measure(batch *b, reader *r, int64_t row, int64_t row_end, int64_t c
             b->amax[i] = low > high ? low : high;
         }
     } else if (is_half(r)) {
+        const brc_array *a = r->source->array;
+        const int64_t rows = r->source->view.rows;
         uint16_t half[BLOCKS];
-        for (int64_t i = row; i < row_end; i++) b->kernels->amax_half(row_at(r, i, col), blocks, length, b->amax);
+        for (int64_t i = row; i < row_end;) { /* rows of one matrix lie at equal distances */
+            const int64_t end = least(row_end, (i / rows + 1) * rows);
+            b->kernels->amax_half(row_at(r, i, col), end - i, a->rank < 2 ? 0 : a->stride[a->rank - 2] * 2, blocks,
+                                  length, b->amax);
+            i = end;
+        }
         for (int64_t i = 0; i < blocks; i++) half[i] = (uint16_t)b->amax[i];
-        (r->source->array->format == BRC_F16 ? b->kernels->widen_f16 : b->kernels->widen_bf16)(half, blocks, b->factor);
+        (a->format == BRC_F16 ? b->kernels->widen_f16 : b->kernels->widen_bf16)(half, blocks, b->factor);
         memcpy(b->amax, b->factor, (size_t)blocks * sizeof *b->amax);
     } else {
         for (int64_t i = row; i < row_end; i++) each_piece(r, i, col, blocks, length, 0, measure_amax, b);
@@ -241,6 +258,31 @@ static uint8_t *codes_at(const brc_tensor *dst, int64_t row, int64_t col, uint32
     return (uint8_t *)dst->data + row * dst->row_pitch + col * bits / 8;
 }
 
+/* Whether blocks of so many rows are encoded by tables. */
+static int is_tabled(const batch *b, const reader *r, int64_t rows, int64_t length) {
+    return b->kernels->tabulate != NULL && r->source->array != NULL && r->source->array->format == BRC_BF16 &&
+           length % 64 == 0 && rows * length >= TABLED && rows <= r->source->view.rows;
+}
+
+static int encode_by_tables(batch *b, reader *r, brc_tensor *dst, int64_t row, int64_t row_end, int64_t col,
+                            int64_t blocks, int64_t length) {
+    const int64_t pitch = pitch_of(r), next = col + blocks * length;
+    const brci_tabled t = {.encoding = &b->encoding,
+                           .factors = b->factor,
+                           .tables = b->tables,
+                           .x = row_at(r, row, col),
+                           .out = codes_at(dst, row, col, b->encoding.format.bits),
+                           .rows = row_end - row,
+                           .pitch = pitch,
+                           .out_pitch = dst->row_pitch,
+                           .blocks = blocks,
+                           .length = length,
+                           .past = b->past && ((uintptr_t)dst->data | (uintptr_t)dst->row_pitch) % 64 == 0};
+    b->encoding.ahead = next < r->source->view.cols ? blocks * length : (row_end - row) * pitch / r->bytes - col;
+    b->kernels->tabulate(&b->encoding, b->factor, b->amax, blocks, b->tables);
+    return b->kernels->encode_tabled(&t);
+}
+
 /* Rows of one block row (rows, or batch * rows, that share their scales), blocks [from, to) of `length`, starting at
  * column `col`; 0 if something is not an ordinary number. */
 static int cast_window(batch *b, reader *r, const brci_casting *c, brc_tensor *dst, int64_t row, int64_t row_end,
@@ -248,6 +290,8 @@ static int cast_window(batch *b, reader *r, const brci_casting *c, brc_tensor *d
     measure(b, r, row, row_end, col, blocks, length);
     if (!ordinary(b, blocks, met)) return 0;
     choose(b, c, dst, at, blocks);
+    if (is_tabled(b, r, row_end - row, length) && encode_by_tables(b, r, dst, row, row_end, col, blocks, length))
+        return 1;
     b->encoding.ahead = blocks * length;
     for (int64_t i = row; i < row_end; i++) {
         b->out = codes_at(dst, i, col, b->encoding.format.bits);
@@ -295,8 +339,12 @@ void brci_cpu_cast(const brci_kernels *k, const brci_casting *c, const brci_sour
             row += i % n.rows * rows;
             row_end = least(row_end, row + rows);
         }
-        const int64_t window = row_end - row == 1 ? NEAR : WINDOW,
-                      many = least(BLOCKS, (window - 1) / ((row_end - row) * length) + 1);
+        const int tabled = is_tabled(&b, &r, row_end - row, length);
+        const int64_t window = row_end - row == 1 ? NEAR
+                               : tabled           ? NARROW
+                                                  : WINDOW,
+                      most = tabled ? TABLES : BLOCKS,
+                      many = least(most, (window - 1) / ((row_end - row) * length) + 1);
         for (int64_t j = 0; fine && j < whole; j += many)
             fine = cast_window(&b, &r, c, dst, row, row_end, j * length, i * n.cols + j, least(many, whole - j), length,
                                &seen);

@@ -3,6 +3,8 @@
 
 #define PIECE 2048     /* floats at a time on their way to a half-width type: 8 KiB */
 #define BLOCKS 256     /* blocks whose multipliers are made together */
+#define TABLES 64      /* multipliers, each with a table of the values of its codes, */
+#define TABLED 2048    /* which this many numbers are worth */
 #define PAST (4 << 20) /* bytes of a result that goes past the caches: twice a second-level cache */
 
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -69,10 +71,25 @@ typedef struct writer {
     int64_t bytes; /* of an output element */
     int past;      /* the output is not read soon */
     float piece[PIECE];
+    brci_value_table tables[TABLES];
 } writer;
 
 static void narrow(const writer *w, int64_t n, uint8_t *out) {
     (w->out == BRC_F16 ? w->kernels->narrow_f16 : w->kernels->narrow_bf16)(w->piece, n, out, w->past);
+}
+
+/* What the 128 codes without a sign stand for. */
+static void tabulate(writer *w, float m, brci_value_table *t) {
+    uint8_t codes[128];
+    float values[128];
+    uint16_t halves[128];
+    for (int i = 0; i < 128; i++) codes[i] = (uint8_t)i;
+    w->kernels->decode(&w->decoding, codes, 1, 128, &m, values);
+    w->kernels->narrow_bf16(values, 128, halves, 0);
+    for (int i = 0; i < 128; i++) {
+        t->high[i] = (uint8_t)(halves[i] >> 8);
+        t->low[i] = (uint8_t)halves[i];
+    }
 }
 
 static void write_blocks(writer *w, const uint8_t *codes, int64_t blocks, int64_t length, const float *m,
@@ -125,17 +142,62 @@ static int write_row(writer *w, const brc_tensor *t, int64_t batch, int64_t row,
     return 1;
 }
 
+/* Rows [row, end) of BF16, which share their multipliers, by tables; 0 = they are not served. */
+static int write_tabled(writer *w, const brc_tensor *t, brc_array *dst, int64_t row, int64_t end) {
+    const brci_view v = brci_tensor_view(t);
+    const int64_t length = t->scale.block.cols == 0 ? v.cols : t->scale.block.cols, batch = row / v.rows,
+                  cols = (v.cols + length - 1) / length;
+    float global = 1, m[TABLES];
+    if (t->global.data != NULL)
+        global = brci_table_float(&t->global, brc_table_index(t, &t->global, batch, row % v.rows, 0));
+    for (int64_t j = 0; j < cols; j += TABLES) {
+        const int64_t n = least(TABLES, cols - j);
+        brci_cpu_numbers(w->kernels, &t->scale, brc_table_index(t, &t->scale, batch, row % v.rows, 0) + j, n, m);
+        if (!multiply(w->kernels, t, global, n, m)) return 0;
+        for (int64_t i = 0; i < n; i++) tabulate(w, m[i], &w->tables[i]);
+        for (int64_t i = row; i < end; i++) {
+            const uint8_t *codes = (const uint8_t *)t->data + i * t->row_pitch;
+            uint8_t *out = (uint8_t *)dst->data + brci_offset(dst, batch, i % v.rows, 0) * w->bytes;
+            for (int64_t b = 0; b < n; b++) {
+                const int64_t at = (j + b) * length, size = least(length, v.cols - at);
+                if (!w->kernels->look_up(&w->decoding.format, &w->tables[b], codes + at, size, w->past,
+                                         out + at * w->bytes))
+                    write_blocks(w, codes + at, 1, size, &m[b], NULL, out + at * w->bytes);
+            }
+        }
+    }
+    return 1;
+}
+
+/* How many rows from `row` on share their multipliers; 0 where tables of these are not worth while, or not served. */
+static int64_t tabled_rows(const writer *w, const brc_tensor *t, int64_t row) {
+    const brci_view v = brci_tensor_view(t);
+    const brci_vector_format *f = &w->decoding.format;
+    const int64_t length = t->scale.block.cols == 0 ? v.cols : t->scale.block.cols, at = row % v.rows,
+                  rows = t->scale.block.rows == 0 ? v.rows : t->scale.block.rows,
+                  left = least(rows - at % rows, v.rows - at);
+    const int one_global = t->global.data == NULL || t->global.block.rows == 0;
+    if (w->kernels->look_up == NULL || w->out != BRC_BF16 || f->family != BRC_FLOAT || f->bits != 8 ||
+        !f->keeps_minus_zero || t->zero.data != NULL || !one_global)
+        return 0;
+    return rows * length >= TABLED ? left : 0;
+}
+
 void brci_cpu_store(const brci_kernels *k, const brc_tensor *t, brc_array *dst, int64_t first, int64_t last) {
     const brci_source source = brci_source_tensor(t);
     const int64_t elements = brci_elements(dst->rank, dst->shape), bytes = brci_format(dst->format)->bits / 8;
     writer w = {.kernels = k, .out = dst->format, .bytes = bytes, .past = elements * bytes >= PAST};
     w.decoding = (brci_decoding){.real = is_real(t), .past = w.past && dst->format == BRC_F32};
     (void)brci_vector_format_of(brci_format(t->format), &w.decoding.format);
-    for (int64_t i = first; i < last && source.view.cols > 0; i++) {
-        int64_t batch = i / source.view.rows, row = i % source.view.rows;
-        uint8_t *out = (uint8_t *)dst->data + brci_offset(dst, batch, row, 0) * w.bytes;
-        if (!write_row(&w, t, batch, row, (const uint8_t *)t->data + i * t->row_pitch, out))
-            brci_reference_store(&source, dst, i, i + 1);
+    for (int64_t i = first; i < last && source.view.cols > 0;) {
+        const int64_t tabled = least(tabled_rows(&w, t, i), last - i), end = i + (tabled > 0 ? tabled : 1);
+        if (tabled > 0 && write_tabled(&w, t, dst, i, end)) i = end;
+        for (; i < end; i++) {
+            const int64_t batch = i / source.view.rows, row = i % source.view.rows;
+            uint8_t *out = (uint8_t *)dst->data + brci_offset(dst, batch, row, 0) * w.bytes;
+            if (!write_row(&w, t, batch, row, (const uint8_t *)t->data + i * t->row_pitch, out))
+                brci_reference_store(&source, dst, i, i + 1);
+        }
     }
     if (w.past) brci_stream_end();
 }

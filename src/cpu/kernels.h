@@ -59,6 +59,30 @@ typedef struct brci_encoding {
     int64_t ahead;      /* how many floats further those lie that come next, to be fetched meanwhile */
 } brci_encoding;
 
+/* Codes of 8-bit floats that BF16 becomes by one factor. A number's significand alone says how it is rounded as long as
+ * the code is no subnormal: code = offset[significand] + (exponent << mantissa), modulo 256. */
+typedef struct brci_code_table {
+    uint8_t offset[128];
+    uint32_t least; /* magnitude, as bits, from which on it is so */
+} brci_code_table;
+
+/* Rows of BF16 to be encoded by tables. */
+typedef struct brci_tabled {
+    const brci_encoding *encoding; /* `ahead` counts from where a row begins here to where the next window's does */
+    const float *factors;
+    const brci_code_table *tables; /* as many as factors: a block each */
+    const uint8_t *x;
+    uint8_t *out;
+    int64_t rows, pitch, out_pitch; /* bytes from one row to the next */
+    int64_t blocks, length;         /* of a row; length: a multiple of 64 */
+    int past;                       /* codes go past the caches: rows of `out` begin on multiples of 64 bytes */
+} brci_tabled;
+
+/* The bytes of the BF16 that finite codes of 8-bit floats stand for, without their sign. */
+typedef struct brci_value_table {
+    uint8_t high[128], low[128];
+} brci_value_table;
+
 /* How they are decoded: f32(f32(e-z)*m), z = 0 without zeros, or f32(f32(e*m)+z). */
 typedef struct brci_decoding {
     brci_vector_format format;
@@ -75,8 +99,10 @@ typedef void brci_narrow_fn(const float *x, int64_t n, void *out, int past);
 typedef void brci_copy_fn(const void *from, int64_t bytes, void *to);
 /* amax[i] = the larger of itself and the largest magnitude of block i, as bits: infinity and NaN come out above all. */
 typedef void brci_amax_fn(const float *x, int64_t blocks, int64_t length, uint32_t *amax);
-/* The same of half-width floats, all numbers being the 15 bits below their sign. */
-typedef void brci_amax_half_fn(const void *x, int64_t blocks, int64_t length, uint32_t *amax);
+/* The same of half-width floats, all numbers being the 15 bits below their sign, and of `rows` rows `pitch` bytes
+ * apart, each with numbers of all blocks. */
+typedef void brci_amax_half_fn(const void *x, int64_t rows, int64_t pitch, int64_t blocks, int64_t length,
+                               uint32_t *amax);
 /* The same for the smallest and largest number; NaN stays. */
 typedef void brci_ends_fn(const float *x, int64_t blocks, int64_t length, float *low, float *high);
 /* Ends of whole blocks; of two of one magnitude the first one counts, the other becomes 0 (ggml). */
@@ -87,6 +113,14 @@ typedef void brci_encode_fn(const brci_encoding *encoding, const float *x, int64
 /* The same of BF16, where that is faster than widening it first: else 0. */
 typedef int brci_encode_bf16_fn(const brci_encoding *encoding, const void *x, int64_t blocks, int64_t length,
                                 const float *factors, uint8_t *out);
+/* Tables for blocks of these factors and largest magnitudes. */
+typedef void brci_tabulate_fn(const brci_encoding *encoding, const float *factors, const uint32_t *amax, int64_t blocks,
+                              brci_code_table *tables);
+/* As encode_bf16. */
+typedef int brci_encode_tabled_fn(const brci_tabled *tabled);
+/* n codes of one table; 0 where not all are finite. `past` as above. */
+typedef int brci_look_up_fn(const brci_vector_format *format, const brci_value_table *table, const uint8_t *codes,
+                            int64_t n, int past, uint8_t *out);
 /* Values of `blocks` blocks. m is finite and not 0, zeros are finite. */
 typedef void brci_decode_fn(const brci_decoding *decoding, const uint8_t *codes, int64_t blocks, int64_t length,
                             const float *m, float *out);
@@ -196,6 +230,9 @@ typedef struct brci_kernels {
     brci_peaks_fn *peaks;
     brci_encode_fn *encode;
     brci_encode_bf16_fn *encode_bf16;
+    brci_tabulate_fn *tabulate; /* NULL, as the two below: no tables of 128 bytes in registers */
+    brci_encode_tabled_fn *encode_tabled;
+    brci_look_up_fn *look_up;
     brci_decode_fn *decode;
     brci_exponents_fn *exponents;
     brci_fractions_fn *fractions;

@@ -17,9 +17,11 @@ static const struct {
     const char *name;
     int own;
 } levels[] = {
-    {"reference", CASTS | PRODUCTS}, {"generic", CASTS | PRODUCTS}, {"neon", CASTS | PRODUCTS},
-    {"avx2", CASTS | PRODUCTS},      {"avx_vnni", PRODUCTS},        {"avx512", CASTS | PRODUCTS},
-    {"avx512_vnni", PRODUCTS},       {"avx512_vbmi", PRODUCTS},     {"amx_int8", PRODUCTS},
+    {"reference", CASTS | PRODUCTS}, {"generic", CASTS | PRODUCTS},
+    {"neon", CASTS | PRODUCTS},      {"avx2", CASTS | PRODUCTS},
+    {"avx_vnni", PRODUCTS},          {"avx512", CASTS | PRODUCTS},
+    {"avx512_vnni", PRODUCTS},       {"avx512_vbmi", CASTS | PRODUCTS},
+    {"amx_int8", PRODUCTS},          {"amx_bf16", PRODUCTS},
 };
 #define LEVELS (sizeof levels / sizeof *levels)
 

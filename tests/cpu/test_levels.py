@@ -18,7 +18,7 @@ LEVELS = {"generic": set(), "avx2": AVX2, "avx_vnni": AVX2 | {"avx_vnni"}, "avx5
           "amx_int8": AVX512 | {"avx512_vnni", "avx512vbmi", "amx_tile", "amx_int8"},
           "amx_bf16": AVX512 | {"avx512_vnni", "avx512vbmi", "amx_tile", "amx_int8", "amx_bf16"}}
 # Those with kernels of casts; the others have products alone (tests/ops/test_integer_products.py).
-CASTING = [level for level in LEVELS if Path(__file__).parents[2].joinpath("src/cpu", level, "encode.c").exists()]
+CASTING = [level for level in LEVELS if any(Path(__file__).parents[2].joinpath("src/cpu", level, name).exists() for name in ("encode.c", "tables.c"))]
 MX = [f"{name}{',' if ':' in name else ':'}rule={rule},partial=1" for name in
       ("mxfp8", "mxfp8:format=e5m2", "mxfp6-e3m2", "mxfp6-e2m3", "mxfp4", "mxint8") for rule in ("rceil", "floor", "ceil", "even")
       if (name, rule) != ("mxint8", "even")]
@@ -90,6 +90,31 @@ def lines_of_large(brc):
                                      *(digest(brc.dequantize(t, out)) for out in outs))))
 
 
+def lines_of_tables(brc):
+    """BF16 that share a scale by thousands, which is where tables come in: every number of a magnitude up to some largest one, in every
+    binade, with zeros and without; and every code by many scales, back to BF16."""
+    every = np.arange(1 << 16, dtype=np.uint16).view(ml_dtypes.bfloat16).astype(np.float32)
+    finite = every[np.isfinite(every)]
+    random = np.random.default_rng(3)
+    for exponent in range(-126, 128, 9):
+        most = np.float32((1 + random.random()) * 2.0**exponent)
+        for least in (0, most / 2**random.integers(4, 20)):
+            some = finite[(np.abs(finite) <= most) & (np.abs(finite) >= least)]
+            x = np.resize(random.permutation(some), (136, 384)).astype(ml_dtypes.bfloat16)
+            for recipe in ("fp8-block128:partial=1", "fp8-block128:scale=bf16,partial=1", "fp8-block128:scale=e8m0,partial=1", "fp8-block128:partial=1,format=e5m2",
+                           "custom:format=e4m3,block=64x64,scale=f16,partial=1"):
+                t = brc.cast(x, recipe)
+                yield " ".join(map(str, ("tables", exponent, least, recipe, *map(digest, (t.data, t.scale)), t.report.amax,
+                                         digest(brc.dequantize(t, ml_dtypes.bfloat16)))))
+    for number, format in enumerate(("e4m3", "e5m2", "e4m3fnuz")):
+        codes = np.resize(np.arange(256, dtype=np.uint8), (160, 300))
+        codes[random.random(codes.shape) < 0.99] &= 0x77          # in most pieces all are finite
+        scale = np.exp2(random.uniform(-140, 127, (2, 3))).astype(np.float32)
+        scale[0, 1], scale[1, 1] = -scale[0, 1], (0, np.inf, np.nan)[number]
+        t = brc.tensor(format, codes.shape, codes, scale=(scale, "f32", (1, 128, 128)), layout="per_block_mn")
+        yield f"codes {format} {digest(brc.dequantize(t, ml_dtypes.bfloat16))}"
+
+
 def lines_of_pairs(brc):
     for name, x in inputs().items():
         for number, (first, second) in enumerate(PAIRS):
@@ -137,5 +162,5 @@ def test_same_bits(reference, level):
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
     import breccia_c
-    wanted = itertools.chain(lines(breccia_c), lines_of_large(breccia_c), lines_of_pairs(breccia_c))
+    wanted = itertools.chain(lines(breccia_c), lines_of_large(breccia_c), lines_of_tables(breccia_c), lines_of_pairs(breccia_c))
     print(next(wanted) if sys.argv[1:] == ["name"] else "\n".join(wanted))
