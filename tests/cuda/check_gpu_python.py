@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""The Python package on arrays of a real GPU: PYTHONPATH=FOLDER check_gpu_python.py [torch|cupy|jax ..], where FOLDER is what
+"""The Python package on arrays of a real GPU: PYTHONPATH=FOLDER check_gpu_python.py [torch|cupy|jax|transformer_engine ..], where FOLDER is what
 `pip install --target FOLDER` made of a wheel with kernels (docs/python.md). A library that is not installed is named and left out;
 a section that fails does not stop the others. The last line is PYTHON ON GPU RIGHT or WRONG."""
 import importlib
@@ -16,7 +16,7 @@ from breccia.kernels import cuda  # noqa: E402
 
 from common import check  # noqa: E402
 
-LIBRARIES = ("torch", "cupy", "jax")
+LIBRARIES = ("torch", "cupy", "jax", "transformer_engine")
 
 
 def main() -> int:
@@ -32,7 +32,7 @@ def main() -> int:
         if not (pathlib.Path(__file__).parent / "gpu_python" / f"of_{name}.py").exists():
             continue
         began = time.monotonic()
-        print(f"## {name} {library.__version__}", flush=True)
+        print(f"## {name} {getattr(library, '__version__', '')}", flush=True)
         try:
             importlib.import_module(f"of_{name}").run()
         except Exception:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """TransformerEngine's tensors both ways, over what version 2.20.2 wrote on a GPU: the recorded buffers decode to the recorded
-values, and come back the same. Where the library itself is installed with a GPU, tests/cuda has the live ones."""
+values, and come back the same. Where the library itself is installed with a GPU: tests/cuda/gpu_python/of_transformer_engine.py."""
 import dataclasses
 import enum
 import json
