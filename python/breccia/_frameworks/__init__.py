@@ -90,9 +90,12 @@ def register() -> None:
 
 
 def named(name: str) -> Any:
-    """The module of a library by name; ValueError for a name that is none."""
+    """The module of a library by name; ValueError for a name that is none, ImportError where it is not installed."""
     if name not in ("numpy", "torch", "jax", "mlx"):
         raise ValueError(f"framework must be 'numpy', 'torch', 'jax' or 'mlx', got {name!r}")
-    module = import_module(f"breccia._frameworks._{name}")
+    try:
+        module = import_module(f"breccia._frameworks._{name}")
+    except ImportError as missing:
+        raise ImportError(f"arrays of {name} need it: pip install {name}") from missing
     register()
     return module

@@ -85,7 +85,7 @@ class Checkpoint(Mapping[str, Any]):
     framework
         "numpy", "torch", "jax" or "mlx".
 
-    Raises OSError if it cannot be read, ValueError if it is malformed. Source: docs/dialects.md.
+    Raises OSError if it cannot be read, ValueError if it is malformed, ImportError for a library that is not installed. Source: docs/dialects.md.
 
     >>> import numpy as np, breccia, os, tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
