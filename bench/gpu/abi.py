@@ -67,7 +67,7 @@ class Delayed(ctypes.Structure):
 
 class Options(ctypes.Structure):
     _fields_ = [("size", ctypes.c_uint32), ("scales_by_column", ctypes.c_uint32), ("scale_pitch", ctypes.c_int64),
-                ("delayed", ctypes.c_void_p), ("amax", ctypes.c_void_p), ("scratch", ctypes.c_void_p)]
+                ("delayed", ctypes.c_void_p), ("amax", ctypes.c_void_p), ("scratch", ctypes.c_void_p), ("transposed", ctypes.POINTER(Tensor))]
 
 
 class Packed(ctypes.Structure):

@@ -42,25 +42,33 @@ def array(fmt, shape, data, pitch=0):
     return a
 
 
-class Cast:
-    """One cast on the GPU: buffers of its own, `run` queues it."""
+class Planned:
+    """A tensor of a recipe with buffers of its own."""
 
-    def __init__(self, x, r, delayed=None, by_column=False, find=True):
-        self.x, self.r = x, r
-        self.tensor, self.sizes = plan(r, x.shape)
-        fmt = brc.FORMATS[x.dtype]
-        self.src = array(fmt, x.shape, x.data_ptr(), x.stride(-2) if x.dim() > 1 else 0)
-        self.data = torch.full((max(1, self.sizes.data),), 0xAA, dtype=torch.uint8, device=x.device)
-        self.scale = torch.full((max(1, self.sizes.scale),), 0xAA, dtype=torch.uint8, device=x.device)
-        self.glob = torch.zeros(max(1, self.sizes.global_), dtype=torch.uint8, device=x.device)
-        self.scratch = torch.zeros(4, dtype=torch.int32, device=x.device)
-        self.amax = torch.zeros(1, device=x.device)
-        self.delayed = delayed
+    def __init__(self, r, shape, device):
+        self.tensor, self.sizes = plan(r, shape)
+        self.data = torch.full((max(1, self.sizes.data),), 0xAA, dtype=torch.uint8, device=device)
+        self.scale = torch.full((max(1, self.sizes.scale),), 0xAA, dtype=torch.uint8, device=device)
+        self.glob = torch.zeros(max(1, self.sizes.global_), dtype=torch.uint8, device=device)
         t = self.tensor
         t.data, t.scale.data = self.data.data_ptr(), self.scale.data_ptr()
         t.global_.data = self.glob.data_ptr() if self.sizes.global_ else None
+
+
+class Cast(Planned):
+    """One cast on the GPU, `run` queues it; with the transpose's, `turned`, where `both`."""
+
+    def __init__(self, x, r, delayed=None, by_column=False, find=True, both=False):
+        super().__init__(r, x.shape, x.device)
+        self.x, self.r = x, r
+        self.turned = Planned(r, x.shape[::-1], x.device) if both else None
+        self.src = array(brc.FORMATS[x.dtype], x.shape, x.data_ptr(), x.stride(-2) if x.dim() > 1 else 0)
+        self.scratch = torch.zeros(4, dtype=torch.int32, device=x.device)
+        self.amax = torch.zeros(1, device=x.device)
+        self.delayed = delayed
         self.options = Options(ctypes.sizeof(Options), int(by_column), 0, delayed.data_ptr() if delayed is not None else None,
-                               self.amax.data_ptr() if delayed is not None else None, self.scratch.data_ptr() if find else None)
+                               self.amax.data_ptr() if delayed is not None else None, self.scratch.data_ptr() if find else None,
+                               ctypes.pointer(self.turned.tensor) if both else None)
 
     def run(self):
         err = brc.Error()

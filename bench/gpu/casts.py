@@ -34,6 +34,8 @@ def graph_time(calls, seconds=0.02):
     return statistics.median(times)
 
 
+# With the transpose in the same read: recipe, reads of the source.
+BOTH = (("fp8-delayed", 1), ("fp8", 2), ("fp8-block", 1), ("fp8-block:arith=te,pow2=1", 1), ("fp8-block128", 1), ("mxfp8", 1))
 # Recipe, code bits, bytes of scales an element, reads of the source.
 CASTS = (("fp8-delayed", 8, 0, 1), ("fp8", 8, 0, 2), ("fp8-row", 8, 0, 1), ("fp8-block", 8, 4 / 128, 1), ("fp8-block:arith=te,pow2=1", 8, 4 / 128, 1),
          ("fp8-block by column", 8, 4 / 128, 1), ("fp8-block128", 8, 0, 1), ("mxfp8", 8, 1 / 32, 1), ("mxfp6-e3m2", 6, 1 / 32, 1), ("mxfp6-e2m3", 6, 1 / 32, 1),
@@ -72,6 +74,12 @@ def main():
         if not set(text) & set(": "):
             measure("dequantize " + text, [lambda c=c, y=y: c.dequantize(y) for c, y in zip(cs, ys)], (size + bits / 8 + scales) * n, base)
         del cs
+    for text, reads in BOTH:
+        if not only or any((text + " both").startswith(word) or word == "both" for word in only):
+            r = bt.recipe(text)
+            cs = [bt.Cast(x, r, k if text == "fp8-delayed" else None, both=True) for x in xs]
+            measure(text + " both", [c.run for c in cs], (size * reads + 2 + 2 * cs[0].sizes.scale / n) * n, base)
+            del cs
 
 
 if __name__ == "__main__":

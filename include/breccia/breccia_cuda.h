@@ -142,6 +142,9 @@ typedef struct brc_cuda_cast_options {
     const float *delayed;      /* delayed scaling: the quantization scale, on the device; NULL = current scaling */
     float *amax;               /* per tensor: the largest magnitude met, NaN not counted; delayed scaling: the larger of it and what is there. NULL = not wanted */
     void *scratch;             /* current scaling per tensor, and NVFP4 with its second level to be found: BRC_CUDA_SCRATCH bytes */
+    brc_tensor *transposed;    /* a second result in the same read: the cast of the matrix's transpose, planned for [cols, rows], with the
+                                  bits that brc_cast gives for it. FP8 per tensor, 1x128 and 128x128, MXFP8. NULL = not wanted.
+                                  scales_by_column holds for both; the transpose's then without gaps */
 } brc_cuda_cast_options;
 
 /* brc_cast on the GPU, with the same bits: FP8 per tensor, per row, in blocks of 1x128 and 128x128; MXFP8, MXFP6, MXFP4;

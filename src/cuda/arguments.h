@@ -121,19 +121,22 @@ typedef struct brci_cast_args {
     const float *global; /* NVFP4's second level, one number; NULL = none */
     const float *given;  /* delayed scaling: the quantization scale */
     float *amax;         /* delayed scaling: largest magnitude met; NULL = not wanted */
-    uint32_t *scratch;   /* current scaling: {amax, arrived, left}, zero before and after */
+    uint32_t *scratch;   /* current scaling: {amax, arrived, left, amax for the next kernel}, zero before and after */
     int64_t rows, cols;
-    int64_t in_pitch, out_pitch;   /* in elements of the wide type, in bytes of the codes; dequantize: the other way */
-    int64_t scale_row, scale_col;  /* from one scale to the next, along rows and columns of blocks */
-    int64_t pieces;                /* rows * piece_row */
-    uint32_t piece_row;            /* of a row, rounded up to whole blocks */
-    uint32_t row_magic, row_shift; /* piece / piece_row for pieces below 2^31: the upper half of a product, shifted */
+    int64_t in_pitch, out_pitch;  /* in elements of the wide type, in bytes of the codes; dequantize: the other way */
+    int64_t scale_row, scale_col; /* from one scale to the next, along rows and columns of blocks */
+    void *turned, *turned_scale;  /* casts with their transpose: its codes and scales */
+    int64_t turned_pitch, turned_scale_row, turned_scale_col;
+    int64_t pieces;                  /* rows * piece_row */
+    uint32_t piece_row;              /* of a row, rounded up to whole blocks */
+    uint32_t row_magic, row_shift;   /* piece / piece_row for pieces below 2^31: the upper half of a product, shifted */
     uint32_t block_rows, block_cols; /* dequantize: 0 = the whole axis */
     uint32_t rows_shift,
         cols_shift;      /* dequantize, where `wide`: rows and pieces of a block, powers of two; 31 = the whole axis */
     uint32_t flat_shift; /* dequantize, where `flat`: pieces of neighbouring scales, a power of two */
     int32_t wide;        /* rows are whole pieces, addresses and pitches multiples of a piece's size */
     int32_t flat;        /* and rows follow one another without gaps, blocks dividing them */
+    int32_t turned_wide; /* the transpose's codes may be written 16 bytes at a time */
     int32_t backwards;   /* casts of blocks: the last first */
     int32_t arith, rule; /* brc_arith, brc_rule */
     int32_t pow2;

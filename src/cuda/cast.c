@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Casts and dequantization on the GPU: check, pick the kernel's row, launch. */
+#include <stddef.h>
 #include <string.h>
 
 #include "driver.h"
@@ -12,7 +13,23 @@
     } while (0)
 
 enum { THREADS = BRCI_CAST_THREADS };
-enum { FP8_BLOCKS, MX_BLOCKS, NV_BLOCKS, INT_BLOCKS, GIVEN, CURRENT, SQUARES, ROW, NARROW_ROW, GLOBAL_SCALE, BACK };
+enum {
+    FP8_BLOCKS,
+    MX_BLOCKS,
+    NV_BLOCKS,
+    INT_BLOCKS,
+    GIVEN,
+    CURRENT,
+    SQUARES,
+    ROW,
+    NARROW_ROW,
+    GLOBAL_SCALE,
+    BOTH_FP8_BLOCKS,
+    BOTH_MX_BLOCKS,
+    BOTH_SQUARES,
+    BOTH_TENSOR,
+    BACK
+};
 
 /* Every row of casts.def: what it does, from what, to what. */
 static const struct row {
@@ -31,6 +48,11 @@ static const struct row {
 #define WHOLE_E5M2(in) WHOLE_FP8(in, E5M2)
 #define WHOLE_INT8(in)
 #define GLOBAL(in) {GLOBAL_SCALE, BRC_##in, 0, 0, BRCI_KERNEL_find_global_##in},
+#define BOTH(in, element)                                                                                              \
+    {BOTH_FP8_BLOCKS, BRC_##in, BRC_##element, 0, BRCI_KERNEL_cast_both_blocks_##in##_##element},                      \
+        {BOTH_MX_BLOCKS, BRC_##in, BRC_##element, 0, BRCI_KERNEL_cast_both_mx_##in##_##element},                       \
+        {BOTH_SQUARES, BRC_##in, BRC_##element, 0, BRCI_KERNEL_cast_both_squares_##in##_##element},                    \
+        {BOTH_TENSOR, BRC_##in, BRC_##element, 0, BRCI_KERNEL_cast_both_tensor_##in##_##element},
 #define DEQUANTIZE(element, out) {BACK, BRC_##out, BRC_##element, 0, BRCI_KERNEL_dequantize_##element##_##out},
 #include "casts.def"
 #undef WHOLE_FP8
@@ -97,14 +119,72 @@ static int aligned(const void *wide, int64_t wide_pitch, int format, const void 
            !(((uint64_t)(uintptr_t)codes | (uint64_t)codes_pitch) & (uint64_t)(size - 1)) && cols % piece == 0;
 }
 
+/* The caller's options, those of earlier versions too. */
+static brc_status options_of(const brc_cuda_cast_options *given, brc_cuda_cast_options *o, brc_error *err) {
+    memset(o, 0, sizeof *o);
+    if (!given) return BRC_OK;
+    if (given->size != sizeof *o && given->size != offsetof(brc_cuda_cast_options, transposed))
+        return brci_cuda_fail(err, BRC_ARGUMENT, "the options are of another version");
+    memcpy(o, given, given->size);
+    return BRC_OK;
+}
+
+/* A grid over the tensor finds its largest magnitude, or NVFP4's second level from it into `to`. */
+static brc_status find(const brci_cast_args *g, int format, int sms, void *to, void *stream, brc_error *err) {
+    brci_cast_args finding = *g;
+    finding.out = to;
+    return launch(kernel_of(GLOBAL_SCALE, format, 0), least(ceil_div(g->pieces, THREADS * 8), sms * 8), THREADS, 0,
+                  &finding, stream, err);
+}
+
+/* The kind of cast that gives the transpose as well; -1 = there is none. */
+static int both_of(int shape) {
+    static const struct {
+        int alone, both;
+    } kinds[] = {{FP8_BLOCKS, BOTH_FP8_BLOCKS},
+                 {MX_BLOCKS, BOTH_MX_BLOCKS},
+                 {SQUARES, BOTH_SQUARES},
+                 {GIVEN, BOTH_TENSOR},
+                 {CURRENT, BOTH_TENSOR}};
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        if (kinds[i].alone == shape) return kinds[i].both;
+    return -1;
+}
+
+static brc_status cast_both(brci_cast_args *g, int shape, const brc_array *src, const brc_recipe *r, int sms,
+                            const brc_cuda_cast_options *o, void *stream, brc_error *err) {
+    const brc_tensor *t = o->transposed;
+    const int kernel = kernel_of(both_of(shape), src->format, r->element);
+    if (kernel < 0 || src->rank != 2)
+        return brci_cuda_fail(
+            err, BRC_UNSUPPORTED,
+            "the GPU casts with the transpose matrices to FP8 per tensor, 1x128 and 128x128, and MXFP8");
+    if (t->format != r->element || t->rank != 2 || t->shape[0] != g->cols || t->shape[1] != g->rows)
+        return brci_cuda_fail(err, BRC_SHAPE, "the transposed destination was planned for something else");
+    const int64_t high = r->block.rows ? r->block.rows : INT32_MAX, wide = r->block.cols ? r->block.cols : INT32_MAX;
+    g->turned = t->data;
+    g->turned_scale = t->scale.data;
+    g->turned_pitch = t->row_pitch;
+    g->turned_scale_row = o->scales_by_column ? 1 : ceil_div(g->rows, wide);
+    g->turned_scale_col = o->scales_by_column ? ceil_div(g->cols, high) : 1;
+    g->turned_wide = !(((uint64_t)(uintptr_t)t->data | (uint64_t)t->row_pitch | (uint64_t)g->rows) & 15);
+    if (shape == CURRENT) {
+        TRY(find(g, src->format, sms, NULL, stream, err));
+        g->backwards = 1;
+    }
+    return launch(kernel, ceil_div(g->rows, 128) * ceil_div(g->cols, 128), 128u * (uint32_t)wide_bytes(src->format), 0,
+                  g, stream, err);
+}
+
 brc_status brc_cuda_cast(const brc_array *src, const brc_recipe *r, const brc_cuda_cast_options *options,
                          brc_tensor *dst, void *stream, brc_error *err) {
-    const brc_cuda_cast_options none = {sizeof none, 0, 0, NULL, NULL, NULL}, *o = options ? options : &none;
+    brc_cuda_cast_options o;
     const brc_block block = r->block;
     const brc_format_info *element = brc_format_get((brc_format)r->element);
     brci_cast_args g;
     int64_t batch = 1;
     int sms = 0, shape, bits = code_bits(r->element);
+    TRY(options_of(options, &o, err));
     TRY(brci_cuda_ready(BRCI_ANY_DEVICE, &sms, err));
     if (src->format != BRC_F32 && src->format != BRC_F16 && src->format != BRC_BF16)
         return brci_cuda_fail(err, BRC_FORMAT, "the GPU casts from F32, F16 and BF16");
@@ -125,20 +205,18 @@ brc_status brc_cuda_cast(const brc_array *src, const brc_recipe *r, const brc_cu
     g.reach = (float)element->max;
     for (int32_t i = 0; i < r->margin; i++) g.reach *= 0.5f;
     for (int32_t i = 0; i > r->margin; i--) g.reach *= 2.0f;
-    g.given = o->delayed;
-    g.amax = o->amax;
-    g.scratch = o->scratch;
+    g.given = o.delayed;
+    g.amax = o.amax;
+    g.scratch = o.scratch;
 
     const int fp8 = r->element == BRC_E4M3 || r->element == BRC_E5M2, whole_row = block.rows == 1 && block.cols == 0;
     const int mx_rule = r->rule >= BRC_RULE_RCEIL && r->rule <= BRC_RULE_EVEN;
-    if (r->arith > BRC_ARITH_RECIP)
-        return brci_cuda_fail(err, BRC_UNSUPPORTED, "the GPU has no cast with arith=%s", brc_arith_name(r->arith));
     if (r->zero != BRC_NONE) return brci_cuda_fail(err, BRC_UNSUPPORTED, "the GPU has no cast with zero points");
     if (r->arith > BRC_ARITH_RECIP)
         return brci_cuda_fail(err, BRC_UNSUPPORTED, "the GPU has no cast with arith=%s",
                               brc_arith_name((brc_arith)r->arith));
     if (fp8 && r->scale == BRC_F32 && r->rule == BRC_RULE_AMAX && block.rows == 0 && block.cols == 0)
-        shape = o->delayed ? GIVEN : CURRENT;
+        shape = o.delayed ? GIVEN : CURRENT;
     else if (fp8 && r->scale == BRC_F32 && r->rule == BRC_RULE_AMAX && whole_row) shape = ROW;
     else if (fp8 && r->scale == BRC_F32 && r->rule == BRC_RULE_AMAX && block.rows == 1 && block.cols == 128)
         shape = FP8_BLOCKS;
@@ -174,18 +252,16 @@ brc_status brc_cuda_cast(const brc_array *src, const brc_recipe *r, const brc_cu
              !(block.cols && g.cols % block.cols) && !(bits == 6 && (uintptr_t)g.out & 7);
     g.scale_row = blocks_row;
     g.scale_col = 1;
-    if (o->scales_by_column) {
+    if (o.scales_by_column) {
         g.scale_row = 1;
-        g.scale_col = o->scale_pitch ? o->scale_pitch : blocks_rows;
+        g.scale_col = o.scale_pitch ? o.scale_pitch : blocks_rows;
     }
 
+    if (o.transposed) return cast_both(&g, shape, src, r, sms, &o, stream, err);
     if (shape == NV_BLOCKS && r->levels == 2) {
         if (!dst->global.data) return brci_cuda_fail(err, BRC_ARGUMENT, "NVFP4 with two levels needs dst->global");
-        if (o->scratch) {
-            brci_cast_args find = g;
-            find.out = dst->global.data;
-            TRY(launch(kernel_of(GLOBAL_SCALE, src->format, 0), least(ceil_div(g.pieces, THREADS * 8), sms * 8),
-                       THREADS, 0, &find, stream, err));
+        if (o.scratch) {
+            TRY(find(&g, src->format, sms, dst->global.data, stream, err));
             g.backwards = 1;
         }
         g.global = dst->global.data;

@@ -6,6 +6,7 @@
  * A block of threads does its share once and ends: kernels that loop over the grid reach 0.93 of the copy speed, these 1.0. */
 #pragma once
 #include "casts_blocks.cuh"
+#include "casts_both.cuh"
 
 namespace brc {
 
@@ -110,7 +111,8 @@ template <class T, class E> __device__ __forceinline__ void cast_current(const b
         for (int64_t base = first; base < g.pieces; base += step) encode_some<T, E, false, true>(g, coder, base, step);
 }
 
-/* NVFP4's second level: g = amax / (448 * 6), or its reciprocal for arith div. */
+/* NVFP4's second level: g = amax / (448 * 6), or its reciprocal for arith div. Without `out` the largest magnitude itself, for the
+ * next kernel. */
 template <class T> __device__ __forceinline__ void find_global(const brci_cast_args &g)
 {
     const float amax = amax_of_tensor<T>(g);
@@ -118,8 +120,13 @@ template <class T> __device__ __forceinline__ void find_global(const brci_cast_a
     atomicMax(&g.scratch[0], __float_as_uint(amax));
     __threadfence();
     if (atomicAdd(&g.scratch[1], 1) != gridDim.x - 1) return;
-    const float all = capped(__uint_as_float(atomicExch(&g.scratch[0], 0)));
+    const uint32_t found = atomicExch(&g.scratch[0], 0);
+    const float all = capped(__uint_as_float(found));
     g.scratch[1] = 0;
+    if (!g.out) {
+        g.scratch[3] = found;
+        return;
+    }
     float second = 1.0f;
     if (__float_as_uint(all)) {
         second = g.arith == ARITH_DIV ? capped(__fdiv_rn(2688.0f, all)) : __fdiv_rn(all, 2688.0f);
@@ -236,6 +243,17 @@ template <class T, class E> __device__ __forceinline__ void cast_squares(const b
     BRC_FP8_##element(BRC_CAST(cast_squares_##in##_##element, 2048 / brc::PIECE<brc::in>, cast_squares<brc::in BRC_COMMA brc::element>(g))) \
     BRC_CAST(cast_row_##in##_##element, BRCI_CAST_ROW_THREADS, cast_rows<brc::in BRC_COMMA brc::element BRC_COMMA false>(g))             \
     BRC_CAST(cast_narrow_row_##in##_##element, brc::THREADS, cast_rows<brc::in BRC_COMMA brc::element BRC_COMMA true>(g))
+#define BRC_BOTH(in, element)                                                                                                          \
+    BRC_BOTH_OF(cast_both_blocks_##in##_##element, brc::in, brc::element, brc::BOTH_BLOCKS)                                        \
+    BRC_BOTH_OF(cast_both_mx_##in##_##element, brc::in, brc::element, brc::BOTH_MX)                                                \
+    BRC_BOTH_OF(cast_both_squares_##in##_##element, brc::in, brc::element, brc::BOTH_SQUARES)                                     \
+    BRC_BOTH_OF(cast_both_tensor_##in##_##element, brc::in, brc::element, brc::BOTH_TENSOR)
+#define BRC_BOTH_OF(name, T, E, shape)                                                                                                 \
+    extern "C" __global__ void __launch_bounds__(2048 / brc::PIECE<T>, brc::BOTH_AT_ONCE<T, shape>) name(const __grid_constant__ brci_cast_args g) \
+    {                                                                                                                                  \
+        brc::previous_grid_wait();                                                                                                     \
+        brc::cast_both<T, E, shape>(g);                                                                                                \
+    }
 #define BRC_GLOBAL(in) BRC_CAST(find_global_##in, brc::THREADS, find_global<brc::in>(g))
 #define BRC_COMMA ,
 #define BRC_FP8_E4M3(x) x

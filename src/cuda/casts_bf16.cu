@@ -6,6 +6,7 @@
 #define BLOCKS(in, element, kind, block) BRC_FROM_##in(BRC_BLOCKS(in, element, kind, block))
 #define WHOLE(in, element) BRC_FROM_##in(BRC_WHOLE(in, element))
 #define GLOBAL(in) BRC_FROM_##in(BRC_GLOBAL(in))
+#define BOTH BRC_SKIP
 #define DEQUANTIZE BRC_SKIP
 #define BRC_FROM_F32(...)
 #define BRC_FROM_F16(...)

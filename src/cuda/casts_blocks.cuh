@@ -106,7 +106,7 @@ template <class T> __device__ __forceinline__ bool cast_nv(const brci_cast_args 
 {
     constexpr int V = PIECE<T>, LANES = 16 / V, N = AHEAD;
     using Lanes = Shared<LANES, N>;
-    using Largest = Extent<T, true>;
+    using Largest = Extent<T, true, true>;
     const int64_t first = share * (THREADS * N);
     const uint32_t live = static_cast<uint32_t>(min(g.pieces - first, static_cast<int64_t>(THREADS * N)));
     const uint4 *in = static_cast<const uint4 *>(g.in) + first;

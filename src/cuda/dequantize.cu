@@ -72,7 +72,8 @@ __device__ __forceinline__ void put(const brci_cast_args &g, uint64_t codes, uin
     decode<E>(own, e);
 #pragma unroll
     for (int i = 0; i < V; i++) e[i] = __fmul_rn(e[i], m);
-    if (live) store_floats<T>(to, e);
+    /* An element that is always a number gives NaN only under a scale that is none, or infinite. */
+    if (live) store_floats<T>(to, e, E::WATCHED ? fabsf(m) <= LARGEST : numbers_alone(e));
 }
 
 /* Rows follow one another without gaps, and so do the scales of neighbouring pieces: the piece's number says all. */
@@ -144,8 +145,9 @@ __device__ __forceinline__ void dequantize(const brci_cast_args &g)
 #define BLOCKS(in, element, kind, block)
 #define WHOLE(in, element)
 #define GLOBAL(in)
+#define BOTH(in, element)
 #define DEQUANTIZE(element, out)                                                                                             \
-    extern "C" __global__ void __launch_bounds__(BRCI_CAST_THREADS) dequantize_##element##_##out(const __grid_constant__ brci_cast_args g) \
+    extern "C" __global__ void __launch_bounds__(BRCI_CAST_THREADS, 5) dequantize_##element##_##out(const __grid_constant__ brci_cast_args g) \
     {                                                                                                                        \
         brc::previous_grid_wait();                                                                                           \
         brc::dequantize<brc::element, brc::out>(g);                                                                          \

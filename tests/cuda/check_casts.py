@@ -20,6 +20,11 @@ RECIPES = ["fp8-delayed", "fp8-delayed:format=e5m2", "fp8", "fp8:format=e5m2", "
            "mxfp6-e3m2", "mxfp6-e2m3", "mxfp4", "mxfp4:rule=ceil", "nvfp4", "nvfp4:levels=1", "nvfp4:arith=div", "int8", "int4", "int4:scale=bf16", "int4:scale=f32"]
 
 
+# What has a kernel that gives the transpose as well.
+BOTH = ["fp8-delayed", "fp8", "fp8:format=e5m2", "fp8-block", "fp8-block:arith=te,pow2=1", "fp8-block:format=e5m2", "fp8-block128", "fp8-block128:arith=deepgemm",
+        "mxfp8", "mxfp8:format=e5m2"]
+
+
 def inputs(dtype):
     """(name, tensor): the awkward first."""
     g = torch.Generator(device=DEV).manual_seed(7)
@@ -86,6 +91,8 @@ def compare(name, text, x):
             if not np.array_equal(got, ref):
                 i = np.argwhere(got != ref)[0]
                 bad.append(f"{text} {name}: dequantize to {dtype}: {int((got != ref).sum())} of {ref.size} differ, first {i}: {got[tuple(i)]:#x} for {ref[tuple(i)]:#x}")
+    if text in BOTH and x.dim() == 2:
+        bad += compare_both(name, text, x, r, delayed)
     if "block" in text and x.dim() == 2:
         d = bt.Cast(x, r, by_column=True)
         d.run()
@@ -95,6 +102,23 @@ def compare(name, text, x):
         a, b = d.scale.view(torch.float32)[:n].view(-1, rows).t().contiguous(), c.scale.view(torch.float32)[:n].view(rows, -1)
         if not torch.equal(a.view(torch.int32), b.contiguous().view(torch.int32)):
             bad.append(f"{text} {name}: scales by column differ")
+    return bad
+
+
+def compare_both(name, text, x, r, delayed):
+    """What differs of a cast of a matrix and its transpose in one call."""
+    c = bt.Cast(x, r, torch.tensor(delayed, device=DEV) if delayed else None, both=True)
+    c.run()
+    c.run() if not delayed else None
+    torch.cuda.synchronize()
+    bad = []
+    for which, parts, y in (("plain", c, x), ("transposed", c.turned, x.t().contiguous())):
+        data, scale = bt.cast_cpu(y, r, delayed)[:2]
+        for what, a, b, n in (("codes", parts.data, data, parts.sizes.data), ("scales", parts.scale, scale, parts.sizes.scale)):
+            a, b = a.cpu().numpy()[:n], b[:n]
+            if not np.array_equal(a, b):
+                i = int(np.nonzero(a != b)[0][0])
+                bad.append(f"{text} of {x.dtype} {name}, {which}: {int((a != b).sum())} of {n} bytes of {what} differ, first {i}: {a[i]:#x} for {b[i]:#x}")
     return bad
 
 

@@ -17,6 +17,7 @@ import abi  # noqa: E402
 
 cpu, emulated = ctypes.CDLL(sys.argv[2], ctypes.RTLD_GLOBAL), ctypes.CDLL(sys.argv[1])
 RECIPES = eval(re.search(r"^RECIPES = (\[.*?\])$", open(os.path.join(here, "check_casts.py")).read(), re.M | re.S).group(1))
+BOTH = eval(re.search(r"^BOTH = (\[.*?\])$", open(os.path.join(here, "check_casts.py")).read(), re.M | re.S).group(1))
 ref = ctypes.byref
 libc = ctypes.CDLL(None)
 libc.mmap.restype, libc.mmap.argtypes = ctypes.c_void_p, [ctypes.c_void_p, ctypes.c_size_t] + [ctypes.c_int] * 3 + [ctypes.c_size_t]
@@ -84,6 +85,68 @@ def array(fmt, shape, data, pitch=0):
     return a
 
 
+def copied(x):
+    """Memory of the same numbers in the same places, and the pitch of its rows (0 = none)."""
+    pitch = 0 if x.flags.c_contiguous else x.strides[-2] // x.itemsize
+    source = aligned(((x.shape[0] - 1) * pitch + x.shape[-1]) * x.itemsize if pitch else x.nbytes)
+    np.lib.stride_tricks.as_strided(source.view(x.dtype), x.shape, x.strides)[...] = x
+    return source, pitch
+
+
+def counts(sizes):
+    return {"codes": sizes.data, "scales": sizes.scale, "second level": sizes.global_}
+
+
+def own_buffers(tensor, sizes, fill):
+    parts = {k: aligned(max(4, v)) for k, v in counts(sizes).items()}
+    for b in parts.values():
+        b[:] = fill
+    tensor.data, tensor.scale.data = parts["codes"].ctypes.data, parts["scales"].ctypes.data
+    tensor.global_.data = parts["second level"].ctypes.data if sizes.global_ else None
+    return parts
+
+
+def delayed(r, text):
+    """State of delayed scaling; None for other recipes."""
+    if not text.startswith("fp8-delayed"):
+        return None
+    history = np.zeros(max(1, r.history_length), np.float32)
+    state = abi.Delayed(ctypes.sizeof(abi.Delayed), 3.7, 0, 0, history.ctypes.data, r.history_length)
+    state.kept = history
+    return state
+
+
+def compare_both(fmt, x, text):
+    """What differs of a cast of a matrix and its transpose in one call; None where the recipe does not fit or has no such kernel."""
+    if text not in BOTH or x.ndim != 2:
+        return None
+    err, r, made = abi.Error(), abi.Recipe(), []
+    check(cpu.brc_recipe_parse(text.encode(), ref(r), ref(err)), err)
+    r.partial = 1
+    source, pitch = copied(x)
+    for y in (np.ascontiguousarray(x), np.ascontiguousarray(x.T)):
+        expected, got, sizes = abi.Tensor(), abi.Tensor(), abi.Sizes()
+        shape = (ctypes.c_int64 * 2)(*y.shape)
+        for t in (expected, got):
+            if cpu.brc_tensor_plan(ref(r), 2, shape, ref(t), ref(sizes), ref(err)):
+                return None
+        want, have = own_buffers(expected, sizes, 0), own_buffers(got, sizes, 0xAA)
+        state = delayed(r, text)
+        src = array(fmt, y.shape, y.ctypes.data)
+        check(cpu.brc_cast(ref(src), ref(r), None, ref(state) if state else None, ref(expected), None, ref(err)), err)
+        made.append((got, want, have, sizes))
+    src, k, amax, scratch = array(fmt, x.shape, source.ctypes.data, pitch), np.array([3.7], np.float32), np.zeros(1, np.float32), np.zeros(4, np.uint32)
+    options = abi.Options(ctypes.sizeof(abi.Options), 0, 0, k.ctypes.data if state else None, amax.ctypes.data, scratch.ctypes.data, ctypes.pointer(made[1][0]))
+    check(emulated.brc_cuda_cast(ref(src), ref(r), ref(options), ref(made[0][0]), None, ref(err)), err)
+    bad = [f"{int((have[w][:v] != want[w][:v]).sum())} of {v} bytes of the {which} {w}, first {int(np.argmax(have[w][:v] != want[w][:v]))}"
+           for (_, want, have, sizes), which in zip(made, ("plain", "transposed")) for w, v in counts(sizes).items() if not np.array_equal(have[w][:v], want[w][:v])]
+    if scratch.any():
+        bad.append("scratch not left as found")
+    if state and amax[0] != np.float32(state.amax):
+        bad.append(f"amax {amax[0]} for {state.amax}")
+    return bad
+
+
 def compare(fmt, x, text):
     """What differs; None where the recipe does not fit."""
     err, r, t, sizes = abi.Error(), abi.Recipe(), abi.Tensor(), abi.Sizes()
@@ -92,30 +155,20 @@ def compare(fmt, x, text):
     shape = (ctypes.c_int64 * x.ndim)(*x.shape)
     if cpu.brc_tensor_plan(ref(r), x.ndim, shape, ref(t), ref(sizes), ref(err)):
         return None
-    n = {"codes": sizes.data, "scales": sizes.scale, "second level": sizes.global_}
-    pitch = 0 if x.flags.c_contiguous else x.strides[-2] // x.itemsize
-    source = aligned(((x.shape[0] - 1) * pitch + x.shape[-1]) * x.itemsize if pitch else x.nbytes)
-    np.lib.stride_tricks.as_strided(source.view(x.dtype), x.shape, x.strides)[...] = x
+    source, pitch = copied(x)
     src = array(fmt, x.shape, source.ctypes.data, pitch)
-    state, history = None, np.zeros(max(1, r.history_length), np.float32)
-    if text.startswith("fp8-delayed"):
-        state = abi.Delayed(ctypes.sizeof(abi.Delayed), 3.7, 0, 0, history.ctypes.data, r.history_length)
+    state = delayed(r, text)
+    other = abi.Tensor.from_buffer_copy(t)
 
     def buffers(tensor, fill):
-        parts = {k: aligned(max(4, v)) for k, v in n.items()}
-        for b in parts.values():
-            b[:] = fill
-        tensor.data, tensor.scale.data = parts["codes"].ctypes.data, parts["scales"].ctypes.data
-        tensor.global_.data = parts["second level"].ctypes.data if sizes.global_ else None
-        return parts
-    other = abi.Tensor.from_buffer_copy(t)
+        return own_buffers(tensor, sizes, fill)
     expected, got = buffers(t, 0), buffers(other, 0xAA)
     check(cpu.brc_cast(ref(src), ref(r), None, ref(state) if state else None, ref(t), None, ref(err)), err)
     k, amax, scratch = np.array([3.7], np.float32), np.zeros(1, np.float32), np.zeros(4, np.uint32)
     options = abi.Options(ctypes.sizeof(abi.Options), 0, 0, k.ctypes.data if state else None, amax.ctypes.data if state else None, scratch.ctypes.data)
     check(emulated.brc_cuda_cast(ref(src), ref(r), ref(options), ref(other), None, ref(err)), err)
     bad = [f"{int((got[w][:v] != expected[w][:v]).sum())} of {v} bytes of the {w}, first {int(np.argmax(got[w][:v] != expected[w][:v]))}"
-           for w, v in n.items() if not np.array_equal(got[w][:v], expected[w][:v])]
+           for w, v in counts(sizes).items() if not np.array_equal(got[w][:v], expected[w][:v])]
     if scratch.any():
         bad.append("scratch not left as found")
     if state and amax[0] != np.float32(state.amax):
@@ -138,11 +191,12 @@ def main():
         every = fmt == abi.BF16 or "all" in sys.argv
         for name, x in itertools.islice(inputs(fmt, np.random.default_rng(3)), None if every else 2):
             for text in RECIPES:
-                bad = compare(fmt, x, text)
-                ran += bad is not None
-                wrong += bool(bad)
-                if bad:
-                    print(f"{text} of {name}, format {fmt}:", "; ".join(bad))
+                for of in (compare, compare_both):
+                    bad = of(fmt, x, text)
+                    ran += bad is not None
+                    wrong += bool(bad)
+                    if bad:
+                        print(f"{text} of {name}, format {fmt}, {of.__name__}:", "; ".join(bad))
     print(f"emulated casts: {ran} compared with the CPU's, {wrong} differ")
     return wrong != 0
 

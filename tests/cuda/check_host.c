@@ -6,6 +6,7 @@
 #include <breccia/breccia_cuda.h>
 #include <dlfcn.h>
 #include <pthread.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -289,6 +290,27 @@ static void calls(void) {
     if (brc_recipe_parse("int4:zero=int8,rule=minmax", &affine, &err) == BRC_OK &&
         brc_tensor_plan(&affine, 2, shape, &t, &sizes, &err) == BRC_OK)
         CHECK(brc_cuda_cast(&x, &affine, NULL, &t, NULL, &err) == BRC_UNSUPPORTED, "%s", err.text);
+
+    /* A cast with its transpose; options of other versions. */
+    brc_recipe block;
+    brc_tensor turned;
+    const int64_t across[2] = {256, 128};
+    brc_cuda_cast_options o = {.size = sizeof o, .transposed = &turned};
+    CHECK(brc_recipe_parse("fp8-block", &block, &err) == BRC_OK, "%s", err.text);
+    CHECK(brc_tensor_plan(&block, 2, shape, &t, &sizes, &err) == BRC_OK, "%s", err.text);
+    CHECK(brc_tensor_plan(&block, 2, across, &turned, &sizes, &err) == BRC_OK, "%s", err.text);
+    CHECK(brc_cuda_cast(&x, &block, &o, &t, NULL, &err) == BRC_OK, "%s", err.text);
+    CHECK(!strcmp(seen->kernel, "cast_both_blocks_BF16_E4M3"), "%s", seen->kernel);
+    o.transposed = &t;
+    CHECK(brc_cuda_cast(&x, &block, &o, &t, NULL, &err) == BRC_SHAPE, "%s", err.text);
+    o = (brc_cuda_cast_options){.size = offsetof(brc_cuda_cast_options, transposed)};
+    CHECK(brc_cuda_cast(&x, &block, &o, &t, NULL, &err) == BRC_OK, "%s", err.text);
+    o.size = 8;
+    CHECK(brc_cuda_cast(&x, &block, &o, &t, NULL, &err) == BRC_ARGUMENT, "%s", err.text);
+    o = (brc_cuda_cast_options){.size = sizeof o, .transposed = &turned};
+    CHECK(brc_recipe_parse("nvfp4", &block, &err) == BRC_OK, "%s", err.text);
+    CHECK(brc_tensor_plan(&block, 2, shape, &t, &sizes, &err) == BRC_OK, "%s", err.text);
+    CHECK(brc_cuda_cast(&x, &block, &o, &t, NULL, &err) == BRC_UNSUPPORTED, "%s", err.text);
 
     pthread_t threads[8];
     for (int i = 0; i < 8; i++) pthread_create(&threads[i], NULL, many, NULL);

@@ -83,16 +83,17 @@ template <class T> __device__ __forceinline__ uint32_t signs_in_nibbles(const ui
     return odd | even >> 4;
 }
 
-/* Largest magnitudes. Of a piece, or of several combined, as a word: a pair of sixteen-bit numbers of any sign, or a float.
- * NAN_WINS: one NaN makes the whole NaN, so that one look at the end finds it; else NaN is left out. */
-template <class T, bool NAN_WINS> struct Extent {
+/* Largest magnitudes. Of a piece, or of several combined, as a word: a pair of sixteen-bit numbers, or a float.
+ * NAN_WINS: one NaN makes the whole NaN, so that one look at the end finds it; else NaN is left out. SIGNED: words may be of any
+ * sign, which takes fewer instructions, but more of those on integers. */
+template <class T, bool NAN_WINS, bool SIGNED = false> struct Extent {
     static __device__ __forceinline__ uint32_t larger(uint32_t a, uint32_t b)
     {
-        if constexpr (std::is_same_v<T, BF16>) return NAN_WINS ? larger_or_nan_bf16(a, b) : larger_bf16(a, b);
-        else if constexpr (std::is_same_v<T, F16>) return NAN_WINS ? larger_or_nan_f16(a, b) : larger_f16(a, b);
+        if constexpr (std::is_same_v<T, BF16>) return NAN_WINS ? larger_or_nan_bf16<SIGNED>(a, b) : larger_bf16<SIGNED>(a, b);
+        else if constexpr (std::is_same_v<T, F16>) return NAN_WINS ? larger_or_nan_f16<SIGNED>(a, b) : larger_f16<SIGNED>(a, b);
         else return __float_as_uint(larger_float(__uint_as_float(a), __uint_as_float(b)));
     }
-    static __device__ __forceinline__ uint32_t of(const uint4 &v) { return larger(larger(v.x, v.y), larger(v.z, v.w)); }
+    static __device__ __forceinline__ uint32_t of(const uint4 &v) { return larger(larger(word(v.x), word(v.y)), larger(word(v.z), word(v.w))); }
     static __device__ __forceinline__ float whole(uint32_t m)
     {
         float low, high;
@@ -103,6 +104,12 @@ template <class T, bool NAN_WINS> struct Extent {
     }
 
 private:
+    static __device__ __forceinline__ uint32_t word(uint32_t w)
+    {
+        if constexpr (SIGNED || std::is_same_v<T, F32>) return w;
+        else if constexpr (std::is_same_v<T, BF16>) return magnitude_bf16(w);
+        else return magnitude_f16(w);
+    }
     static __device__ __forceinline__ float larger_float(float a, float b) { return NAN_WINS ? larger_or_nan(fabsf(a), fabsf(b)) : fmaxf(fabsf(a), fabsf(b)); }
 };
 
@@ -281,7 +288,7 @@ struct INT4 : Integer<4> {
         const uint32_t c = halves<N>(codes);
 #pragma unroll
         for (int i = 0; i < N; i++)
-            pair_of<F16>(f16_multiply_add((c >> (4 * i) & 0x000F000Fu) ^ 0x64086408u, 0x3C003C00u, 0xE408E408u), e[i], e[N + i]);
+            pair_of<F16>(f16_multiply_add(masked_xor(c >> (4 * i), 0x000F000Fu, 0x64086408u), 0x3C003C00u, 0xE408E408u), e[i], e[N + i]);
     }
 };
 struct INT8 : Integer<8> {
@@ -401,8 +408,17 @@ template <class T> __device__ __forceinline__ void store_float(typename T::word 
     else *reinterpret_cast<uint16_t *>(p) = x == x ? __bfloat16_as_ushort(__float2bfloat16_rn(x)) : 0x7FC0u;
 }
 
-/* A piece, to a multiple of 16 bytes. That none is NaN is seen by one sum; infinities of both signs are taken for one, too. */
-template <class T> __device__ __forceinline__ void store_floats(typename T::word *p, const float (&x)[PIECE<T>])
+/* That none of a piece is NaN is seen by one sum; infinities of both signs are taken for one, too. */
+template <int N> __device__ __forceinline__ bool numbers_alone(const float (&x)[N])
+{
+    float sum = x[0];
+#pragma unroll
+    for (int i = 1; i < N; i++) sum = __fadd_rn(sum, x[i]);
+    return sum == sum;
+}
+
+/* A piece, to a multiple of 16 bytes; where `numbers` is false there may be NaN among them. */
+template <class T> __device__ __forceinline__ void store_floats(typename T::word *p, const float (&x)[PIECE<T>], bool numbers)
 {
     uint32_t w[4];
 #pragma unroll
@@ -411,10 +427,7 @@ template <class T> __device__ __forceinline__ void store_floats(typename T::word
         else if constexpr (std::is_same_v<T, BF16>) w[i] = bf16_pair(x[2 * i], x[2 * i + 1]);
         else w[i] = f16_pair(x[2 * i], x[2 * i + 1]);
     }
-    float sum = x[0];
-#pragma unroll
-    for (int i = 1; i < PIECE<T>; i++) sum = __fadd_rn(sum, x[i]);
-    if (sum != sum) {
+    if (!numbers) {
 #pragma unroll
         for (int i = 0; i < PIECE<T>; i++) store_float<T>(p + i, x[i]);
         return;

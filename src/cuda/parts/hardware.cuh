@@ -25,34 +25,30 @@ __device__ __forceinline__ uint32_t load_relaxed(const uint32_t *p)
     return v;
 }
 
-/* Of pairs, the numbers of larger magnitude, under any sign: NaN loses against a number, or, in the second kind, wins. One
- * instruction, where magnitudes first would be three. */
+/* Of pairs of magnitudes the larger ones: NaN loses against a number, or wins. SIGNED: of pairs of any signs, under a sign that means
+ * nothing; one instruction where magnitudes first would be two, but on the pipe of integers (hopper: half as wide). */
+#define BRC_LARGER(type, or_nan, kind)                                                                   \
+    template <bool SIGNED> __device__ __forceinline__ uint32_t larger##or_nan##_##type(uint32_t a, uint32_t b) \
+    {                                                                                                     \
+        uint32_t m;                                                                                       \
+        if constexpr (SIGNED) asm("max" kind BRC_SIGNED "." #type "x2 %0, %1, %2;" : "=r"(m) : "r"(a BRC_MAGNITUDE), "r"(b BRC_MAGNITUDE)); \
+        else asm("max" kind "." #type "x2 %0, %1, %2;" : "=r"(m) : "r"(a), "r"(b));                       \
+        return m;                                                                                         \
+    }
 #if __CUDA_ARCH__ >= 860
-#define BRC_LARGER(name, kind)                                                                           \
-    __device__ __forceinline__ uint32_t name(uint32_t a, uint32_t b)                                      \
-    {                                                                                                     \
-        uint32_t m;                                                                                       \
-        asm("max" kind " %0, %1, %2;" : "=r"(m) : "r"(a), "r"(b));                                        \
-        return m;                                                                                         \
-    }
-BRC_LARGER(larger_bf16, ".xorsign.abs.bf16x2")
-BRC_LARGER(larger_f16, ".xorsign.abs.f16x2")
-BRC_LARGER(larger_or_nan_bf16, ".NaN.xorsign.abs.bf16x2")
-BRC_LARGER(larger_or_nan_f16, ".NaN.xorsign.abs.f16x2")
+#define BRC_SIGNED ".xorsign.abs"
+#define BRC_MAGNITUDE
 #else
-#define BRC_LARGER(name, kind)                                                                           \
-    __device__ __forceinline__ uint32_t name(uint32_t a, uint32_t b)                                      \
-    {                                                                                                     \
-        uint32_t m;                                                                                       \
-        asm("max" kind " %0, %1, %2;" : "=r"(m) : "r"(a & 0x7FFF7FFFu), "r"(b & 0x7FFF7FFFu));            \
-        return m;                                                                                         \
-    }
-BRC_LARGER(larger_bf16, ".bf16x2")
-BRC_LARGER(larger_f16, ".f16x2")
-BRC_LARGER(larger_or_nan_bf16, ".NaN.bf16x2")
-BRC_LARGER(larger_or_nan_f16, ".NaN.f16x2")
+#define BRC_SIGNED
+#define BRC_MAGNITUDE & 0x7FFF7FFFu
 #endif
+BRC_LARGER(bf16, , "")
+BRC_LARGER(f16, , "")
+BRC_LARGER(bf16, _or_nan, ".NaN")
+BRC_LARGER(f16, _or_nan, ".NaN")
 #undef BRC_LARGER
+#undef BRC_SIGNED
+#undef BRC_MAGNITUDE
 __device__ __forceinline__ float larger_or_nan(float a, float b)
 {
     float m;
@@ -64,6 +60,12 @@ __device__ __forceinline__ uint32_t magnitude_bf16(uint32_t a)
 {
     uint32_t m;
     asm("abs.bf16x2 %0, %1;" : "=r"(m) : "r"(a));
+    return m;
+}
+__device__ __forceinline__ uint32_t magnitude_f16(uint32_t a)
+{
+    uint32_t m;
+    asm("abs.f16x2 %0, %1;" : "=r"(m) : "r"(a));
     return m;
 }
 
@@ -85,6 +87,13 @@ __device__ __forceinline__ float reciprocal(float x)
     float r;
     asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(x));
     return __fmaf_rn(r, __fmaf_rn(-x, r, 1.0f), r);
+}
+/* (a & mask) ^ change in one instruction, which the compiler does not find where both are constants. */
+__device__ __forceinline__ uint32_t masked_xor(uint32_t a, uint32_t mask, uint32_t change)
+{
+    uint32_t d;
+    asm("lop3.b32 %0, %1, %2, %3, 0x6A;" : "=r"(d) : "r"(a), "r"(mask), "r"(change));
+    return d;
 }
 /* a * b + c of pairs, rounded once. */
 __device__ __forceinline__ uint32_t bf16_multiply_add(uint32_t a, uint32_t b, uint32_t c)
@@ -168,6 +177,13 @@ __device__ __forceinline__ float e4m3_float(uint32_t c)
 __device__ __forceinline__ float2 floats_of_e4m3(uint16_t c) { return make_float2(e4m3_float(c & 0xFFu), e4m3_float(c >> 8)); }
 
 #endif
+
+/* The same, which the compiler does not know. */
+__device__ __forceinline__ uint4 opaque(uint4 v)
+{
+    asm volatile("" : "+r"(v.x), "+r"(v.y), "+r"(v.z), "+r"(v.w));
+    return v;
+}
 
 /* Programmatic dependent launch: nothing of the previous kernel may be read before. */
 __device__ __forceinline__ void previous_grid_wait()

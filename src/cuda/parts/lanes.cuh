@@ -10,8 +10,9 @@ namespace brc {
  * away the blocks of the other half, so that in the end a lane has N / LANES whole blocks in front of m, or one of them is in
  * several lanes. */
 template <int LANES, int N> struct Shared {
-    static constexpr int OWN = N > LANES ? N / LANES : 1, SPLITS = N == 1 ? 0 : N == 2 ? 1 : LANES == 2 ? 1 : 2;
-    static_assert(N == 1 || N == 2 || N == 4, "");
+    static constexpr int OWN = N > LANES ? N / LANES : 1, LEAST = N < LANES ? N : LANES,
+                         SPLITS = LEAST == 1 ? 0 : LEAST == 2 ? 1 : LEAST == 4 ? 2 : 3;
+    static_assert(N == 1 || N == 2 || N == 4 || N == 8, "");
 
     template <class M> static __device__ __forceinline__ void reduce(uint32_t (&m)[N])
     {

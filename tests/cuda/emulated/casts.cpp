@@ -7,6 +7,7 @@
 #define BLOCKS BRC_BLOCKS
 #define WHOLE BRC_WHOLE
 #define GLOBAL BRC_GLOBAL
+#define BOTH BRC_BOTH
 #define DEQUANTIZE BRC_SKIP
 #include "cuda/casts.def"
 #include "cuda/dequantize.cu"

@@ -90,22 +90,23 @@ template <uint32_t TOP> inline uint32_t larger_pair(uint32_t a, uint32_t b)
     return larger_number<TOP>(a & 0xFFFFu, b & 0xFFFFu) | larger_number<TOP>(a >> 16, b >> 16) << 16;
 }
 inline uint32_t magnitude_bf16(uint32_t a) { return a & 0x7FFF7FFFu; }
+inline uint32_t magnitude_f16(uint32_t a) { return a & 0x7FFF7FFFu; }
 /* The sign means nothing: it is that of the product. */
 template <uint32_t TOP> inline uint32_t larger_magnitude(uint32_t a, uint32_t b)
 {
     return larger_pair<TOP>(a & 0x7FFF7FFFu, b & 0x7FFF7FFFu) | ((a ^ b) & 0x80008000u);
 }
-inline uint32_t larger_bf16(uint32_t a, uint32_t b) { return larger_magnitude<0x7F80>(a, b); }
-inline uint32_t larger_f16(uint32_t a, uint32_t b) { return larger_magnitude<0x7C00>(a, b); }
+template <bool SIGNED> inline uint32_t larger_bf16(uint32_t a, uint32_t b) { return SIGNED ? larger_magnitude<0x7F80>(a, b) : larger_pair<0x7F80>(a, b); }
+template <bool SIGNED> inline uint32_t larger_f16(uint32_t a, uint32_t b) { return SIGNED ? larger_magnitude<0x7C00>(a, b) : larger_pair<0x7C00>(a, b); }
 inline uint32_t bf16_pair(float low, float high) { return __bfloat16_as_ushort(__float2bfloat16_rn(low)) | static_cast<uint32_t>(__bfloat16_as_ushort(__float2bfloat16_rn(high))) << 16; }
 inline uint32_t f16_pair(float low, float high) { return __half_as_ushort(__float2half_rn(low)) | static_cast<uint32_t>(__half_as_ushort(__float2half_rn(high))) << 16; }
 template <uint32_t TOP> inline uint32_t larger_pair_or_nan(uint32_t a, uint32_t b)
 {
-    const uint32_t m = __vmaxu2(a & 0x7FFF7FFFu, b & 0x7FFF7FFFu);
+    const uint32_t m = __vmaxu2(a, b);
     return ((m & 0xFFFFu) > TOP ? 0x7FFFu : m & 0xFFFFu) | (m >> 16 > TOP ? 0x7FFFu : m >> 16) << 16;
 }
-inline uint32_t larger_or_nan_bf16(uint32_t a, uint32_t b) { return larger_pair_or_nan<0x7F80>(a, b); }
-inline uint32_t larger_or_nan_f16(uint32_t a, uint32_t b) { return larger_pair_or_nan<0x7C00>(a, b); }
+template <bool SIGNED> inline uint32_t larger_or_nan_bf16(uint32_t a, uint32_t b) { return larger_pair_or_nan<0x7F80>(SIGNED ? a & 0x7FFF7FFFu : a, SIGNED ? b & 0x7FFF7FFFu : b); }
+template <bool SIGNED> inline uint32_t larger_or_nan_f16(uint32_t a, uint32_t b) { return larger_pair_or_nan<0x7C00>(SIGNED ? a & 0x7FFF7FFFu : a, SIGNED ? b & 0x7FFF7FFFu : b); }
 inline float larger_or_nan(float a, float b) { return a != a || b != b ? __uint_as_float(0x7FFFFFFFu) : max(a, b); }
 inline float reciprocal(float x) { return __frcp_rn(x); }
 /* In double: exact for sixteen-bit operands, so that one rounding remains. */
@@ -127,5 +128,7 @@ inline uint32_t f16_multiply_add(uint32_t a, uint32_t b, uint32_t c)
     const __half2 h = __floats2half2_rn(x.x * y.x + z.x, x.y * y.y + z.y);     /* exact in float where it is used */
     return reinterpret_cast<const uint32_t &>(h);
 }
+inline uint4 opaque(uint4 v) { return v; }
+inline uint32_t masked_xor(uint32_t a, uint32_t mask, uint32_t change) { return (a & mask) ^ change; }
 inline void previous_grid_wait() {}
 }  // namespace brc
