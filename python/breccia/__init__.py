@@ -14,7 +14,8 @@ True
 """
 from breccia import _c, _formats, _frameworks, bridges, kernels, layouts, recipes
 from breccia._core import ScaledTensor, from_buffer
-from breccia._ops import cast, dequantize, matmul, requantize
+from breccia._ops import cast, dequantize, matmul, pack, requantize
+from breccia._packed import PackedWeight
 from breccia.bridges import open
 from breccia.autograd import cast_ste, cast_ste_clipped
 from breccia.layouts import Layout, PerBlockK, PerBlockMN, PerChannel, PerColumn, PerTensor
@@ -28,6 +29,6 @@ __all__ = ["ScaledTensor", "from_buffer", "cast", "dequantize", "requantize", "m
            "ScalingRecipe", "DelayedScaling", "Float8CurrentScaling", "Float8BlockScaling", "MXFP8BlockScaling",
            "NVFP4BlockScaling", "INT4Scaling", "Layout", "PerTensor", "PerBlockK", "PerChannel", "PerBlockMN", "PerColumn", "__version__",
            "DelayedState", "Float8RowScaling", "MXFP6BlockScaling", "MXFP4BlockScaling", "MXINT8BlockScaling", "INT8Scaling",
-           "GGMLScaling", "CustomScaling", "open"]
+           "GGMLScaling", "CustomScaling", "open", "pack", "PackedWeight"]
 
 _frameworks.register()

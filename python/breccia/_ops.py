@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""cast, dequantize, requantize, matmul: the same four functions for the arrays of every library.
+"""cast, dequantize, requantize, pack, matmul: the same functions for the arrays of every library.
 
 What is done here is to find memory and to name formats; the numbers are libbreccia's.
 """
@@ -10,10 +10,11 @@ import numpy as np
 from breccia import _c
 from breccia import _frameworks as frameworks
 from breccia._core import ScaledTensor, _make, _parts
+from breccia._packed import PackedWeight
 from breccia.layouts import Layout
 from breccia.recipes import DelayedState, ScalingRecipe
 
-__all__ = ["cast", "dequantize", "requantize", "matmul"]
+__all__ = ["cast", "dequantize", "requantize", "matmul", "pack"]
 
 # The high-precision formats by the names that dtypes have.
 _HIGH = {"f32": "f32", "f16": "f16", "bf16": "bf16", "f64": "f64", "float32": "f32", "float16": "f16", "bfloat16": "bf16",
@@ -360,7 +361,7 @@ def matmul(a: Any, b: Any, out_dtype: Any = np.float32, *, transpose_a: bool = F
     Parameters
     ----------
     a, b
-        ScaledTensor or plain float array. Any layout on either side.
+        ScaledTensor or plain float array. Any layout on either side. ``b`` may be what ``pack`` made of a weight.
     out_dtype
         float32 (default), float16 or bfloat16.
     transpose_a, transpose_b
@@ -395,6 +396,8 @@ def matmul(a: Any, b: Any, out_dtype: Any = np.float32, *, transpose_a: bool = F
     for side in (a, b):
         if isinstance(side, ScaledTensor):
             _scaled(side)
+    if isinstance(a, PackedWeight) or isinstance(b, PackedWeight):
+        return _matmul_packed(a, b, out_dtype, transpose_a, transpose_b, bias, threads)
     left, right = (frameworks.of(side.data if isinstance(side, ScaledTensor) else side) for side in (a, b))
     library = right if left is frameworks.numpy else left
     shape = _product_shape(a, b, transpose_a, transpose_b)
@@ -409,6 +412,91 @@ def matmul(a: Any, b: Any, out_dtype: Any = np.float32, *, transpose_a: bool = F
         if side is not None and not isinstance(side, ScaledTensor):
             _source(name, side)
     return tracer.matmul(a, b, shape, format, transpose_a, transpose_b, bias, threads)
+
+
+def _unwatched(arrays: list[Any], *, what: str) -> None:
+    """Refuses what packed weights are not for."""
+    if _tracer(arrays) is not None:
+        raise TypeError(f"{what} cannot be traced: a PackedWeight is no array")
+    for array in arrays:
+        if frameworks.of(array).device(array) is not None:
+            raise TypeError(f"{what} is done on the CPU; an array lies on a GPU")
+
+
+def pack(weight: Any, activations: Any = "float32", *, transpose: bool = False, threads: int = 0) -> PackedWeight:
+    """Puts a weight once into the order in which the products of this processor read it, for any number of ``matmul(a, packed)``.
+
+    Parameters
+    ----------
+    weight
+        ScaledTensor of any recipe or plain float64, float32, float16 or bfloat16 array, shape (..., K, N), of NumPy, PyTorch, JAX or MLX on a CPU.
+    activations
+        What the left sides will be: the dtype of plain arrays (float32, float16, bfloat16, float64, or its name), or a recipe
+        (``INT8Scaling()``), whose codes are then multiplied as integers where the weight's are. A product with others may be refused.
+    transpose
+        A weight stored as [N, K] is ``transpose=True``; then ``matmul`` is told nothing more.
+    threads
+        As in ``cast``.
+
+    Returns
+    -------
+    PackedWeight
+        Of shape (..., K, N), about as large as the weight's codes and scales. The products are those of the weight itself, within the
+        bound of ``matmul``, not bit for bit the same. The left sides are of NumPy, PyTorch or JAX; not of MLX, which would take the
+        gradient that they do not have for zero.
+
+    Raises
+    ------
+    TypeError
+        ``weight`` is no array or ScaledTensor, ``activations`` no dtype or recipe; or an array is traced or lies on a GPU.
+    ValueError
+        Fewer than 2 dimensions, or parts that do not fit together.
+
+    ``matmul`` raises NotImplementedError where the left side is of a kind that the weight was not packed for. Source: docs/numerics.md,
+    products.
+
+    >>> import numpy as np, breccia
+    >>> weight = breccia.cast(np.ones((64, 128), np.float32), breccia.Float8BlockScaling())       # [N, K], as layers keep it
+    >>> packed = breccia.pack(weight, transpose=True)
+    >>> breccia.matmul(np.ones((2, 128), np.float32), packed)[:, :3]
+    array([[128., 128., 128.],
+           [128., 128., 128.]], dtype=float32)
+    """
+    if isinstance(weight, ScaledTensor):
+        _scaled(weight)
+    if isinstance(activations, ScalingRecipe) and hasattr(activations, "text"):
+        format = activations._element                                            # type: ignore[attr-defined]
+    else:
+        found = _format_of(activations)
+        if found is None:
+            raise TypeError(f"activations must be float32, float16, bfloat16, float64 or one of breccia's recipes, got {activations!r}")
+        format = found
+    _unwatched(_arrays(weight), what="packing")
+    if not isinstance(weight, ScaledTensor):
+        _source("weight", weight)
+    if len(weight.shape) < 2:
+        raise ValueError(f"a weight has at least 2 dimensions, got {tuple(weight.shape)}")
+    return PackedWeight(_description(weight) if isinstance(weight, ScaledTensor) else _read(weight), bool(transpose), format, threads)
+
+
+def _matmul_packed(a: Any, b: Any, out_dtype: Any, transpose_a: bool, transpose_b: bool, bias: Any, threads: int) -> Any:
+    if isinstance(a, PackedWeight):
+        raise TypeError("a PackedWeight is the right side of a product")
+    if transpose_b:
+        raise ValueError("transpose_b: a weight is turned when it is packed, pack(weight, transpose=True)")
+    library = frameworks.of(a.data if isinstance(a, ScaledTensor) else a)
+    shape, format = _product_shape(a, b, transpose_a, False), _output(out_dtype, "float32, float16 or bfloat16")
+    arrays = _arrays(a, bias)
+    _unwatched(arrays, what="a product with a PackedWeight")
+    if library.recorded(arrays):                                                 # always of MLX, which does not tell
+        raise TypeError("a product with a PackedWeight has no gradient, which may be wanted here: multiply with the weight itself, or without "
+                        "grad (torch.no_grad)")
+    if bias is not None and tuple(bias.shape) != shape[-1:]:
+        raise ValueError(f"shape mismatch: bias must be {shape[-1:]}, got {tuple(bias.shape)}")
+    out = library.empty(shape, format)
+    left = _description(a) if isinstance(a, ScaledTensor) else _read(a)
+    _c.matmul(left, b._native, transpose_a, False, _read(bias), library.write(out, format), threads)
+    return library.finish(out, format)
 
 
 def _matmul_now(library: Any, a: Any, b: Any, shape: Any, format: str, transpose_a: bool, transpose_b: bool, bias: Any,

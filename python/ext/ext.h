@@ -15,7 +15,7 @@
 #include <breccia/breccia.h>
 
 typedef struct ext_state {
-    PyTypeObject *recipe, *buffer;
+    PyTypeObject *recipe, *buffer, *packed;
 } ext_state;
 
 ext_state *ext_state_of(PyObject *module);
@@ -33,6 +33,11 @@ const brc_recipe *ext_recipe_of(const ext_state *state, PyObject *object);
 
 /* buffer.c */
 extern PyType_Spec ext_buffer_spec;
+
+/* packed.c */
+extern PyType_Spec ext_packed_spec;
+/* The weight of an object of class Packed; NULL for any other. */
+const brc_packed *ext_packed_of(const ext_state *state, PyObject *object);
 
 /* tables.c: adds FORMATS, RECIPES, LAYOUTS, RULES, ARITHMETICS, KINDS and the versions to the module. */
 int ext_add_tables(PyObject *module);

@@ -14,7 +14,8 @@ static int execute(PyObject *module) {
     for (size_t i = 0; i < sizeof tables / sizeof *tables; i++)
         if (PyModule_AddFunctions(module, tables[i]) != 0) return -1;
     if (add_type(module, &ext_recipe_spec, &state->recipe) != 0 ||
-        add_type(module, &ext_buffer_spec, &state->buffer) != 0)
+        add_type(module, &ext_buffer_spec, &state->buffer) != 0 ||
+        add_type(module, &ext_packed_spec, &state->packed) != 0)
         return -1;
     return ext_add_tables(module);
 }
@@ -23,6 +24,7 @@ static int traverse(PyObject *module, visitproc visit, void *arg) {
     ext_state *state = ext_state_of(module);
     Py_VISIT(state->recipe);
     Py_VISIT(state->buffer);
+    Py_VISIT(state->packed);
     return 0;
 }
 
@@ -30,6 +32,7 @@ static int clear(PyObject *module) {
     ext_state *state = ext_state_of(module);
     Py_CLEAR(state->recipe);
     Py_CLEAR(state->buffer);
+    Py_CLEAR(state->packed);
     return 0;
 }
 

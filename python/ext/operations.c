@@ -21,7 +21,7 @@ int ext_wants(PyObject *const *args, Py_ssize_t count, Py_ssize_t least, const c
     return -1;
 }
 
-static int threads_of(PyObject *object, brc_options *options) {
+int ext_threads_of(PyObject *object, brc_options *options) {
     int beyond = 0;
     long n = PyLong_AsLongAndOverflow(object, &beyond);
     if (n == -1 && PyErr_Occurred()) {
@@ -333,7 +333,7 @@ static PyObject *cast(PyObject *module, PyObject *const *args, Py_ssize_t count)
     int failed = 1, with_state;
     if (ext_wants(args, count, 8, "cast") != 0) return NULL;
     const brc_recipe *recipe = ext_recipe_of(ext_state_of(module), args[0]);
-    if (recipe == NULL || threads_of(args[7], &options) != 0) return NULL;
+    if (recipe == NULL || ext_threads_of(args[7], &options) != 0) return NULL;
     with_state = args[6] != Py_None;
     if (ext_view_get(&x, args[1], "x", EXT_READ) == 0 &&
         ext_tensor_destination(&t, recipe, x.array.rank, x.array.shape, args + 2) == 0 &&
@@ -358,7 +358,7 @@ static PyObject *dequantize(PyObject *module, PyObject *const *args, Py_ssize_t 
     brc_error err = {0};
     brc_status status;
     int failed = 1;
-    if (ext_wants(args, count, 3, "dequantize") != 0 || threads_of(args[2], &options) != 0) return NULL;
+    if (ext_wants(args, count, 3, "dequantize") != 0 || ext_threads_of(args[2], &options) != 0) return NULL;
     if (ext_tensor_source(&t, ext_state_of(module), args[0]) == 0 &&
         ext_view_get(&out, args[1], "out", EXT_WRITE) == 0) {
         Py_BEGIN_ALLOW_THREADS status = brc_dequantize(&t.tensor, &options, &out.array, &err);
@@ -380,7 +380,7 @@ static PyObject *requantize(PyObject *module, PyObject *const *args, Py_ssize_t 
     brc_status status;
     brc_path path = BRC_PATH_FLOAT32;
     int failed = 1;
-    if (ext_wants(args, count, 7, "requantize") != 0 || threads_of(args[6], &options) != 0) return NULL;
+    if (ext_wants(args, count, 7, "requantize") != 0 || ext_threads_of(args[6], &options) != 0) return NULL;
     const brc_recipe *recipe = ext_recipe_of(ext_state_of(module), args[1]);
     if (recipe == NULL) return NULL;
     if (ext_tensor_source(&from, ext_state_of(module), args[0]) == 0 &&
@@ -394,9 +394,8 @@ static PyObject *requantize(PyObject *module, PyObject *const *args, Py_ssize_t 
     return failed ? NULL : PyUnicode_FromString(paths[path]);
 }
 
-/* One side of a product: a scaled tensor's tuple of 9, or a plain array. */
-static int side(PyObject *object, const char *name, const ext_state *state, ext_tensor *t, ext_view *plain,
-                brc_operand *operand) {
+int ext_operand_of(PyObject *object, const char *name, const ext_state *state, ext_tensor *t, ext_view *plain,
+                   brc_operand *operand) {
     if (PyTuple_Check(object) && PyTuple_Size(object) == 9) {
         if (ext_tensor_source(t, state, object) != 0) return -1;
         operand->scaled = &t->tensor;
@@ -407,7 +406,7 @@ static int side(PyObject *object, const char *name, const ext_state *state, ext_
     return 0;
 }
 
-/* matmul(a, b, transpose_a, transpose_b, bias, out, threads) */
+/* matmul(a, b, transpose_a, transpose_b, bias, out, threads); b may be Packed, which is turned already */
 static PyObject *matmul(PyObject *module, PyObject *const *args, Py_ssize_t count) {
     ext_tensor at = {0}, bt = {0};
     ext_view av = {0}, bv = {0}, bias = {0}, out = {0};
@@ -417,12 +416,14 @@ static PyObject *matmul(PyObject *module, PyObject *const *args, Py_ssize_t coun
     brc_product product = {.size = sizeof product, .out = &out.array, .options = &options};
     const ext_state *state = ext_state_of(module);
     int failed = 1;
-    if (ext_wants(args, count, 7, "matmul") != 0 || threads_of(args[6], &options) != 0) return NULL;
+    if (ext_wants(args, count, 7, "matmul") != 0 || ext_threads_of(args[6], &options) != 0) return NULL;
     const int turn_a = PyObject_IsTrue(args[2]), turn_b = turn_a < 0 ? -1 : PyObject_IsTrue(args[3]);
     if (turn_b < 0) return NULL;
     product.a.transposed = (uint32_t)turn_a;
     product.b.transposed = (uint32_t)turn_b;
-    if (side(args[0], "a", state, &at, &av, &product.a) == 0 && side(args[1], "b", state, &bt, &bv, &product.b) == 0 &&
+    product.packed = ext_packed_of(state, args[1]);
+    if (ext_operand_of(args[0], "a", state, &at, &av, &product.a) == 0 &&
+        (product.packed != NULL || ext_operand_of(args[1], "b", state, &bt, &bv, &product.b) == 0) &&
         (args[4] == Py_None || ext_view_get(&bias, args[4], "bias", EXT_READ) == 0) &&
         ext_view_get(&out, args[5], "out", EXT_WRITE) == 0) {
         product.bias = args[4] == Py_None ? NULL : &bias.array;
@@ -444,7 +445,7 @@ static PyObject *matmul(PyObject *module, PyObject *const *args, Py_ssize_t coun
 static PyObject *threads(PyObject *module, PyObject *object) {
     brc_options options;
     (void)module;
-    return threads_of(object, &options) == 0 ? PyLong_FromUnsignedLong(options.threads) : NULL;
+    return ext_threads_of(object, &options) == 0 ? PyLong_FromUnsignedLong(options.threads) : NULL;
 }
 
 #define FAST(function) (PyCFunction)(void (*)(void)) function, METH_FASTCALL

@@ -17,6 +17,11 @@ int ext_tensor_destination(ext_tensor *t, const brc_recipe *recipe, int rank, co
 /* (recipe, shape, layout, block, data, scale, global_scale, zero_point, group_index) */
 int ext_tensor_source(ext_tensor *t, const ext_state *state, PyObject *tuple);
 void ext_tensor_release(ext_tensor *t);
+/* One side of a product: a scaled tensor's tuple of 9, or a plain array. What is released afterwards: t and plain. */
+int ext_operand_of(PyObject *object, const char *name, const ext_state *state, ext_tensor *t, ext_view *plain,
+                   brc_operand *operand);
+/* A number of threads, checked. */
+int ext_threads_of(PyObject *object, brc_options *options);
 /* Whether a call has so many arguments; -1 with an exception. */
 int ext_wants(PyObject *const *args, Py_ssize_t count, Py_ssize_t least, const char *name);
 

@@ -20,7 +20,7 @@ import breccia
 FOLDER = Path(breccia.__file__).parent
 SOURCES = sorted(FOLDER.rglob("*.py"))
 PUBLIC = ["breccia", "breccia.recipes", "breccia.layouts", "breccia.bridges", "breccia.autograd", "breccia.kernels.reference",
-          "breccia.kernels.reference.cast", "breccia.kernels.reference.matmul", "breccia.kernels.cuda", "breccia.kernels.triton"]
+          "breccia.kernels.reference.cast", "breccia.kernels.reference.matmul", "breccia.kernels.cuda", "breccia.kernels.triton", "breccia._packed"]
 
 CONTRACT = """ScaledTensor from_buffer cast dequantize requantize matmul cast_ste cast_ste_clipped ScalingRecipe DelayedScaling
     Float8CurrentScaling Float8BlockScaling MXFP8BlockScaling NVFP4BlockScaling INT4Scaling Layout PerTensor PerBlockK PerChannel
