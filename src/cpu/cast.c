@@ -169,9 +169,11 @@ static void encode(void *user, int64_t block, int64_t at, const float *x, int64_
     batch *b = user;
     brci_encoding e = b->encoding;
     uint8_t *out = b->out + at * e.format.bits / 8;
+    const int staged = b->past && ((uintptr_t)out % 64 != 0 || !b->kernels->encodes_past);
     if (e.zeros != NULL) e.zeros += block;
-    b->kernels->encode(&e, x, blocks, length, b->factor + block, b->past ? b->staged : out);
-    if (b->past) b->kernels->copy_past(b->staged, (blocks * length * e.format.bits + 7) / 8, out);
+    e.past = b->past && !staged;
+    b->kernels->encode(&e, x, blocks, length, b->factor + block, staged ? b->staged : out);
+    if (staged) b->kernels->copy_past(b->staged, (blocks * length * e.format.bits + 7) / 8, out);
 }
 
 /* Whether all that was measured is finite; the largest magnitude goes into `met`. */
@@ -210,15 +212,11 @@ static void choose_ratios(batch *b, const brci_casting *c, brc_tensor *dst, int6
 
 static void choose_ggml(batch *b, const brci_casting *c, brc_tensor *dst, int64_t at, int64_t n) {
     const float *amax = (const float *)(const void *)b->amax;
-    uint16_t codes[BLOCKS];
-    float scale[BLOCKS] = {0};
+    float scale[BLOCKS];
     b->encoding.ggml = b->with_peaks ? BRCI_GGML_PEAK : BRCI_GGML_AMAX;
     if (b->with_peaks) b->kernels->reciprocals(b->low, b->high, n, (float)c->element->min, 1, scale, b->factor);
     else b->kernels->reciprocals(b->low, amax, n, (float)c->element->max, 0, scale, b->factor);
-    b->kernels->narrow_f16(scale, n, codes, 0);
-    for (int64_t i = 0; i < n; i++)
-        if ((codes[i] & 0x7FFF) > 0x7BFF) codes[i] = (uint16_t)((codes[i] & 0x8000) | 0x7BFF);
-    memcpy((uint8_t *)dst->scale.data + at * 2, codes, (size_t)n * sizeof *codes);
+    b->kernels->narrow_f16(scale, n, (uint8_t *)dst->scale.data + at * 2, 0);
 }
 
 static void choose_each(batch *b, const brci_casting *c, brc_tensor *dst, int64_t at, int64_t n) {
@@ -389,11 +387,14 @@ void brci_cpu_encode(const brci_kernels *k, const brci_source *source, brc_tenso
     reader r;
     begin(&b, &r, k, source, dst);
     fix(&b, s);
-    b.encoding.ahead = PIECE;
-    for (int64_t i = last - 1; i >= first && source->view.cols > 0; i--) { /* the last rows measured are still near */
-        b.out = codes_at(dst, i, 0, b.encoding.format.bits);
-        each_piece(&r, i, 0, 1, source->view.cols, PIECE, encode, &b);
-    }
+    const int64_t pitch = source->array == NULL ? 0 : pitch_of(&r) / r.bytes;
+    for (int64_t i = last - 1; i >= first; i--) /* the last rows measured are still near */
+        for (int64_t col = 0; col < source->view.cols; col += PIECE) {
+            const int64_t n = least(PIECE, source->view.cols - col);
+            b.encoding.ahead = col + PIECE < source->view.cols ? PIECE : -pitch - col;
+            b.out = codes_at(dst, i, col, b.encoding.format.bits);
+            each_piece(&r, i, col, 1, n, b.encoding.ahead, encode, &b);
+        }
     if (b.past) brci_stream_end();
 }
 

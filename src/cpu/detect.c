@@ -73,17 +73,17 @@ enum { GENERIC, NEON, AVX2, AVX_VNNI, AVX512, AVX512_VNNI, AVX512_VBMI, AMX_INT8
 static const struct {
     const char *name;
     uint32_t mask; /* features a level may use */
-    int tile_m, tile_n, stream_rows, narrow_scales;
+    int tile_m, tile_n, stream_rows, narrow_scales, encodes_past;
 } levels[LEVELS] = {
-    {"generic", 0, BRCI_TILE_M_GENERIC, 8, 2, 0},
-    {"neon", BRCI_CPU_NEON, BRCI_TILE_M_NEON, 8, 2, 0},
-    {"avx2", AVX2_KERNELS, BRCI_TILE_M_AVX2, 16, 4, 0},
-    {"avx_vnni", AVX2_KERNELS | BRCI_CPU_AVX_VNNI, BRCI_TILE_M_AVX2, 16, 4, 0},
-    {"avx512", AVX512_KERNELS, BRCI_TILE_M_AVX512, 32, 8, 1},
-    {"avx512_vnni", AVX512_KERNELS | BRCI_CPU_AVX512_VNNI, BRCI_TILE_M_AVX512, 32, 8, 1},
-    {"avx512_vbmi", VBMI_KERNELS, BRCI_TILE_M_AVX512, 32, 8, 1},
-    {"amx_int8", VBMI_KERNELS | BRCI_CPU_AMX_INT8, BRCI_TILE_M_AVX512, 32, 8, 1},
-    {"amx_bf16", VBMI_KERNELS | BRCI_CPU_AMX_INT8 | BRCI_CPU_AMX_BF16, BRCI_TILE_M_AVX512, 32, 8, 1},
+    {"generic", 0, BRCI_TILE_M_GENERIC, 8, 2, 0, 0},
+    {"neon", BRCI_CPU_NEON, BRCI_TILE_M_NEON, 8, 2, 0, 0},
+    {"avx2", AVX2_KERNELS, BRCI_TILE_M_AVX2, 16, 4, 0, 0},
+    {"avx_vnni", AVX2_KERNELS | BRCI_CPU_AVX_VNNI, BRCI_TILE_M_AVX2, 16, 4, 0, 0},
+    {"avx512", AVX512_KERNELS, BRCI_TILE_M_AVX512, 32, 8, 1, 1},
+    {"avx512_vnni", AVX512_KERNELS | BRCI_CPU_AVX512_VNNI, BRCI_TILE_M_AVX512, 32, 8, 1, 1},
+    {"avx512_vbmi", VBMI_KERNELS, BRCI_TILE_M_AVX512, 32, 8, 1, 1},
+    {"amx_int8", VBMI_KERNELS | BRCI_CPU_AMX_INT8, BRCI_TILE_M_AVX512, 32, 8, 1, 1},
+    {"amx_bf16", VBMI_KERNELS | BRCI_CPU_AMX_INT8 | BRCI_CPU_AMX_BF16, BRCI_TILE_M_AVX512, 32, 8, 1, 1},
 };
 
 static brci_kernels build(uint32_t have, int level) {
@@ -91,7 +91,8 @@ static brci_kernels build(uint32_t have, int level) {
                       .tile_m = levels[level].tile_m,
                       .tile_n = levels[level].tile_n,
                       .stream_rows = levels[level].stream_rows,
-                      .narrow_scales = levels[level].narrow_scales};
+                      .narrow_scales = levels[level].narrow_scales,
+                      .encodes_past = levels[level].encodes_past};
 #define KERNEL(type, slot, needs, function)                                                                            \
     if ((have & (uint32_t)(needs)) == (uint32_t)(needs)) t.slot = function;
 #include "cpu/generic/kernels.def"

@@ -57,6 +57,7 @@ typedef struct brci_encoding {
     int ggml;           /* INT: towards zero after half a step */
     const float *zeros; /* INT, UINT: one a block, or NULL */
     int64_t ahead;      /* how many floats further those lie that come next, to be fetched meanwhile */
+    int past;           /* codes go past the caches, to a multiple of 64 bytes, where the kernels can */
 } brci_encoding;
 
 /* Codes of 8-bit floats that BF16 becomes by one factor. A number's significand alone says how it is rounded as long as
@@ -220,6 +221,7 @@ typedef void brci_bf16_scale_fn(float *c, int rows, const float *factors, const 
 typedef struct brci_kernels {
     const char *name; /* of the instruction set */
     int tile_m, tile_n, stream_rows;
+    int encodes_past;  /* encode heeds brci_encoding.past */
     int narrow_scales; /* stream and expand read scales of other formats than F32 */
     brci_widen_fn *widen_f16, *widen_bf16;
     brci_narrow_fn *narrow_f16, *narrow_bf16;
