@@ -161,6 +161,50 @@ static int pack_column(const brci_panels *s, const brc_tensor *t, int64_t row, i
     return wrong >= 0;
 }
 
+typedef uint16_t words __attribute__((vector_size(16)));
+
+static words even_then_odd(words w) {
+#if defined(__clang__)
+    return __builtin_shufflevector(w, w, 0, 2, 4, 6, 1, 3, 5, 7);
+#else
+    return __builtin_shuffle(w, (words){0, 2, 4, 6, 1, 3, 5, 7});
+#endif
+}
+
+/* Codes of 8 bits of up to 16 columns, 64 of k at a time, where a panel's are the weight's but for some bits (`flip`):
+ * 0 where that is not so, or a code has no counterpart. */
+static int pack_bytes(const brc_packed *p, const brc_tensor *t, int64_t row, int columns, uint8_t *panel) {
+    const brci_panels *s = &p->panels;
+    const int flip = s->map[0];
+    int most = 127; /* magnitude of the finite ones */
+    if (s->map[128] < 0) return 0;
+    while (most > 0 && s->map[most] < 0) most--;
+    for (int c = 0; c < 256; c++)
+        if (s->map[c] != ((c & 127) <= most ? c ^ flip : -1)) return 0;
+    uint8_t rows[BRCI_COLUMNS][64], turned[16][128];
+    uint32_t wrong = 0;
+    for (int64_t k = 0; k < s->depth; k += 64) {
+        const int64_t n = least(64, p->k - k), steps = least(16, (s->depth - k) / 4);
+        if (n < 64 || columns < BRCI_COLUMNS) memset(rows, 0, sizeof rows);
+        for (int c = 0; c < columns; c++)
+            memcpy(rows[c], (const uint8_t *)t->data + (row + c) * t->row_pitch + k, (size_t)n);
+        for (int c = 0; c < BRCI_COLUMNS; c++)
+            for (int i = 0; i < 64; i++) {
+                wrong |= (uint32_t)((rows[c][i] & 127) > most);
+                rows[c][i] ^= (uint8_t)flip;
+            }
+        p->kernels->integer_turn((const uint8_t(*)[64])rows, turned[0]);
+        for (int64_t i = 0; i < steps; i++, panel += BRCI_UNIT)
+            for (int j = 0; j < BRCI_UNIT; j += 16) { /* the lower two of four columns' four, then the upper two */
+                words four;
+                memcpy(&four, turned[i] + j, sizeof four);
+                four = even_then_odd(four);
+                memcpy(panel + j, &four, sizeof four);
+            }
+    }
+    return wrong == 0;
+}
+
 static void put_scale(const brci_panels *s, const brc_tensor *t, int64_t batch, int64_t row, int64_t k, uint8_t *to) {
     const float m = brci_multiplier_at(t, batch, row, k);
     if (s->narrow.scale_format == BRC_F32) memcpy(to, &m, sizeof m);
@@ -180,8 +224,11 @@ static int pack(const brc_packed *p, const brci_weight *w, int64_t first, int64_
         uint8_t *panel = (uint8_t *)p->data + i * s->panel_bytes, *scales = panel + s->code_bytes;
         const int64_t batch = i / s->panels, n = i % s->panels * BRCI_COLUMNS;
         memset(panel, 0, (size_t)s->panel_bytes);
-        for (int c = 0; c < BRCI_COLUMNS && n + c < p->n; c++) {
-            if (!pack_column(s, t, batch * p->n + n + c, p->k, c, panel)) return 0;
+        const int columns = (int)least(BRCI_COLUMNS, p->n - n),
+                  by_bytes = s->narrow.kind != BRCI_NARROW_4 && brci_format(t->format)->bits == 8 &&
+                             pack_bytes(p, t, batch * p->n + n, columns, panel);
+        for (int c = 0; c < columns; c++) {
+            if (!by_bytes && !pack_column(s, t, batch * p->n + n + c, p->k, c, panel)) return 0;
             for (int64_t j = 0; j < s->blocks; j++) {
                 put_scale(s, t, batch, n + c, j * block, scales + (j * BRCI_COLUMNS + c) * bytes);
                 if (s->narrow.zero == BRCI_ZERO_NONE) continue;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cpu/packed.h"
 #include "ops/memory.h"
+#include "ops/pack.h"
 #include "ops/parallel.h"
 #include "ops/side.h"
 
@@ -60,13 +61,32 @@ static int multiply_by(const brci_way *way, const brci_kernels *kernels, const b
     return !atomic_load(&w.refused);
 }
 
+#define PACKED_ROWS 64 /* of a, from which on it pays to pack a weight for one product */
+
+/* Where there are units for BF16: the weight is packed, multiplied, and given up. 0 = not served. */
+static int multiply_once_packed(const brci_kernels *kernels, const brci_multiplication *p, const brc_options *options) {
+    const brci_weight weight = {p->b, p->transpose_b, p->b_batch, p->n, p->k, BRC_BF16};
+    brc_packed packed = {.kernels = kernels, .batch = p->b_batch, .n = p->n, .k = p->k};
+    const brci_job job = {.kernels = kernels, .product = p, .packed = &packed};
+    brci_needs needs;
+    if (kernels->bf16_tile == NULL || p->m < PACKED_ROWS || p->b.tensor == NULL) return 0;
+    packed.packing = &brci_packing_panels;
+    if (!packed.packing->plan(&packed, &weight) || !brci_way_bf16.serves(&job, &needs)) return 0;
+    if (brci_pack_as(&brci_packing_panels, &weight, options, &packed) <= 0) return 0;
+    const int done = multiply_by(&brci_way_bf16, kernels, p, &packed, options) > 0;
+    free(packed.data);
+    return done;
+}
+
 /* Without kernels, or memory for them, the reference does the work: it needs none. */
 static int multiply_fast(const brci_multiplication *p, const brc_options *options) {
     const brci_kernels *kernels = brci_cpu();
     static const brci_way *const ways[] = {&brci_way_integers, &brci_way_rows, &brci_way_tiles};
     if (kernels == NULL || p->m == 0 || p->n == 0) return 0;
-    for (size_t i = 0; i < sizeof ways / sizeof *ways; i++)
+    for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
+        if (ways[i] == &brci_way_tiles && multiply_once_packed(kernels, p, options)) return 1;
         if (multiply_by(ways[i], kernels, p, NULL, options) > 0) return 1;
+    }
     return 0;
 }
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "cpu/packed.h"
+#include "ops/pack.h"
+
 #include "ops/memory.h"
 #include "ops/parallel.h"
 #include "ops/side.h"
@@ -19,9 +20,8 @@ static void pack(void *argument, uint32_t part, int64_t first, int64_t last) {
     if (!j->packed->packing->pack(j->packed, j->weight, first, last)) atomic_store(&j->refused, 1);
 }
 
-/* 1 = packed, 0 = this order does not hold the weight, -1 = no memory. */
-static int try_packing(const brci_packing *packing, const brci_weight *weight, const brc_options *options,
-                       brc_packed *packed) {
+int brci_pack_as(const brci_packing *packing, const brci_weight *weight, const brc_options *options,
+                 brc_packed *packed) {
     job j = {.packed = packed, .weight = weight};
     packed->packing = packing;
     if (!packing->plan(packed, weight)) return 0;
@@ -54,7 +54,7 @@ brc_status brc_pack_new(const brc_operand *weight, brc_format activations, const
         memcpy(packed->shape, side.shape, (size_t)side.rank * sizeof *side.shape);
         packed->shape[side.rank - 2] = w.n;
         packed->shape[side.rank - 1] = w.k;
-        const int done = try_packing(brci_packing_get(i), &w, options, packed);
+        const int done = brci_pack_as(brci_packing_get(i), &w, options, packed);
         if (done < 0) break;
         if (done == 0) continue;
         *out = packed;

@@ -9,9 +9,9 @@
 /* Whole tiles and edges of every tile; k beyond a block, and longer than a piece that is packed. */
 static const struct {
     int64_t m, n, k;
-} sizes[] = {{1, 1, 1}, {1, 37, 200}, {3, 16, 64}, {7, 33, 257}, {13, 25, 96}, {26, 66, 288}, {2, 5, 1100}};
+} sizes[] = {{1, 1, 1}, {1, 37, 200}, {3, 16, 64}, {7, 33, 257}, {13, 25, 96}, {26, 66, 288}, {67, 70, 257}, {2, 5, 1100}};
 #define SIZES (sizeof sizes / sizeof *sizes)
-enum { MOST_A = 26 * 1100, MOST_B = 66 * 1100, MOST_C = 26 * 66 };
+enum { MOST_A = 26 * 1100, MOST_B = 66 * 1100, MOST_C = 67 * 70 };
 
 /* "f32", "f16", "bf16": plain. */
 static const char *const lefts[] = {"f32", "bf16", "int8", "mxfp8:partial=1"};
