@@ -9,7 +9,8 @@
 /* Whole tiles and edges of every tile; k beyond a block, and longer than a piece that is packed. */
 static const struct {
     int64_t m, n, k;
-} sizes[] = {{1, 1, 1}, {1, 37, 200}, {3, 16, 64}, {7, 33, 257}, {13, 25, 96}, {26, 66, 288}, {67, 70, 257}, {2, 5, 1100}};
+} sizes[] = {{1, 1, 1},    {1, 37, 200},  {3, 16, 64},   {7, 33, 257},
+             {13, 25, 96}, {26, 66, 288}, {67, 70, 257}, {2, 5, 1100}};
 #define SIZES (sizeof sizes / sizeof *sizes)
 enum { MOST_A = 26 * 1100, MOST_B = 66 * 1100, MOST_C = 67 * 70 };
 
