@@ -58,7 +58,7 @@ def cast(library: Any, x: Any, recipe: Any, state: DelayedState | None) -> Scale
         memory = [None if row is None else library.empty_on(x, *row) for row in plan]
         scale = amax = None
         if state is not None:
-            scale, amax = library.number(x, state.scale, (1,)), library.number(x, 0.0, (1,))
+            scale, amax = library.number(x, state.scale, ()), library.number(x, 0.0, ())
         data, scales, level, zero = (_read(library, part) for part in memory)
         _c.cuda_cast(recipe._native, library.read(library.rows(x)), data, scales, level, zero, _read(library, scale),
                      _read(library, amax), library.read(library.scratch(x)), library.stream(x))
@@ -80,8 +80,8 @@ def dequantize(library: Any, st: ScaledTensor, format: str) -> Any:
     direct = "f32" if format == "f64" else format
     with library.on(st.data):
         out = library.empty_on(st.data, st.shape, direct)
-        _c.cuda_dequantize(_description(library, st), library.read(out), library.stream(st.data))
-        return out if direct == format else library.wide(out, format)
+        _c.cuda_dequantize(_description(library, st), library.write(out, direct), library.stream(st.data))
+        return library.finish(out, format) if direct == format else library.wide(out, format)
 
 
 def requantize(library: Any, st: ScaledTensor, recipe: Any) -> ScaledTensor:
@@ -113,5 +113,5 @@ def _fp8(library: Any, a: ScaledTensor, b: ScaledTensor, scaling: int, shape: An
     left, right = ((_read(library, side.data), side.recipe._element) for side in (a, b))
     turned = _BY_COLUMN.get(scaling, (False, False))
     of_a, of_b = (_read(library, library.by_column(side.scale) if turn else side.scale) for side, turn in zip((a, b), turned))
-    _c.cuda_matmul(left, right, scaling, of_a, of_b, _read(library, bias), library.read(out), library.stream(a.data))
-    return out
+    _c.cuda_matmul(left, right, scaling, of_a, of_b, _read(library, bias), library.write(out, format), library.stream(a.data))
+    return library.finish(out, format)

@@ -26,6 +26,15 @@ static PyObject *ended(brc_status status, const brc_error *err) {
     Py_RETURN_NONE;
 }
 
+/* Whether a call is worth another try. A thread that is new to the GPU may have no context: libraries make none current
+ * where their device is chosen already. Then it is, once a thread, the array's device's that all of them use. */
+static int again(brc_status status, const ext_view *v) {
+    static _Thread_local int tried;
+    if (status != BRC_DEVICE || tried) return 0;
+    tried = 1;
+    return brc_cuda_use(v->device, NULL) == BRC_OK;
+}
+
 /* cuda_cast(recipe, x, data, scale, global_scale, zero_point, delayed, amax, scratch, stream) */
 static PyObject *cuda_cast(PyObject *module, PyObject *const *args, Py_ssize_t count) {
     ext_view x = {0}, delayed = {0}, amax = {0}, room = {0};
@@ -45,7 +54,9 @@ static PyObject *cuda_cast(PyObject *module, PyObject *const *args, Py_ssize_t c
         scratch(&room, args[8], "scratch", BRC_CUDA_SCRATCH, &options.scratch) == 0) {
         options.delayed = given;
         options.amax = largest;
-        Py_BEGIN_ALLOW_THREADS status = brc_cuda_cast(&x.array, recipe, &options, &t.tensor, stream, &err);
+        Py_BEGIN_ALLOW_THREADS do { status = brc_cuda_cast(&x.array, recipe, &options, &t.tensor, stream, &err); }
+        while (again(status, &x))
+            ;
         Py_END_ALLOW_THREADS result = ended(status, &err);
     }
     ext_tensor_release(&t);
@@ -68,7 +79,9 @@ static PyObject *cuda_dequantize(PyObject *module, PyObject *const *args, Py_ssi
     if (PyErr_Occurred()) return NULL;
     if (ext_tensor_source(&t, ext_state_of(module), args[0]) == 0 &&
         ext_view_get(&out, args[1], "out", EXT_WRITE | EXT_CUDA) == 0) {
-        Py_BEGIN_ALLOW_THREADS status = brc_cuda_dequantize(&t.tensor, &out.array, stream, &err);
+        Py_BEGIN_ALLOW_THREADS do { status = brc_cuda_dequantize(&t.tensor, &out.array, stream, &err); }
+        while (again(status, &out))
+            ;
         Py_END_ALLOW_THREADS result = ended(status, &err);
     }
     ext_tensor_release(&t);
@@ -165,7 +178,9 @@ static PyObject *cuda_matmul(PyObject *module, PyObject *const *args, Py_ssize_t
                 .b_scale_pitch = by_column && b_scale.array.rank == 2 ? b_scale.array.stride[0] : 0,
                 .bias = bias.array.data,
             };
-            Py_BEGIN_ALLOW_THREADS status = brc_cuda_matmul(&p, stream, &err);
+            Py_BEGIN_ALLOW_THREADS do { status = brc_cuda_matmul(&p, stream, &err); }
+            while (again(status, &out))
+                ;
             Py_END_ALLOW_THREADS result = ended(status, &err);
         }
     }

@@ -51,6 +51,7 @@ static int from_buffer(ext_view *v, PyObject *object, const char *name, int acce
 
 static int from_tensor(ext_view *v, const dl_tensor *t, const char *name, int access) {
     v->on_device = t->device.type == DL_CUDA || t->device.type == DL_CUDA_MANAGED;
+    v->device = t->device.id;
     if (access & EXT_CUDA ? !v->on_device : t->device.type != DL_CPU && t->device.type != DL_CUDA_HOST) {
         PyErr_Format(PyExc_TypeError,
                      access & EXT_CUDA ? "%s is not on the GPU (DLPack type %d), as the other arrays are"

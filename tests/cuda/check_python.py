@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The Python package on arrays of a GPU, without one: NumPy's memory under the name of a device, libbreccia's own way down to a driver
 that runs the cast kernels on this processor. LD_LIBRARY_PATH=FOLDER_OF_THE_DRIVER PYTHONPATH=PACKAGE check_python.py"""
+import concurrent.futures
 import contextlib
+import os
 import pathlib
 import sys
 import types
@@ -33,7 +35,7 @@ class Array:
         self.shape, self.dtype, self.nbytes = numbers.shape, numbers.dtype, numbers.nbytes
 
     def __float__(self):
-        return float(self.numbers[0])
+        return float(self.numbers)
 
 
 class Other(Array):
@@ -67,6 +69,47 @@ def refused(kind, words, call, *arguments, **options):
         raise AssertionError(f"not refused: {words}")
 
 
+def new_thread(x):
+    """A thread without a context gets the device's."""
+    os.environ["STUB_MODE"] = "no context"
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        got = pool.submit(breccia.cast, Array(x), breccia.MXFP8BlockScaling()).result()
+    del os.environ["STUB_MODE"]
+    assert got.data.numbers.tobytes() == breccia.cast(x, breccia.MXFP8BlockScaling()).data.tobytes()
+
+
+def of_cupy(x):
+    """The module for CuPy, over what it uses of that library (fake_cupy.py)."""
+    import fake_cupy as cupy
+    sys.modules["cupy"] = cupy
+    there = cupy.array(x)
+    for text in ("fp8", "fp8-row", "fp8-block", "mxfp4", "nvfp4", "int4", "int4:scale=bf16"):
+        recipe = breccia.recipes.from_text(text)
+        for view, same in ((there, x), (there.T[::-1, :256], x.T[::-1, :256]), (there[:, 128:256], x[:, 128:256]), (there.astype(np.float64), x)):
+            here, got = breccia.cast(same, recipe), breccia.cast(view, recipe)
+            assert type(got.data) is cupy.ndarray and got.data.dtype == here.data.dtype and got.scale.dtype == here.scale.dtype
+            for name in ("data", "scale", "global_scale"):
+                a, b = getattr(here, name), getattr(got, name)
+                assert a is b is None or a.tobytes() == b.tobytes(), (text, name)
+            for dtype in ("f32", "f16", "bf16", "f64"):
+                assert breccia.dequantize(here, dtype).tobytes() == breccia.dequantize(got, dtype).tobytes(), (text, dtype)
+        a, w = breccia.cast(there, recipe), breccia.cast(there[:128], recipe)
+        left, right = (np.float64(breccia.dequantize(breccia.cast(side, recipe))) for side in (x, x[:128]))
+        if not text.startswith("fp8"):                                             # the emulated driver multiplies nothing
+            y, bias = breccia.matmul(a, w, transpose_b=True, bias=there[0, :128]), x[0, :128]
+            bound = 385 * 2.0 ** -24 * (np.abs(left) @ np.abs(right).T + np.abs(bias))
+            assert type(y) is cupy.ndarray and (np.abs(y - (left @ right.T + bias)) <= bound).all(), text
+    assert breccia.cast(cupy.array(np.ones((4, 0), np.float32)), breccia.Float8RowScaling()).scale.tolist() == [[1.0]] * 4
+    state = breccia.DelayedState(breccia.DelayedScaling())
+    breccia.cast(there, state.recipe, state)
+    assert state.amax == np.abs(x).max()
+    assert breccia.cast_ste(there, breccia.MXFP8BlockScaling()).dtype == np.float32
+    turned = breccia._frameworks.named("cupy").by_column(cupy.array(np.arange(14, dtype=np.float32).reshape(7, 2)))
+    assert turned.tolist() == [list(range(0, 14, 2)), list(range(1, 14, 2))] and turned.strides == (32, 4)
+    refused(TypeError, "complex", breccia.cast, there.astype(np.complex64), breccia.MXFP8BlockScaling())
+    refused(TypeError, "device", breccia.cast(there, breccia.MXFP8BlockScaling()).__eq__, breccia.cast(there, breccia.MXFP8BlockScaling()))
+
+
 def main():
     assert cuda.CUDA_AVAILABLE and not cuda.why()
     x = np.random.default_rng(1).standard_normal((256, 384)).astype(np.float32)
@@ -96,6 +139,8 @@ def main():
     _frameworks._by_type[Other] = types.SimpleNamespace(**vars(library))
     refused(TypeError, "of one library", breccia.dequantize, breccia.ScaledTensor(mx.data, Other(mx.scale.numbers), mx.recipe, mx.layout))
     refused(TypeError, "not on the GPU", breccia._c.cuda_dequantize, (mx.recipe._native, mx.shape, 3, (1, 1, 32), x, x, None, None, None), read(there), 0)
+    new_thread(x)
+    of_cupy(x)
     print("python on a GPU: right")
 
 

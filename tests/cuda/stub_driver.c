@@ -67,11 +67,15 @@ static int stub_attribute(int *value, int which, int device) {
     *value = which == 16 ? 132 : which == 75 ? capability / 10 : which == 76 ? capability % 10 : 0;
     return 0;
 }
+static _Thread_local int current; /* what STUB_MODE="no context" waits for */
 static int stub_context_device(int *device) {
     *device = 0;
-    return strcmp(mode(), "no context") ? 0 : 201;
+    return strcmp(mode(), "no context") || current ? 0 : 201;
 }
-static int stub_set(void *context) { return context ? 0 : 1; }
+static int stub_set(void *context) {
+    current = context != NULL;
+    return context ? 0 : 1;
+}
 static int stub_retain(void **context, int device) {
     static int c[2];
     *context = &c[device];

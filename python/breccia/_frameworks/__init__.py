@@ -47,6 +47,12 @@ def _is_jax(x: Any) -> bool:
     return jax is not None and hasattr(jax, "Array") and isinstance(x, jax.Array)
 
 
+def _is_cupy(x: Any) -> bool:
+    """Whether x is a cupy.ndarray; never imports cupy."""
+    cupy = sys.modules.get("cupy")
+    return cupy is not None and hasattr(cupy, "ndarray") and isinstance(x, cupy.ndarray)
+
+
 def of(x: Any) -> Any:
     """The module for an array; TypeError for what is no array of a known library."""
     module = _by_type.get(type(x))
@@ -56,7 +62,9 @@ def of(x: Any) -> Any:
 def _find(x: Any) -> Any:
     if isinstance(x, np.ma.MaskedArray):
         raise TypeError("a masked array has no numbers under its mask: fill them first, or pass its .data")
-    if isinstance(x, (np.ndarray, np.generic)):
+    if _is_cupy(x):
+        module = import_module("breccia._frameworks._cupy")
+    elif isinstance(x, (np.ndarray, np.generic)):
         module = numpy
     elif _is_torch(x):
         module = import_module("breccia._frameworks._torch")
@@ -65,7 +73,7 @@ def _find(x: Any) -> Any:
     elif _is_mlx(x):
         module = import_module("breccia._frameworks._mlx")
     else:
-        raise TypeError(f"an array of NumPy, PyTorch, JAX or MLX is needed, got {type(x).__name__}")
+        raise TypeError(f"an array of NumPy, PyTorch, JAX, MLX or CuPy is needed, got {type(x).__name__}")
     _by_type[type(x)] = module
     return module
 
@@ -91,8 +99,8 @@ def register() -> None:
 
 def named(name: str) -> Any:
     """The module of a library by name; ValueError for a name that is none, ImportError where it is not installed."""
-    if name not in ("numpy", "torch", "jax", "mlx"):
-        raise ValueError(f"framework must be 'numpy', 'torch', 'jax' or 'mlx', got {name!r}")
+    if name not in ("numpy", "torch", "jax", "mlx", "cupy"):
+        raise ValueError(f"framework must be 'numpy', 'torch', 'jax', 'mlx' or 'cupy', got {name!r}")
     try:
         module = import_module(f"breccia._frameworks._{name}")
     except ImportError as missing:

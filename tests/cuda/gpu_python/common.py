@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What every library's arrays on a GPU must do, the same for all of them: each gives a `Place`, how it makes arrays on its device
 and on the CPU. Casts and dequantization are compared bit for bit with the CPU's through the same package, products with double."""
+import concurrent.futures
 import warnings
 from dataclasses import dataclass
 from typing import Any, Callable
@@ -213,8 +214,20 @@ def mixed(place: Place) -> None:
     refused(TypeError, "", breccia.cast, place.there(x, "float32") > 0, breccia.Float8CurrentScaling())
 
 
+def threads(place: Place) -> None:
+    """A thread that has not met the GPU yet."""
+    x = awkward((64, 256))
+    there, recipe = place.there(x, "float32"), breccia.MXFP8BlockScaling()
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        got = pool.submit(breccia.cast, there, recipe).result()
+    tensors("in another thread", got, breccia.cast(place.here(x, "float32"), recipe), place)
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        for got in pool.map(lambda _: breccia.cast(there, recipe), range(64)):
+            tensors("in eight threads", got, breccia.cast(place.here(x, "float32"), recipe), place)
+
+
 def everything(place: Place) -> None:
-    for part in (casts, requantized, products, delayed, mixed):
+    for part in (casts, requantized, products, delayed, mixed, threads):
         before = check.made, check.failed
         part(place)
         print(f"{place.name} {part.__name__}: {check.made - before[0]} comparisons, {check.failed - before[1]} wrong", flush=True)
