@@ -11,7 +11,7 @@ typedef struct ext_view {
     brc_array array; /* strides in elements */
     int32_t item;    /* bytes of an element */
     int readonly, on_device;
-    int32_t device; /* its number, where on_device */
+    int32_t device;   /* its number, where on_device */
     Py_buffer buffer; /* of the buffer protocol: obj != NULL */
     void *managed;    /* of DLPack: dl_managed or dl_versioned */
     int versioned;
