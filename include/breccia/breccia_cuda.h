@@ -15,7 +15,8 @@
  * own calls brc_cuda_use first. All pointers are device pointers of that context. Work is queued on `stream` (a
  * cudaStream_t or CUstream; NULL = the default stream) and the call returns at once: no call allocates, waits for the
  * device, or prints. The first call of a process loads the kernels; brc_cuda_prepare does that beforehand, for example
- * before a stream is captured into a graph. Thread-safe.
+ * before a stream is captured into a graph. A call with arrays of no elements is checked as any other and does nothing: its
+ * status says whether there is a kernel. Thread-safe.
  *
  * Contents: 1 devices, 2 products, 3 casts, 4 narrow weights. */
 #ifndef BRECCIA_CUDA_H

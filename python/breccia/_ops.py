@@ -142,14 +142,16 @@ def _cast_into(library: Any, x: Any, recipe: Any, plan: tuple[Any, ...], state: 
     return memory
 
 
-def _gpu() -> Any:
+def _gpu(library: Any) -> Any:
+    if hasattr(library, "on_gpu"):
+        return library.on_gpu()
     from breccia import _gpu as gpu                                              # only where there is one
     return gpu
 
 
 def _cast_now(library: Any, x: Any, recipe: Any, state: DelayedState | None, threads: int) -> ScaledTensor:
     if library.device(x) is not None:
-        return _gpu().cast(library, x, recipe, state)
+        return _gpu(library).cast(library, x, recipe, state)
     shape = tuple(x.shape)
     plan = _plan(recipe, shape)
     return _finish(library, recipe, shape, _cast_into(library, x, recipe, plan, state, threads))
@@ -244,7 +246,7 @@ def _description(st: ScaledTensor) -> tuple[Any, ...]:
 
 def _dequantize_now(library: Any, st: ScaledTensor, format: str, threads: int) -> Any:
     if library.device(st.data) is not None:
-        return _gpu().dequantize(library, st, format)
+        return _gpu(library).dequantize(library, st, format)
     out = library.empty(st.shape, format)
     _c.dequantize(_description(st), library.write(out, format), threads)
     return library.finish(out, format)
@@ -298,7 +300,7 @@ def _requantize_into(library: Any, st: ScaledTensor, recipe: Any, threads: int) 
 
 def _requantize_now(library: Any, st: ScaledTensor, recipe: Any, threads: int) -> ScaledTensor:
     if library.device(st.data) is not None:
-        return _gpu().requantize(library, st, recipe)
+        return _gpu(library).requantize(library, st, recipe)
     return _finish(library, recipe, st.shape, _requantize_into(library, st, recipe, threads))
 
 
@@ -502,7 +504,7 @@ def _matmul_packed(a: Any, b: Any, out_dtype: Any, transpose_a: bool, transpose_
 def _matmul_now(library: Any, a: Any, b: Any, shape: Any, format: str, transpose_a: bool, transpose_b: bool, bias: Any,
                 threads: int) -> Any:
     if any(frameworks.of(part).device(part) is not None for part in _arrays(a, b)):
-        return _gpu().matmul(library, a, b, shape, format, transpose_a, transpose_b, bias)
+        return _gpu(library).matmul(library, a, b, shape, format, transpose_a, transpose_b, bias)
     out = library.empty(shape, format)
     left, right = (_description(side) if isinstance(side, ScaledTensor) else _read(side) for side in (a, b))
     _c.matmul(left, right, transpose_a, transpose_b, _read(bias), library.write(out, format), threads)

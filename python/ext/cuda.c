@@ -28,11 +28,11 @@ static PyObject *ended(brc_status status, const brc_error *err) {
 
 /* Whether a call is worth another try. A thread that is new to the GPU may have no context: libraries make none current
  * where their device is chosen already. Then it is, once a thread, the array's device's that all of them use. */
-static int again(brc_status status, const ext_view *v) {
+static int again(brc_status status, int device) {
     static _Thread_local int tried;
     if (status != BRC_DEVICE || tried) return 0;
     tried = 1;
-    return brc_cuda_use(v->device, NULL) == BRC_OK;
+    return brc_cuda_use(device, NULL) == BRC_OK;
 }
 
 /* cuda_cast(recipe, x, data, scale, global_scale, zero_point, delayed, amax, scratch, stream) */
@@ -55,7 +55,7 @@ static PyObject *cuda_cast(PyObject *module, PyObject *const *args, Py_ssize_t c
         options.delayed = given;
         options.amax = largest;
         Py_BEGIN_ALLOW_THREADS do { status = brc_cuda_cast(&x.array, recipe, &options, &t.tensor, stream, &err); }
-        while (again(status, &x))
+        while (again(status, x.device))
             ;
         Py_END_ALLOW_THREADS result = ended(status, &err);
     }
@@ -80,7 +80,7 @@ static PyObject *cuda_dequantize(PyObject *module, PyObject *const *args, Py_ssi
     if (ext_tensor_source(&t, ext_state_of(module), args[0]) == 0 &&
         ext_view_get(&out, args[1], "out", EXT_WRITE | EXT_CUDA) == 0) {
         Py_BEGIN_ALLOW_THREADS do { status = brc_cuda_dequantize(&t.tensor, &out.array, stream, &err); }
-        while (again(status, &out))
+        while (again(status, out.device))
             ;
         Py_END_ALLOW_THREADS result = ended(status, &err);
     }
@@ -89,8 +89,12 @@ static PyObject *cuda_dequantize(PyObject *module, PyObject *const *args, Py_ssi
     return result;
 }
 
-/* What the scales of a product's sides cover; -1 = nothing that the GPU's FP8 products know. */
-static int scaling_of(const brc_tensor *a, const brc_tensor *b) {
+static int is_fp8(const brc_tensor *t) {
+    return (t->format == BRC_E4M3 || t->format == BRC_E5M2) && t->scale.format == BRC_F32 && t->global.data == NULL &&
+           t->zero.data == NULL && t->group_index == NULL && t->rank == 2;
+}
+
+static int scaling_of(brc_block a, brc_block b) {
     static const struct {
         brc_block a, b;
         int scaling;
@@ -101,17 +105,29 @@ static int scaling_of(const brc_tensor *a, const brc_tensor *b) {
         {{1, 1, 128}, {1, 1, 128}, BRC_CUDA_BLOCK_ROWS},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        const brc_block x = a->scale.block, y = b->scale.block;
-        if (x.batch == rows[i].a.batch && x.rows == rows[i].a.rows && x.cols == rows[i].a.cols &&
-            y.batch == rows[i].b.batch && y.rows == rows[i].b.rows && y.cols == rows[i].b.cols)
+        const brc_block x = rows[i].a, y = rows[i].b;
+        if (x.batch == a.batch && x.rows == a.rows && x.cols == a.cols && y.batch == b.batch && y.rows == b.rows &&
+            y.cols == b.cols)
             return rows[i].scaling;
     }
     return -1;
 }
 
-static int is_fp8(const brc_tensor *t) {
-    return (t->format == BRC_E4M3 || t->format == BRC_E5M2) && t->scale.format == BRC_F32 && t->global.data == NULL &&
-           t->zero.data == NULL && t->group_index == NULL && t->rank == 2;
+int ext_cuda_scaling(const brc_tensor *a, const brc_tensor *b) {
+    return is_fp8(a) && is_fp8(b) ? scaling_of(a->scale.block, b->scale.block) : -1;
+}
+
+static PyObject *number_or_none(int scaling) {
+    if (scaling < 0) Py_RETURN_NONE;
+    return PyLong_FromLong(scaling);
+}
+
+/* cuda_scaling(block of a, block of b) -> number of brc_cuda_scaling, or None */
+static PyObject *cuda_scaling(PyObject *module, PyObject *args) {
+    brc_block a, b;
+    (void)module;
+    if (!PyArg_ParseTuple(args, "(III)(III)", &a.batch, &a.rows, &a.cols, &b.batch, &b.rows, &b.cols)) return NULL;
+    return number_or_none(scaling_of(a, b));
 }
 
 /* cuda_fp8_scaling(a, b) -> number of brc_cuda_scaling, or None: sides a [m, k] and b [n, k] whose product needs no
@@ -123,13 +139,12 @@ static PyObject *cuda_fp8_scaling(PyObject *module, PyObject *const *args, Py_ss
     if (ext_tensor_source(&a, ext_state_of(module), args[0]) == 0 &&
         ext_tensor_source(&b, ext_state_of(module), args[1]) == 0) {
         failed = 0;
-        if (is_fp8(&a.tensor) && is_fp8(&b.tensor)) scaling = scaling_of(&a.tensor, &b.tensor);
+        scaling = ext_cuda_scaling(&a.tensor, &b.tensor);
     }
     ext_tensor_release(&a);
     ext_tensor_release(&b);
     if (failed) return NULL;
-    if (scaling < 0) Py_RETURN_NONE;
-    return PyLong_FromLong(scaling);
+    return number_or_none(scaling);
 }
 
 /* cuda_matmul(a, b, scaling, a_scale, b_scale, bias, out, stream): out[m, n] = a[m, k] b[n, k]^T in FP8. Scales in the
@@ -179,7 +194,7 @@ static PyObject *cuda_matmul(PyObject *module, PyObject *const *args, Py_ssize_t
                 .bias = bias.array.data,
             };
             Py_BEGIN_ALLOW_THREADS do { status = brc_cuda_matmul(&p, stream, &err); }
-            while (again(status, &out))
+            while (again(status, out.device))
                 ;
             Py_END_ALLOW_THREADS result = ended(status, &err);
         }
@@ -191,6 +206,93 @@ static PyObject *cuda_matmul(PyObject *module, PyObject *const *args, Py_ssize_t
     ext_view_release(&bias);
     ext_view_release(&out);
     return result;
+}
+
+/* ------------------------------------------------------------------------------------------ what has no kernel
+ *
+ * For tracers, which must know before there is memory: calls with arrays of no elements, which are checked and do
+ * nothing. */
+
+static PyObject *lacks(brc_status status, const brc_error *err) {
+    if (status != BRC_OK) return PyUnicode_FromString(err->text);
+    Py_RETURN_NONE;
+}
+
+/* A shape with nothing along its last axis: what is checked of rows and batches stays. Returns the rank. */
+static int empty_shape(PyObject *tuple, int64_t *shape) {
+    const Py_ssize_t rank = PyTuple_Check(tuple) ? PyTuple_Size(tuple) : 0;
+    if (rank < 1 || rank > BRC_MAX_RANK) {
+        PyErr_SetString(PyExc_ValueError, "a shape is needed");
+        return -1;
+    }
+    for (Py_ssize_t i = 0; i < rank; i++) shape[i] = PyLong_AsLongLong(PyTuple_GetItem(tuple, i));
+    shape[rank - 1] = 0;
+    return PyErr_Occurred() ? -1 : (int)rank;
+}
+
+static brc_format format_named(PyObject *word) {
+    const char *text = PyUnicode_Check(word) ? PyUnicode_AsUTF8AndSize(word, NULL) : NULL;
+    return text == NULL ? BRC_NONE : brc_format_find(text);
+}
+
+/* cuda_lacks_cast(recipe, shape, format) -> why the GPU has no such cast; None if it has */
+static PyObject *cuda_lacks_cast(PyObject *module, PyObject *const *args, Py_ssize_t count) {
+    int64_t shape[BRC_MAX_RANK], room[2];
+    brc_tensor t;
+    brc_error err = {0};
+    const brc_cuda_cast_options options = {.size = sizeof options, .scratch = room};
+    if (ext_wants(args, count, 3, "cuda_lacks_cast") != 0) return NULL;
+    const brc_recipe *recipe = ext_recipe_of(ext_state_of(module), args[0]);
+    const int rank = recipe == NULL ? -1 : empty_shape(args[1], shape);
+    if (rank < 0) return NULL;
+    const brc_array x = brc_array_of(format_named(args[2]), rank, shape, room);
+    brc_status status = ext_tensor_geometry(recipe, rank, shape, &t, &err);
+    if (status == BRC_OK) {
+        t.data = t.scale.data = room;
+        do { status = brc_cuda_cast(&x, recipe, &options, &t, NULL, &err); } while (again(status, 0));
+    }
+    return lacks(status, &err);
+}
+
+/* cuda_lacks_dequantize(tensor, format) -> the same for dequantization into a format. The tensor is (recipe, shape,
+ * layout, block, format of the scales, with global scale, with zero points or group index). */
+static PyObject *cuda_lacks_dequantize(PyObject *module, PyObject *const *args, Py_ssize_t count) {
+    int64_t shape[BRC_MAX_RANK], room[2];
+    brc_tensor t;
+    brc_block block;
+    brc_error err = {0};
+    PyObject *recipe_object, *sides, *scale;
+    int layout, global, more;
+    if (ext_wants(args, count, 2, "cuda_lacks_dequantize") != 0 ||
+        !PyArg_ParseTuple(args[0], "OOi(III)Opp", &recipe_object, &sides, &layout, &block.batch, &block.rows,
+                          &block.cols, &scale, &global, &more))
+        return NULL;
+    const brc_recipe *recipe = ext_recipe_of(ext_state_of(module), recipe_object);
+    const int rank = recipe == NULL ? -1 : empty_shape(sides, shape);
+    if (rank < 0) return NULL;
+    brc_array out = brc_array_of(format_named(args[1]), rank, shape, room);
+    brc_status status = ext_tensor_geometry(recipe, rank, shape, &t, &err);
+    if (status == BRC_OK) {
+        t.layout = (uint8_t)layout;
+        t.scale.block = block;
+        t.scale.format = (uint8_t)format_named(scale);
+        t.data = t.scale.data = room;
+        t.global.data = global ? room : NULL;
+        t.zero.data = more ? room : NULL;
+        do { status = brc_cuda_dequantize(&t, &out, NULL, &err); } while (again(status, 0));
+    }
+    return lacks(status, &err);
+}
+
+/* cuda_lacks_products() -> the same for products in FP8 */
+static PyObject *cuda_lacks_products(PyObject *module, PyObject *unused) {
+    const brc_cuda_product p = {.size = sizeof p, .d_format = BRC_F32};
+    brc_error err = {0};
+    brc_status status;
+    (void)module;
+    (void)unused;
+    do { status = brc_cuda_matmul(&p, NULL, &err); } while (again(status, 0));
+    return lacks(status, &err);
 }
 
 /* cuda_devices() -> (how many run casts, why there are none) */
@@ -224,7 +326,15 @@ PyMethodDef ext_cuda[] = {
     {"cuda_dequantize", FAST(cuda_dequantize), "cuda_dequantize(tensor, out, stream, /)\n--\n\nbrc_cuda_dequantize."},
     {"cuda_fp8_scaling", FAST(cuda_fp8_scaling),
      "cuda_fp8_scaling(a, b, /)\n--\n\nNumber of the brc_cuda_scaling of a product; None if there is none."},
+    {"cuda_scaling", cuda_scaling, METH_VARARGS,
+     "cuda_scaling(a_block, b_block, /)\n--\n\nThe same, of the blocks that have one scale each."},
     {"cuda_matmul", FAST(cuda_matmul),
      "cuda_matmul(a, b, scaling, a_scale, b_scale, bias, out, stream, /)\n--\n\nbrc_cuda_matmul."},
+    {"cuda_lacks_cast", FAST(cuda_lacks_cast),
+     "cuda_lacks_cast(recipe, shape, format, /)\n--\n\nWhy the GPU has no such cast; None if it has."},
+    {"cuda_lacks_dequantize", FAST(cuda_lacks_dequantize),
+     "cuda_lacks_dequantize(tensor, format, /)\n--\n\nThe same for dequantization."},
+    {"cuda_lacks_products", cuda_lacks_products, METH_NOARGS,
+     "cuda_lacks_products()\n--\n\nThe same for products in FP8."},
     {NULL, NULL, 0, NULL},
 };

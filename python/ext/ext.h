@@ -48,6 +48,9 @@ brc_status ext_tensor_geometry(const brc_recipe *recipe, int rank, const int64_t
                                brc_error *err);
 int64_t ext_tensor_bytes(const brc_tensor *tensor);
 
+/* What the scales of an FP8 product's sides cover, a brc_cuda_scaling; -1 = the GPU has no product of such tensors. */
+int ext_cuda_scaling(const brc_tensor *a, const brc_tensor *b);
+
 /* operations.c, cuda.c, codes.c, xla.c */
 extern PyMethodDef ext_operations[], ext_cuda[], ext_codes[], ext_xla[];
 

@@ -1,298 +1,110 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Handlers for JAX under jit on CPUs: XLA calls libbreccia directly, without Python and its lock.
- *
- * A scaled tensor comes as its arrays in the order data, scale, zero point, global scale, group index, and as two
- * attributes: "recipe" and "numbers" = {threads, layout, batch, rows, cols, which of the last three arrays are there,
- * shape}. */
-#include "view.h"
-#include "xla_ffi.h"
+ * Handlers for JAX under jit on CPUs: XLA calls libbreccia directly, without Python and its lock. */
+#include "xla_call.h"
 
 #include <string.h>
 
-enum { HAS_ZERO = 1, HAS_GLOBAL = 2, HAS_INDEX = 4 };
-enum { THREADS, LAYOUT, BLOCK, PARTS = BLOCK + 3, SHAPE };
-
-/* One call: what it takes, in order. */
-typedef struct call {
-    const xla_frame *frame;
-    int64_t argument, result; /* the next ones */
-    brc_error err;
-} call;
-
-static xla_error *failure(const xla_frame *frame, const char *text) {
-    xla_error_create args = {sizeof args, NULL, text, XLA_INVALID_ARGUMENT};
-    return frame->api->error_create(&args);
-}
-
-static brc_status complain(call *c, const char *text) {
-    c->err.status = BRC_ARGUMENT;
-    strncpy(c->err.text, text, sizeof c->err.text - 1);
-    return BRC_ARGUMENT;
-}
-
-/* XLA asks every handler for the version of the API it was made for, and refuses later ones than its own. What is used
- * here has been the same since 0.1. */
-static int answered(const xla_frame *frame) {
-    if (frame->extension != NULL && frame->extension->type == XLA_EXTENSION_METADATA) {
-        xla_metadata *m = ((xla_metadata_extension *)frame->extension)->metadata;
-        int theirs = frame->api != NULL && frame->api->version.major == XLA_MAJOR ? frame->api->version.minor : 1;
-        m->version.major = XLA_MAJOR;
-        m->version.minor = theirs < XLA_MINOR ? theirs : XLA_MINOR;
-        m->traits = 0;
-        return 1;
-    }
-    return frame->stage != XLA_STAGE_EXECUTE;
-}
-
-static brc_format format_of(int type) {
-    static const struct {
-        int type;
-        brc_format format;
-    } rows[] = {
-        {XLA_F32, BRC_F32},   {XLA_F64, BRC_F64},   {XLA_F16, BRC_F16},           {XLA_BF16, BRC_BF16},
-        {XLA_U8, BRC_UINT8},  {XLA_S8, BRC_INT8},   {XLA_S32, BRC_INT32},         {XLA_E4M3, BRC_E4M3},
-        {XLA_E5M2, BRC_E5M2}, {XLA_E8M0, BRC_E8M0}, {XLA_E4M3FNUZ, BRC_E4M3FNUZ}, {XLA_E5M2FNUZ, BRC_E5M2FNUZ},
-    };
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
-        if (rows[i].type == type) return rows[i].format;
-    return BRC_NONE;
-}
-
-static const void *attribute(const call *c, const char *name, int type) {
-    const xla_attributes *all = &c->frame->attributes;
-    for (int64_t i = 0; i < all->count; i++)
-        if (all->types[i] == type && all->names[i]->length == strlen(name) &&
-            memcmp(all->names[i]->text, name, strlen(name)) == 0)
-            return all->items[i];
-    return NULL;
-}
-
-static brc_status recipe_of(call *c, const char *name, brc_recipe *recipe) {
-    const xla_span *text = attribute(c, name, XLA_ATTRIBUTE_STRING);
-    char copy[512];
-    if (text == NULL || text->length >= sizeof copy) return complain(c, "a recipe's text is missing");
-    memcpy(copy, text->text, text->length);
-    copy[text->length] = '\0';
-    return brc_recipe_parse(copy, recipe, &c->err);
-}
-
-static brc_status numbers_of(call *c, const char *name, size_t least, const int64_t **numbers, size_t *count) {
-    const xla_array *array = attribute(c, name, XLA_ATTRIBUTE_ARRAY);
-    if (array == NULL || array->type != XLA_S64 || array->count < least)
-        return complain(c, "an attribute's numbers are missing");
-    *numbers = array->data;
-    *count = array->count;
-    return BRC_OK;
-}
-
 static brc_options options_of(int64_t threads) { return (brc_options){sizeof(brc_options), (uint32_t)threads}; }
 
-/* What an array without elements points to: XLA may give it no memory, and NULL is for what is not there. */
-static void *memory_of(const xla_buffer *b) {
-    static uint64_t nothing;
-    return b->data != NULL ? b->data : &nothing;
-}
-
-static const xla_buffer *next(const xla_buffers *buffers, int64_t *at) {
-    return *at < buffers->count ? buffers->items[(*at)++] : NULL;
-}
-
-static int64_t bytes_of(const xla_buffer *b) {
-    const brc_format_info *f = brc_format_get(format_of(b->type));
-    int64_t n = f->bits / 8;
-    for (int64_t i = 0; i < b->rank; i++) n *= b->shape[i];
-    return n;
-}
-
-static brc_status array_of(call *c, const xla_buffer *b, brc_array *array) {
-    if (b == NULL) return complain(c, "an array is missing");
-    if (b->rank > BRC_MAX_RANK) return complain(c, "an array has too many dimensions");
-    *array = brc_array_of(format_of(b->type), (int)b->rank, b->shape, memory_of(b));
-    return BRC_OK;
-}
-
-/* An array of exactly `bytes`; -1 = none is expected. */
-static brc_status part(call *c, const xla_buffers *from, int64_t *at, int64_t bytes, void **data) {
-    if (bytes < 0) return BRC_OK;
-    const xla_buffer *b = next(from, at);
-    if (b == NULL || bytes_of(b) != bytes) return complain(c, "an array has not the size its recipe and layout need");
-    *data = memory_of(b);
-    return BRC_OK;
-}
-
-static brc_status table(call *c, brc_format (*format_in)(brc_format, brc_format), uint8_t of_recipe,
-                        const brc_tensor *t, brc_table *out) {
-    int64_t counts[3];
-    const xla_buffer *b = next(&c->frame->arguments, &c->argument);
-    if (b == NULL) return complain(c, "a table is missing");
-    brc_format own = format_of(b->type);
-    out->format = (uint8_t)format_in(own, (brc_format)of_recipe);
-    if (out->format == BRC_NONE) return complain(c, "a scale's or zero point's type is not one the recipe can have");
-    brc_status status = brc_block_counts(t->rank, t->shape, out->block, counts, &c->err);
-    if (status != BRC_OK) return status;
-    if (bytes_of(b) * 8 != counts[0] * counts[1] * counts[2] * brc_format_get(own)->bits)
-        return complain(c, "a table has not the numbers its layout needs");
-    out->data = memory_of(b);
-    return BRC_OK;
-}
-
-#define TRY(e)                                                                                                         \
-    do {                                                                                                               \
-        brc_status s_ = (e);                                                                                           \
-        if (s_ != BRC_OK) return s_;                                                                                   \
-    } while (0)
-
-/* The next scaled tensor among the arguments. */
-static brc_status source(call *c, const char *recipe_name, const char *numbers_name, brc_tensor *t, int64_t *threads) {
-    const int64_t *n;
-    size_t count;
-    brc_recipe recipe;
-    TRY(recipe_of(c, recipe_name, &recipe));
-    TRY(numbers_of(c, numbers_name, SHAPE + 1, &n, &count));
-    if (count - SHAPE > BRC_MAX_RANK) return complain(c, "a tensor has too many dimensions");
-    TRY(ext_tensor_geometry(&recipe, (int)(count - SHAPE), n + SHAPE, t, &c->err));
-    t->layout = (uint8_t)n[LAYOUT];
-    t->scale.block = t->zero.block = (brc_block){(uint32_t)n[BLOCK], (uint32_t)n[BLOCK + 1], (uint32_t)n[BLOCK + 2]};
-    if (c->argument < c->frame->arguments.count &&
-        !ext_holds_codes(format_of(((const xla_buffer *)c->frame->arguments.items[c->argument])->type),
-                         (brc_format)recipe.element))
-        return complain(c, "the data's type is not the recipe's");
-    TRY(part(c, &c->frame->arguments, &c->argument, ext_tensor_bytes(t), &t->data));
-    TRY(table(c, ext_scale_format, recipe.scale, t, &t->scale));
-    if (n[PARTS] & HAS_ZERO) {
-        TRY(table(c, ext_zero_format, recipe.zero, t, &t->zero));
-        if (recipe.id != BRC_RECIPE_UNKNOWN && recipe.arith != BRC_ARITH_GGML &&
-            recipe.arith != BRC_ARITH_MLX) /* else the recipe says */
-            t->zero.kind =
-                brc_format_get((brc_format)t->zero.format)->family == BRC_FLOAT ? BRC_KIND_FLOAT_CODE : BRC_KIND_CODE;
-    }
-    if (n[PARTS] & HAS_GLOBAL) TRY(table(c, ext_scale_format, BRC_F32, t, &t->global));
-    if (n[PARTS] & HAS_INDEX) {
-        void *index;
-        TRY(part(c, &c->frame->arguments, &c->argument, t->shape[t->rank - 1] * 4, &index));
-        t->group_index = index;
-    }
-    *threads = n[THREADS];
-    return BRC_OK;
-}
-
-/* Results: data, scale, global scale, zero point. */
-static brc_status destination(call *c, const brc_recipe *recipe, int rank, const int64_t *shape, brc_tensor *t) {
-    brc_sizes sizes;
-    const xla_buffers *to = &c->frame->results;
-    TRY(brc_tensor_plan(recipe, rank, shape, t, &sizes, &c->err));
-    TRY(part(c, to, &c->result, sizes.data, &t->data));
-    TRY(part(c, to, &c->result, sizes.scale, &t->scale.data));
-    TRY(part(c, to, &c->result, recipe->levels == 2 ? sizes.global : -1, &t->global.data));
-    return part(c, to, &c->result, recipe->zero != BRC_NONE ? sizes.zero : -1, &t->zero.data);
-}
-
-static brc_status cast(call *c) {
+static brc_status cast(ext_call *c) {
     brc_recipe recipe;
     brc_array x;
     brc_tensor t;
     const int64_t *n;
     size_t count;
-    TRY(recipe_of(c, "recipe", &recipe));
-    TRY(numbers_of(c, "numbers", 1, &n, &count));
-    TRY(array_of(c, next(&c->frame->arguments, &c->argument), &x));
-    TRY(destination(c, &recipe, x.rank, x.shape, &t));
-    brc_options options = options_of(n[THREADS]);
+    TRY(ext_call_recipe(c, "recipe", &recipe));
+    TRY(ext_call_numbers(c, "numbers", 1, &n, &count));
+    TRY(ext_call_array(c, ext_call_next(&c->frame->arguments, &c->argument), &x));
+    TRY(ext_call_destination(c, &recipe, x.rank, x.shape, &t));
+    brc_options options = options_of(n[EXT_CALL_THREADS]);
     return brc_cast(&x, &recipe, &options, NULL, &t, NULL, &c->err);
 }
 
-static brc_status dequantize(call *c) {
+static brc_status dequantize(ext_call *c) {
     brc_tensor t;
     brc_array out;
     int64_t threads;
-    TRY(source(c, "recipe", "numbers", &t, &threads));
-    TRY(array_of(c, next(&c->frame->results, &c->result), &out));
+    TRY(ext_call_source(c, "recipe", "numbers", &t, &threads));
+    TRY(ext_call_array(c, ext_call_next(&c->frame->results, &c->result), &out));
     brc_options options = options_of(threads);
     return brc_dequantize(&t, &options, &out, &c->err);
 }
 
-static brc_status requantize(call *c) {
+static brc_status requantize(ext_call *c) {
     brc_tensor from, to;
     brc_recipe recipe;
     int64_t threads;
-    TRY(source(c, "recipe", "numbers", &from, &threads));
-    TRY(recipe_of(c, "to", &recipe));
-    TRY(destination(c, &recipe, from.rank, from.shape, &to));
+    TRY(ext_call_source(c, "recipe", "numbers", &from, &threads));
+    TRY(ext_call_recipe(c, "to", &recipe));
+    TRY(ext_call_destination(c, &recipe, from.rank, from.shape, &to));
     brc_options options = options_of(threads);
     return brc_requantize(&from, &recipe, &options, &to, NULL, &c->err);
 }
 
-static brc_status side(call *c, const char *recipe, const char *numbers, brc_tensor *t, brc_array *plain,
+static brc_status side(ext_call *c, const char *recipe, const char *numbers, brc_tensor *t, brc_array *plain,
                        brc_operand *operand) {
     int64_t threads;
-    if (attribute(c, recipe, XLA_ATTRIBUTE_STRING) != NULL) {
+    if (ext_call_attribute(c, recipe, XLA_ATTRIBUTE_STRING) != NULL) {
         operand->scaled = t;
-        return source(c, recipe, numbers, t, &threads);
+        return ext_call_source(c, recipe, numbers, t, &threads);
     }
     operand->plain = plain;
-    return array_of(c, next(&c->frame->arguments, &c->argument), plain);
+    return ext_call_array(c, ext_call_next(&c->frame->arguments, &c->argument), plain);
 }
 
 /* "numbers" = {threads, transpose a, transpose b, with bias}; "a", "a_numbers", "b", "b_numbers" where a side is
  * scaled. */
-static brc_status matmul(call *c) {
+static brc_status matmul(ext_call *c) {
     brc_tensor a, b;
     brc_array plain_a, plain_b, bias, out;
     const int64_t *n;
     size_t count;
     brc_product product = {.size = sizeof product, .out = &out};
-    TRY(numbers_of(c, "numbers", 4, &n, &count));
+    TRY(ext_call_numbers(c, "numbers", 4, &n, &count));
     TRY(side(c, "a", "a_numbers", &a, &plain_a, &product.a));
     TRY(side(c, "b", "b_numbers", &b, &plain_b, &product.b));
     if (n[3]) {
-        TRY(array_of(c, next(&c->frame->arguments, &c->argument), &bias));
+        TRY(ext_call_array(c, ext_call_next(&c->frame->arguments, &c->argument), &bias));
         product.bias = &bias;
     }
-    TRY(array_of(c, next(&c->frame->results, &c->result), &out));
-    brc_options options = options_of(n[THREADS]);
+    TRY(ext_call_array(c, ext_call_next(&c->frame->results, &c->result), &out));
+    brc_options options = options_of(n[EXT_CALL_THREADS]);
     product.options = &options;
     product.a.transposed = n[1] != 0;
     product.b.transposed = n[2] != 0;
     return brc_matmul(&product, &c->err);
 }
 
-static xla_error *run(xla_frame *frame, brc_status (*operation)(call *)) {
-    call c = {.frame = frame};
-    if (answered(frame) || operation(&c) == BRC_OK) return NULL;
-    return failure(frame, c.err.text);
-}
+static xla_error *handle_cast(xla_frame *frame) { return ext_call_run(frame, cast); }
+static xla_error *handle_dequantize(xla_frame *frame) { return ext_call_run(frame, dequantize); }
+static xla_error *handle_requantize(xla_frame *frame) { return ext_call_run(frame, requantize); }
+static xla_error *handle_matmul(xla_frame *frame) { return ext_call_run(frame, matmul); }
 
-static xla_error *handle_cast(xla_frame *frame) { return run(frame, cast); }
-static xla_error *handle_dequantize(xla_frame *frame) { return run(frame, dequantize); }
-static xla_error *handle_requantize(xla_frame *frame) { return run(frame, requantize); }
-static xla_error *handle_matmul(xla_frame *frame) { return run(frame, matmul); }
+static const ext_handler cpu_handlers[] = {
+    {"breccia_cast", handle_cast},
+    {"breccia_dequantize", handle_dequantize},
+    {"breccia_requantize", handle_requantize},
+    {"breccia_matmul", handle_matmul},
+    {NULL, NULL},
+};
 
-/* xla_handlers() -> {name: capsule} for jax.ffi.register_ffi_target */
-static PyObject *handlers(PyObject *module, PyObject *unused) {
-    static const struct {
-        const char *name;
-        xla_error *(*handler)(xla_frame *);
-    } rows[] = {
-        {"breccia_cast", handle_cast},
-        {"breccia_dequantize", handle_dequantize},
-        {"breccia_requantize", handle_requantize},
-        {"breccia_matmul", handle_matmul},
-    };
+/* xla_handlers(on GPUs) -> {name: capsule} for jax.ffi.register_ffi_target */
+static PyObject *handlers(PyObject *module, PyObject *on_gpus) {
     PyObject *all = PyDict_New();
+    const int gpus = PyObject_IsTrue(on_gpus);
     (void)module;
-    (void)unused;
-    for (size_t i = 0; i < sizeof rows / sizeof *rows && all != NULL; i++) {
+    for (const ext_handler *row = gpus ? ext_cuda_handlers : cpu_handlers; row->name != NULL && all != NULL; row++) {
         void *address;
-        memcpy(&address, &rows[i].handler, sizeof address); /* POSIX: a function's address fits a pointer */
+        memcpy(&address, &row->handler, sizeof address); /* POSIX: a function's address fits a pointer */
         PyObject *capsule = PyCapsule_New(address, "xla._CUSTOM_CALL_TARGET", NULL);
-        if (capsule == NULL || PyDict_SetItemString(all, rows[i].name, capsule) != 0) Py_CLEAR(all);
+        if (capsule == NULL || PyDict_SetItemString(all, row->name, capsule) != 0) Py_CLEAR(all);
         Py_XDECREF(capsule);
     }
     return all;
 }
 
 PyMethodDef ext_xla[] = {
-    {"xla_handlers", handlers, METH_NOARGS,
-     "xla_handlers()\n--\n\n{name: capsule} of the handlers for jax.ffi.register_ffi_target."},
+    {"xla_handlers", handlers, METH_O,
+     "xla_handlers(on_gpus, /)\n--\n\n{name: capsule} of the handlers for jax.ffi.register_ffi_target."},
     {NULL, NULL, 0, NULL},
 };

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The C API of XLA's foreign functions (xla/ffi/api/c_api.h, versions 0.1 to 0.3, which jaxlib carries), as far as a
+ * The C API of XLA's foreign functions (xla/ffi/api/c_api.h, versions 0.1 to 0.4, which jaxlib carries), as far as a
  * handler that reads arrays and attributes needs it. tests/python/test_xla.py compares it with the installed jaxlib's
  * header.
  */
@@ -72,12 +72,29 @@ typedef struct xla_error_create {
     int code;
 } xla_error_create;
 
+typedef struct xla_error_destroy {
+    size_t size;
+    xla_extension *extension;
+    xla_error *error;
+} xla_error_destroy;
+
+typedef struct xla_stream_get {
+    size_t size;
+    xla_extension *extension;
+    void *context;
+    void *stream; /* out: a CUstream */
+} xla_stream_get;
+
 typedef struct xla_api {
     size_t size;
     xla_extension *extension;
     xla_version version;
     const void *internal;
     xla_error *(*error_create)(xla_error_create *);
+    void *error_text;
+    void (*error_destroy)(xla_error_destroy *);
+    void *handler_register;
+    xla_error *(*stream_get)(xla_stream_get *);
 } xla_api; /* more functions follow */
 
 typedef struct xla_span {

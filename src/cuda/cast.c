@@ -310,7 +310,6 @@ brc_status brc_cuda_dequantize(const brc_tensor *src, brc_array *dst, void *stre
         return brci_cuda_fail(err, BRC_UNSUPPORTED, "the GPU takes blocks that divide a batch's rows");
     if (!block.batch && batch > 1 && block.rows)
         return brci_cuda_fail(err, BRC_UNSUPPORTED, "the GPU has no blocks across batches");
-    if (!g.rows || !g.cols) return BRC_OK;
     g.in = src->data;
     g.out = dst->data;
     g.in_pitch = src->row_pitch;
@@ -319,6 +318,7 @@ brc_status brc_cuda_dequantize(const brc_tensor *src, brc_array *dst, void *stre
     if (g.scale_format != BRC_F32 && g.scale_format != BRC_E8M0 && g.scale_format != BRC_E4M3 &&
         g.scale_format != BRC_F16 && g.scale_format != BRC_BF16)
         return brci_cuda_fail(err, BRC_UNSUPPORTED, "the GPU takes scales of F32, F16, BF16, E8M0 and E4M3");
+    if (!g.rows || !g.cols) return BRC_OK;
     g.global = src->global.data;
     g.global_kind = src->global.kind == BRC_KIND_MULTIPLIER ? 0 : src->global.kind == BRC_KIND_DIVISOR ? 1 : 2;
     g.global_constant = src->global.constant;

@@ -4,6 +4,7 @@
 `pip install --target FOLDER` made of a wheel with kernels (docs/python.md). A library that is not installed is named and left out;
 a section that fails does not stop the others. The last line is PYTHON ON GPU RIGHT or WRONG."""
 import importlib
+import os
 import pathlib
 import sys
 import time
@@ -17,6 +18,7 @@ from breccia.kernels import cuda  # noqa: E402
 from common import check  # noqa: E402
 
 LIBRARIES = ("torch", "cupy", "jax", "transformer_engine")
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")    # JAX leaves the others memory
 
 
 def main() -> int:
@@ -28,8 +30,6 @@ def main() -> int:
             library = importlib.import_module(name)
         except ImportError as missing:
             print(f"{name}: NOT CHECKED, it is not installed ({missing})")
-            continue
-        if not (pathlib.Path(__file__).parent / "gpu_python" / f"of_{name}.py").exists():
             continue
         began = time.monotonic()
         print(f"## {name} {getattr(library, '__version__', '')}", flush=True)

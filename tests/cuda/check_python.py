@@ -8,6 +8,8 @@ import os
 import pathlib
 import sys
 import types
+import warnings
+from functools import partial
 
 import numpy as np
 
@@ -110,6 +112,60 @@ def of_cupy(x):
     refused(TypeError, "device", breccia.cast(there, breccia.MXFP8BlockScaling()).__eq__, breccia.cast(there, breccia.MXFP8BlockScaling()))
 
 
+def of_jax(x):
+    """The handlers for GPUs, traced and not, under an XLA of this processor (emulated_xla.py)."""
+    try:
+        import jax
+    except ImportError as missing:
+        print(f"JAX on a GPU: not run ({missing})")
+        return
+    recipes = [breccia.recipes.from_text(text) for text in ("fp8", "fp8-row", "fp8-block", "fp8-block128", "mxfp6-e2m3", "nvfp4", "nvfp4:levels=1", "int8", "int4:scale=bf16")]
+    numbers = {recipe: breccia.cast(jax.numpy.asarray(x), recipe) for recipe in recipes}                 # of the CPU, by the ordinary way
+    values = {recipe: [np.asarray(breccia.dequantize(st, dtype)).tobytes() for dtype in ("f32", "bf16")] for recipe, st in numbers.items()}
+    import emulated_xla
+    emulated_xla.pretend()
+    there = jax.numpy.asarray(x)
+    for recipe in recipes:
+        want = numbers[recipe]
+
+        def both(x):
+            st = breccia.cast(x, recipe)
+            return st, breccia.dequantize(st), breccia.dequantize(st, "bf16")
+
+        for run in (both, jax.jit(both), lambda x: jax.tree_util.tree_map(lambda leaf: leaf[1], jax.vmap(both)(jax.numpy.stack([x * 3, x])))):
+            emulated_xla.calls.clear()
+            got, wide, narrow = run(there)
+            assert {"breccia_cuda_cast", "breccia_cuda_dequantize"} <= set(emulated_xla.calls), recipe
+            for name in ("data", "scale", "global_scale"):
+                a, b = getattr(want, name), getattr(got, name)
+                assert a is b is None or (a.dtype == b.dtype and np.asarray(a).tobytes() == np.asarray(b).tobytes()), (recipe, name)
+            assert [np.asarray(wide).tobytes(), np.asarray(narrow).tobytes()] == values[recipe], recipe
+        # The emulated driver runs casts only: products in FP8 come as far as their launch, others are XLA's own.
+        pair, bias = (breccia.cast(there, recipe), breccia.cast(there[:128], recipe)), there[0, :128]
+        if recipe.text.startswith("fp8") and recipe.text != "fp8-block128":
+            refused(jax.errors.JaxRuntimeError, "cuLaunchKernelEx", lambda: jax.block_until_ready(breccia.matmul(*pair, transpose_b=True, bias=bias)))
+            assert emulated_xla.calls[-1] == "breccia_cuda_matmul"
+        else:
+            assert jax.jit(partial(breccia.matmul, transpose_b=True))(*pair, bias=bias).shape == (256, 128)
+        z = breccia.matmul(there, breccia.cast(there[:128], recipe), transpose_b=True)
+        left, right = np.float64(x), np.float64(breccia.dequantize(breccia.cast(there[:128], recipe)))
+        assert (np.abs(z - left @ right.T) <= 385 * 2.0 ** -24 * (np.abs(left) @ np.abs(right).T)).all(), recipe
+    state, same = breccia.DelayedState(breccia.DelayedScaling()), breccia.DelayedState(breccia.DelayedScaling())
+    state.scale = same.scale = 3.7
+    assert np.asarray(breccia.cast(there, state.recipe, state).data).tobytes() == breccia.cast(x, same.recipe, same).data.tobytes() and state.amax == same.amax
+    assert breccia.cast(jax.numpy.ones((4, 0)), breccia.Float8RowScaling()).scale.tolist() == [[1.0]] * 4
+    mx = numbers[recipes[4]]
+    again = breccia.cast(breccia.dequantize(mx), breccia.NVFP4BlockScaling())
+    assert jax.jit(lambda st: breccia.requantize(st, breccia.NVFP4BlockScaling()))(mx).data.tobytes() == again.data.tobytes()
+    gradient = jax.grad(lambda x: (breccia.matmul(x, mx, transpose_b=True) ** 2).sum())(there)
+    assert gradient.shape == x.shape and (jax.grad(lambda x: breccia.cast_ste(x, breccia.MXFP8BlockScaling()).sum())(there) == 1).all()
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        here = jax.jit(lambda x: breccia.cast(x, breccia.MXINT8BlockScaling()))
+        assert here(there).data.tobytes() == here(there * 1).data.tobytes() == breccia.cast(x, breccia.MXINT8BlockScaling()).data.tobytes()
+    assert ["the GPU has no cast" in str(warning.message) for warning in said] == [True], said
+
+
 def main():
     assert cuda.CUDA_AVAILABLE and not cuda.why()
     x = np.random.default_rng(1).standard_normal((256, 384)).astype(np.float32)
@@ -141,6 +197,7 @@ def main():
     refused(TypeError, "not on the GPU", breccia._c.cuda_dequantize, (mx.recipe._native, mx.shape, 3, (1, 1, 32), x, x, None, None, None), read(there), 0)
     new_thread(x)
     of_cupy(x)
+    of_jax(x)
     print("python on a GPU: right")
 
 

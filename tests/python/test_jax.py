@@ -198,7 +198,7 @@ def test_handlers_refuse_tensors_that_do_not_fit(jax):
 def test_a_refused_handler_stops_nothing(jax):
     """An interface that XLA does not take: JAX works, and jit goes through callbacks."""
     code = ("import breccia, jax, jax.numpy as jnp\nfrom breccia import _c\nfrom breccia._frameworks import _jax\n"
-            "_c.xla_handlers = lambda: {'breccia_cast': object()}\nx = jnp.ones((2, 32))\n"
+            "_c.xla_handlers = lambda on_gpus: {'breccia_cast': object()}\nx = jnp.ones((2, 32))\n"
             "assert (jax.jit(lambda x: breccia.dequantize(breccia.cast(x, breccia.MXFP8BlockScaling())))(x) == x).all()\nassert not _jax._handlers()")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

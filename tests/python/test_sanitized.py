@@ -52,7 +52,7 @@ for turn in range(3):
         buffer.__dlpack__(), buffer.__dlpack__(max_version=(1, 0)), memoryview(buffer), buffer.shape, buffer.format
         np.from_dlpack(_c.Buffer((8, 256), "f32", buffer)) if buffer.format == "f32" else None
         _c.bytes_of(buffer.__dlpack__()), refuse(lambda: _c.bytes_of(object()))
-    to_dlpack(st), from_dlpack(st, "numpy"), _c.xla_handlers()
+    to_dlpack(st), from_dlpack(st, "numpy"), _c.xla_handlers(False)
     from breccia import _formats
     _formats.unpack_nibbles(_formats.pack_nibbles(np.arange(8) % 4), 5)
     save_safetensors(tensors, sys.argv[2])

@@ -3,6 +3,7 @@
 import os
 import re
 import subprocess
+from pathlib import Path
 
 
 STRUCTS = [   # ours, theirs, our fields, their fields
@@ -11,6 +12,8 @@ STRUCTS = [   # ours, theirs, our fields, their fields
     ("xla_metadata", "XLA_FFI_Metadata", "size version traits state", "struct_size api_version traits state_type_id"),
     ("xla_metadata_extension", "XLA_FFI_Metadata_Extension", "base metadata", "extension_base metadata"),
     ("xla_error_create", "XLA_FFI_Error_Create_Args", "size extension message code", "struct_size extension_start message errc"),
+    ("xla_error_destroy", "XLA_FFI_Error_Destroy_Args", "size extension error", "struct_size extension_start error"),
+    ("xla_stream_get", "XLA_FFI_Stream_Get_Args", "size extension context stream", "struct_size extension_start ctx stream"),
     ("xla_span", "XLA_FFI_ByteSpan", "text length", "ptr len"),
     ("xla_array", "XLA_FFI_Array", "type count data", "dtype size data"),
     ("xla_buffer", "XLA_FFI_Buffer", "size extension type data rank shape", "struct_size extension_start dtype data rank dims"),
@@ -36,7 +39,12 @@ def test_header(jax, root, tmp_path):
         lines.append(f"static_assert(sizeof({ours}) == sizeof({theirs}), \"{ours}\");")
         lines += [f"static_assert(offsetof({ours}, {a}) == offsetof({theirs}, {b}) && sizeof((({ours} *)0)->{a}) == sizeof((({theirs} *)0)->{b}), "
                   f"\"{ours}.{a}\");" for a, b in zip(fields.split(), names.split(), strict=True)]
-    lines.append("static_assert(offsetof(xla_api, error_create) == offsetof(XLA_FFI_Api, XLA_FFI_Error_Create), \"xla_api\");")
+    lines += [f"static_assert(offsetof(xla_api, {ours}) == offsetof(XLA_FFI_Api, XLA_FFI_{theirs}), \"xla_api\");"
+              for ours, theirs in (("error_create", "Error_Create"), ("error_destroy", "Error_Destroy"), ("stream_get", "Stream_Get"))]
+    # From 0.4 on, the structs that other structs of this interface are chained by are called internal.
+    include = Path(jax.ffi.include_dir())
+    if "XLA_FFI_InternalExtension" in (include / "xla/ffi/api/c_api.h").read_text():
+        lines = [line.replace("XLA_FFI_Extension_Base", "XLA_FFI_InternalExtension") for line in lines]
     lines += [f"static_assert((int){ours} == (int)XLA_FFI_{theirs}, \"{ours}\");" for ours, theirs in NUMBERS.items() if ours != "XLA_MINOR"]
     # A later minor version adds behind what we know; jaxlib's own check decides whether it takes a handler of ours.
     lines.append("static_assert(XLA_MINOR <= XLA_FFI_API_MINOR, \"minor\");")
@@ -45,5 +53,5 @@ def test_header(jax, root, tmp_path):
     source = tmp_path / "abi.cpp"
     source.write_text('#include <cstddef>\n#include "xla/ffi/api/c_api.h"\n'
                       f'#include "{root}/python/ext/xla_ffi.h"\n' + "\n".join(lines) + "\n")
-    subprocess.run([os.environ.get("CXX", "c++"), "-std=c++17", "-fsyntax-only", "-Wno-invalid-offsetof", f"-I{jax.ffi.include_dir()}",
+    subprocess.run([os.environ.get("CXX", "c++"), "-std=c++17", "-fsyntax-only", "-Wno-invalid-offsetof", f"-I{include}",
                     str(source)], check=True)

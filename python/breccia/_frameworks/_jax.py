@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""JAX: CPU arrays by DLPack. Under jit on CPUs XLA calls libbreccia itself (its foreign function interface); where that is
-not to be had (another version of it, another platform) the same happens in a callback."""
+"""JAX: CPU arrays by DLPack. Under jit on CPUs, and always on NVIDIA GPUs (_jax_gpu), XLA calls libbreccia itself (its foreign function
+interface); where that is not to be had (another version of it, another platform) the same happens in a callback."""
 import logging
 import sys
 from functools import lru_cache
@@ -34,7 +34,24 @@ def read(x: Any) -> Any:
         raise TypeError(f"this array ({x.dtype}) cannot be read: {refused}") from refused
 
 
-device = _NUMPY.device             # arrays on a GPU are read as JAX gives them: it says that they are not the CPU's
+@lru_cache(maxsize=None)
+def gpus() -> bool:
+    """Whether JAX has GPUs. Asked only once there is a backend."""
+    try:
+        return len(jax.devices("cuda")) > 0
+    except RuntimeError:
+        return False
+
+
+def device(x: Any) -> int | None:
+    if isinstance(x, jax.core.Tracer) or not gpus():
+        return None
+    return next((place.id for place in x.devices() if place.platform == "gpu"), None)
+
+
+def on_gpu() -> Any:
+    from breccia._frameworks import _jax_gpu                                     # only where there is one
+    return _jax_gpu
 
 
 def empty(shape: Any, format: str) -> Any:
@@ -95,7 +112,7 @@ def _handlers() -> bool:
     """Whether XLA takes the extension's handlers; it refuses those of another version of its interface. Asked only once there is a
     backend: before, the refusal would come when one starts, and stop it."""
     try:
-        for name, handler in _c.xla_handlers().items():
+        for name, handler in _c.xla_handlers(False).items():
             jax.ffi.register_ffi_target(name, handler, platform="cpu")
     except Exception as refused:                                               # whatever jaxlib raises: the callback serves
         _log.info("XLA does not take breccia's handlers (%s); jit goes through callbacks", refused)
@@ -103,11 +120,20 @@ def _handlers() -> bool:
     return True
 
 
-def _call(name: str, function: Any, shapes: Any, arrays: Any, attributes: dict[str, Any], direct: bool = True) -> Any:
-    """The handler `breccia_<name>`, or `function` of NumPy arrays as a callback; under vmap once for each element."""
-    if direct and jax.default_backend() == "cpu" and _handlers():
+def _call(name: str, function: Any, shapes: Any, arrays: Any, attributes: dict[str, Any], direct: bool = True, gpu: Any = None) -> Any:
+    """The handler `breccia_<name>`, or `function` of NumPy arrays as a callback; under vmap once for each element. `gpu` is what
+    is done on a GPU instead, if it can be."""
+    def by_handler(*arrays: Any) -> Any:
         return jax.ffi.ffi_call(f"breccia_{name}", shapes, vmap_method="sequential")(*arrays, **attributes)
-    return jax.pure_callback(function, shapes, *arrays, vmap_method="sequential")
+
+    def by_callback(*arrays: Any) -> Any:
+        return jax.pure_callback(function, shapes, *arrays, vmap_method="sequential")
+
+    on_cpu = by_handler if direct and _handlers() else by_callback
+    if not gpus():
+        return (on_cpu if jax.default_backend() == "cpu" else by_callback)(*arrays)
+    # Under jit, for what is known only when it is compiled: where the arrays are.
+    return jax.jit(lambda *arrays: jax.lax.platform_dependent(*arrays, cpu=on_cpu, cuda=gpu or by_callback, default=by_callback))(*arrays)
 
 
 def _plain(*sides: Any) -> bool:
@@ -141,21 +167,28 @@ def _words(st: ScaledTensor, threads: int) -> np.ndarray:
     return _integers(_c.threads(threads), st.layout._number, *st.layout._block, parts, *st.shape)
 
 
-def _lists(name: str, recipe: Any, shape: Any, run: Any, arrays: Any, attributes: dict[str, Any], direct: bool = True) -> ScaledTensor:
+def _lists(name: str, recipe: Any, shape: Any, run: Any, arrays: Any, attributes: dict[str, Any], direct: bool = True,
+           gpu: Any = None) -> ScaledTensor:
     plan = _ops._planned(recipe, shape)
 
     def callback(*arrays: Any) -> list[Any]:
         memory = [part for part in run(*_host(arrays)) if part is not None]
         return [_as(part, format) for part, (_, format) in zip(memory, plan)]
 
-    return _ops._from_list(_call(name, callback, [_struct(*row) for row in plan], arrays, attributes, direct), recipe, shape)
+    return _ops._from_list(_call(name, callback, [_struct(*row) for row in plan], arrays, attributes, direct, gpu), recipe, shape)
+
+
+def _alternative(name: str, *arguments: Any) -> Any:
+    """What _jax_gpu does where the arrays turn out to be on a GPU, a function of them; None if it cannot."""
+    return getattr(on_gpu(), name)(*arguments) if gpus() else None
 
 
 def cast(x: Any, recipe: Any, threads: int) -> ScaledTensor:
     def run(x: Any) -> list[Any]:
         return _ops._cast_into(_NUMPY, x, recipe, _ops._plan(recipe, x.shape), None, threads)
 
-    return _lists("cast", recipe, x.shape, run, [x], {"recipe": recipe.text, "numbers": _integers(_c.threads(threads))})
+    return _lists("cast", recipe, x.shape, run, [x], {"recipe": recipe.text, "numbers": _integers(_c.threads(threads))},
+                  gpu=_alternative("casting", recipe, x.shape, x.dtype))
 
 
 def requantize(st: ScaledTensor, recipe: Any, threads: int) -> ScaledTensor:
@@ -165,7 +198,8 @@ def requantize(st: ScaledTensor, recipe: Any, threads: int) -> ScaledTensor:
         return _ops._requantize_into(_NUMPY, _unflatten(rest, parts), recipe, threads)
 
     return _lists("requantize", recipe, st.shape, run, leaves,
-                  {"recipe": st.recipe.text, "to": recipe.text, "numbers": _words(st, threads)}, _plain(st))
+                  {"recipe": st.recipe.text, "to": recipe.text, "numbers": _words(st, threads)}, _plain(st),
+                  _alternative("requantizing", st, recipe))
 
 
 def dequantize(st: ScaledTensor, format: str, threads: int) -> Any:
@@ -176,7 +210,7 @@ def dequantize(st: ScaledTensor, format: str, threads: int) -> Any:
         return _as(_ops._dequantize_now(_NUMPY, _unflatten(rest, _host(parts)), format, threads), format)
 
     return _call("dequantize", callback, _struct(st.shape, format), leaves, {"recipe": st.recipe.text, "numbers": _words(st, threads)},
-                 _plain(st))
+                 _plain(st), _alternative("dequantizing", st, format))
 
 
 def _multiply(a: Any, b: Any, bias: Any, shape: Any, format: str, transpose_a: bool, transpose_b: bool, threads: int) -> Any:
@@ -190,7 +224,8 @@ def _multiply(a: Any, b: Any, bias: Any, shape: Any, format: str, transpose_a: b
         a, b, bias = jax.tree_util.tree_unflatten(tree, _host(parts))
         return _as(_ops._matmul_now(_NUMPY, a, b, shape, format, transpose_a, transpose_b, bias, threads), format)
 
-    return _call("matmul", callback, _struct(shape, format), arrays, attributes, _plain(a, b))
+    return _call("matmul", callback, _struct(shape, format), arrays, attributes, _plain(a, b),
+                 _alternative("multiplying", a, b, bias, shape, format, transpose_a, transpose_b))
 
 
 _product = jax.custom_vjp(_multiply, nondiff_argnums=(3, 4, 5, 6, 7))

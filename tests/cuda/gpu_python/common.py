@@ -29,6 +29,7 @@ class Place:
     numbers: Callable[[Any], Any]        # float array of either -> NumPy float64
     dtypes: tuple[str, ...]              # those that the library has
     held: Callable[[Any], bool]          # whether an array is on the device
+    shapes: tuple[tuple[int, ...], ...] = SHAPES
 
 
 class Count:
@@ -87,7 +88,7 @@ def tensors(name: str, got: Any, want: Any, place: Place) -> bool:
 
 def casts(place: Place) -> None:
     for dtype in place.dtypes:
-        for shape in SHAPES:
+        for shape in place.shapes:
             x = awkward(shape)
             # Finite numbers too: a NaN anywhere is the scale of the whole tensor's.
             for kind, numbers in (("awkward", x), ("finite", np.clip(np.nan_to_num(x, nan=1.0), -30000, 30000))):
@@ -165,7 +166,7 @@ def products(place: Place) -> None:
                 for added in (None, bias):
                     given = None if added is None else place.there(added, dtype)
                     with warnings.catch_warnings():
-                        warnings.simplefilter("error")
+                        warnings.simplefilter("error", RuntimeWarning)
                         got = breccia.matmul(a, b, dtype, transpose_b=True, bias=given)
                     b_numbers = None if added is None else place.numbers(given)
                     product(place, f"{left} x {right} {m}x{n}x{k} to {dtype}", got, (a64, b64.T), b_numbers, dtype,
