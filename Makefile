@@ -7,6 +7,7 @@
 #   make test-neon          AArch64's kernels, by a cross compiler and an emulator; a part of make test, as test-tsan (threads) is
 #   make test-exhaustive    the tests that walk whole domains (all 2^32 floats): long
 #   make python             the Python package, into .venv
+#   make gpu                on a machine with an NVIDIA GPU: builds what needs only libc, into build-gpu, and checks it there
 #   make check              formatting, warnings, folders against src/DEPENDS, licence lines
 #   make bench              measurements; `make bench-memory`: the bytes of every recipe; `make bench-cpu`: casts
 #                           and products beside the machine's limits and other libraries
@@ -38,7 +39,7 @@ C_FILES = $(shell find src cli python/ext tests bench examples fuzz -name '*.[ch
 
 .NOTPARALLEL:
 .PHONY: all python setup-build setup-demo setup-check setup-test demo test build-tests test-clang test-sanitize test-tsan \
-        test-neon test-valgrind test-c test-python test-exhaustive check bench bench-cpu bench-memory install format clean distclean
+        test-neon test-valgrind test-c test-python test-exhaustive gpu check bench bench-cpu bench-memory install format clean distclean
 
 all: setup-build $(BUILD)/CMakeFiles/TargetDirectories.txt
 	@$(COMPILE) $(BUILD) -j $(JOBS)
@@ -113,6 +114,10 @@ test-exhaustive: setup-test build-tests
 	@! ctest --test-dir $(BUILD) -N -L exhaustive | grep -q 'Total Tests: [1-9]' || $(CTEST) --test-dir $(BUILD) -L exhaustive
 	@BRECCIA_BUILD=$(BUILD) $(PYTEST) -m exhaustive $(PYTEST_FLAGS)
 
+# QUICK=quick, EXHAUSTIVE=all, PARTS="build casts": see tests/cuda/on_gpu. Installs nothing.
+gpu:
+	@tests/cuda/on_gpu $(BUILD)-gpu $(PARTS)
+
 check: setup-check
 	@scripts/check_files
 	@scripts/check_depends
@@ -141,7 +146,7 @@ format: setup-check
 	@$(CLANG_FORMAT) -i $(C_FILES)
 
 clean:
-	rm -rf $(BUILD) $(BUILD)-clang $(BUILD)-sanitize $(BUILD)-tsan $(BUILD)-neon $(BUILD)-check
+	rm -rf $(BUILD) $(BUILD)-clang $(BUILD)-sanitize $(BUILD)-tsan $(BUILD)-neon $(BUILD)-gpu $(BUILD)-check
 
 distclean: clean
 	rm -rf .venv .cache
