@@ -37,12 +37,15 @@ def test_contract_of_the_top_level():
     assert breccia.__version__ == breccia._c.VERSION
 
 
-OF_LIBRARY = {"breccia._frameworks._torch": "torch", "breccia._frameworks._jax": "jax", "breccia._frameworks._mlx": "mx"}
+OF_LIBRARY = {"breccia._frameworks._torch": "torch", "breccia._frameworks._jax": "jax", "breccia._frameworks._jax_gpu": "jax",
+              "breccia._frameworks._mlx": "mx"}
 
 
 def load(name, request):
     if name in OF_LIBRARY:
         request.getfixturevalue(OF_LIBRARY[name])
+    if name == "breccia._frameworks._cupy":
+        pytest.importorskip("cupy", reason="CuPy is not installed; tests/cuda runs the module over what stands in for it")
     return importlib.import_module(name)
 
 
