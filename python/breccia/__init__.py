@@ -2,7 +2,7 @@
 """breccia: low-precision tensors that keep their scales.
 
 A tensor of FP8, MX, NVFP4 or INT4 numbers means nothing without its scale. A ``ScaledTensor`` holds both, with the recipe
-that made them and the layout that says which elements share a scale, over arrays of NumPy, PyTorch, JAX or MLX.
+that made them and the layout that says which elements share a scale, over arrays of NumPy, PyTorch, JAX, MLX or CuPy.
 
 >>> import numpy as np, breccia
 >>> x = np.linspace(-1, 1, 256, dtype=np.float32).reshape(2, 128)

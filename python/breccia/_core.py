@@ -30,7 +30,7 @@ class ScaledTensor:
     Parameters
     ----------
     data
-        Codes of the recipe's element format, an array of rank >= 1 of NumPy, PyTorch, JAX or MLX. FP8: the framework's
+        Codes of the recipe's element format, an array of rank >= 1 of NumPy, PyTorch, JAX, MLX or CuPy. FP8: the framework's
         float8 type, or bytes (uint8, int8). 4-bit: uint8, two codes a byte, the first in the low bits.
     scale
         One number for each block of ``layout``, in units of the values for each unit of a code; dequantization multiplies by

@@ -163,7 +163,7 @@ def cast(x: Any, recipe: ScalingRecipe, state: DelayedState | None = None, *, th
     Parameters
     ----------
     x
-        float64, float32, float16 or bfloat16 array (..., M, K) of NumPy, PyTorch (also on an NVIDIA GPU), JAX or MLX, any strides; float64 is
+        float64, float32, float16 or bfloat16 array (..., M, K) of NumPy, PyTorch, JAX, MLX or CuPy (also on an NVIDIA GPU), any strides; float64 is
         rounded to float32 first. Block recipes need rank >= 2 and axes that the block divides (or ``partial=True``).
     recipe
         One of ``breccia.recipes``.

@@ -61,12 +61,12 @@ def _writable(x: Any, library: Any) -> Any:
 
 
 def from_dlpack(scaled: ScaledTensor, framework: str) -> ScaledTensor:
-    """The same ScaledTensor over the arrays of another library: "numpy", "torch", "jax" or "mlx".
+    """The same ScaledTensor over the arrays of another library: "numpy", "torch", "jax", "mlx" or "cupy".
 
     Memory is shared, but for MLX, which takes one copy, read-only arrays of NumPy (a checkpoint's), which no other library has, and
     what NumPy has no type for (BF16 scales become float32).
     FP8 data gets the library's own type where it has one. ValueError for another name, ImportError for a library that is not installed,
-    TypeError for device arrays. Source:
+    TypeError for device arrays that the library does not take. Source:
     DLPack 1.3.
 
     >>> import numpy as np, breccia
