@@ -15,6 +15,7 @@
 #define ROWS_NARROW 7        /* up to so many, codes of 4 bits are read as they are packed */
 #define WIDE_ROWS 5          /* from so many rows on, and blocks of 32 on, tiles are faster than vectors */
 #define K_PIECE 512          /* of k: 32 rows and 32 columns of it stay in a first-level cache */
+#define K_WHOLE 2048         /* the same of a single block, whose sums then wait in memory less often */
 #define PIECE 256            /* of k, read at a time by the slow way */
 
 /* Geometry of a product, derived from the job alone. */
@@ -58,7 +59,7 @@ static int plan_of(const brci_job *job, plan *p) {
     p->wide = job->kernels->integer_wide != NULL && m->m >= WIDE_ROWS && (p->length % DEPTH == 0 || p->length == 32);
     p->narrow = !p->wide && m->m <= ROWS_NARROW && job->packed != NULL && job->packed->integers.narrow;
     p->bias = p->wide ? 0 : BRCI_INTEGER_BIAS;
-    p->piece = m->m <= ROWS_NARROW ? depth : p->blocks == 1 ? K_PIECE : brci_most(1, K_PIECE / p->length) * p->length;
+    p->piece = m->m <= ROWS_NARROW ? depth : p->blocks == 1 ? K_WHOLE : brci_most(1, K_PIECE / p->length) * p->length;
     p->group_bytes = ROWS * (depth + p->blocks * 4 + (p->a.scales + 2) * 4);
     p->panel_bytes = COLUMNS * ((p->narrow ? 0 : depth) + (p->b.scales + 2 + ROWS) * 4);
     p->panels = brci_ceil(m->n, COLUMNS);
