@@ -57,4 +57,4 @@ def matmul(a, b):
     return np.matmul(a.view(np.ndarray), b.view(np.ndarray)).view(ndarray)
 
 
-cuda = types.SimpleNamespace(get_current_stream=lambda: types.SimpleNamespace(ptr=0))
+cuda = types.SimpleNamespace(get_current_stream=lambda: types.SimpleNamespace(ptr=0, is_capturing=lambda: False))

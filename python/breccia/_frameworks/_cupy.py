@@ -74,9 +74,16 @@ def empty_on(x: Any, shape: Any, format: str) -> Any:
     return cupy.empty(shape, _DTYPES.get(format, cupy.uint8))
 
 
+_captured: list[Any] = []
+
+
 def scratch(x: Any) -> Any:
-    """A call's own: CuPy's pool gives it back in the order of the stream."""
-    return cupy.zeros(4, cupy.int32)
+    """A call's own: CuPy's pool gives it to others in the order of the stream. Not so what a graph uses each time that it is replayed: CuPy
+    does not keep that for it."""
+    fresh = cupy.zeros(4, cupy.int32)
+    if cupy.cuda.get_current_stream().is_capturing():
+        _captured.append(fresh)
+    return fresh
 
 
 def number(x: Any, value: float, shape: Any) -> Any:

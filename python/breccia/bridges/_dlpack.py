@@ -66,8 +66,7 @@ def from_dlpack(scaled: ScaledTensor, framework: str) -> ScaledTensor:
     Memory is shared, but for MLX, which takes one copy, read-only arrays of NumPy (a checkpoint's), which no other library has, and
     what NumPy has no type for (BF16 scales become float32).
     FP8 data gets the library's own type where it has one. ValueError for another name, ImportError for a library that is not installed,
-    TypeError for device arrays that the library does not take. Source:
-    DLPack 1.3.
+    TypeError for device arrays that the library does not take. Source: DLPack 1.3.
 
     >>> import numpy as np, breccia
     >>> st = breccia.cast(np.ones((2, 4), np.float32), breccia.Float8CurrentScaling())

@@ -57,6 +57,7 @@ def streams() -> None:
 def captured() -> None:
     cuda.prepare()
     x, side = there(128, 512), cupy.cuda.Stream(non_blocking=True)
+    cupy.cuda.Device().synchronize()
     for recipe in recipes(*FEW):
         with side:
             breccia.dequantize(breccia.cast(x, recipe))
