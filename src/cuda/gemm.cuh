@@ -45,7 +45,8 @@ struct GemmShape {
     static constexpr int ALL = RINGS * STAGES;
     /* Tiles and staging start on 1024 bytes: the swizzle is a function of the address. */
     static constexpr int STAGING_AT = ALL * TILE_BYTES, SCALES_AT = STAGING_AT + GROUPS * 4 * BUFFERS * BRCI_STORE_BYTES;
-    static constexpr int BARRIERS_AT = SCALES_AT + ALL * SCALE_BYTES;
+    static constexpr int COLUMNS_AT = SCALES_AT + ALL * SCALE_BYTES;      /* column scales of each warpgroup's tile */
+    static constexpr int BARRIERS_AT = COLUMNS_AT + GROUPS * brci_column_bytes(MODE, BN);
     static_assert(STAGES >= 2 && BARRIERS_AT + ALL * 16 <= brci_shared_bytes(MODE, TEAM, MW, BN), "the tile does not fit");
 
     /* 128-wide column blocks of B's scales that one tile can touch. */
@@ -202,9 +203,12 @@ __device__ __forceinline__ void gemm(const brci_gemm_args &g)
         Place next;
 
         /* B's 128x128 scales: the block columns under a tile. The next step's are fetched while this one multiplies, the
-         * next tile's before this one is stored; so are its row scales. */
+         * next tile's before this one is stored; so are its row and column scales. */
         const float *b_scale_at[S::SPAN];
         float b_scale[S::SPAN], row_next[MW][2];
+        constexpr int EACH = (BN + WARPGROUP - 1) / WARPGROUP;   /* column scales a thread fetches */
+        float column_next[EACH];
+        const uint32_t columns = tiles_at + S::COLUMNS_AT + group * brci_column_bytes(MODE, BN);
         /* Zero, but not to ptxas: a scale that it knows to be equal in all lanes it moves to a uniform register as soon as it is
          * loaded, and waits for it there. */
         [[maybe_unused]] const int zero = __shfl_sync(~0u, lane, lane) / 32;
@@ -226,6 +230,10 @@ __device__ __forceinline__ void gemm(const brci_gemm_args &g)
 #pragma unroll
                     for (int i = 0; i < 2; i++)
                         row_next[h][i] = __ldg(scales + min(next.row + own_row + thread_row + h * 64 + i * 8, g.m - 1) * g.row_stride);
+                const float *of_columns = g.col_scale + (S::SEVERAL ? next.weights * g.col_step : 0);
+#pragma unroll
+                for (int j = 0; j < EACH; j++)
+                    column_next[j] = __ldg(of_columns + min(next.column + j * WARPGROUP + static_cast<int>(threadIdx.x % WARPGROUP), g.n - 1) * g.col_stride);
             }
             return true;
         };
@@ -336,13 +344,22 @@ __device__ __forceinline__ void gemm(const brci_gemm_args &g)
             if constexpr (!S::SCALED) {
 #pragma unroll
                 for (int h = 0; h < MW; h++) { row_now[h][0] = row_next[h][0]; row_now[h][1] = row_next[h][1]; }
+                if (g.col_stride) {
+                    named_barrier(3 + group, WARPGROUP);      /* the last tile's have been read */
+#pragma unroll
+                    for (int j = 0; j < EACH; j++) {
+                        const int at = j * WARPGROUP + threadIdx.x % WARPGROUP;
+                        if (at < BN) store_shared(columns + at * 4, column_next[j]);
+                    }
+                    named_barrier(3 + group, WARPGROUP);
+                }
             }
+            [[maybe_unused]] const float of_tensor = column_next[0];
             unit += stride;
             more = approach(unit);
-            Target to = {g.d, g.bias, g.col_scale, S::SEVERAL ? here.row_end : g.m, here.product};
+            Target to = {g.d, g.bias, S::SEVERAL ? here.row_begin : 0, S::SEVERAL ? here.row_end : g.m, here.product};
             if constexpr (S::SEVERAL) {
                 to.d = static_cast<uint8_t *>(g.d) + here.product * g.d_step * bytes_of(g.out);
-                to.col_scale += here.weights * g.col_step;
                 if (g.bias) to.bias = static_cast<const uint8_t *>(g.bias) + static_cast<int64_t>(here.weights) * g.n * bytes_of(g.bias_type);
             }
             const uint32_t staging = tiles_at + S::STAGING_AT + (group * 4 + warp % 4) * S::BUFFERS * BRCI_STORE_BYTES;
@@ -371,7 +388,7 @@ __device__ __forceinline__ void gemm(const brci_gemm_args &g)
 #pragma unroll
                     for (int i = 0; i < ACC; i++) d[i] += load_shared(slot + i * WARPGROUP * 4);
                 }
-                if constexpr (!S::SCALED) scale_fragment<BN>(g, to, d, row_now[h][0], row_now[h][1], here.column, lane);
+                if constexpr (!S::SCALED) scale_fragment<BN>(g, d, row_now[h][0], row_now[h][1], of_tensor, columns, lane);
                 store_fragment<BN, S::BUFFERS, S::SEVERAL>(g, to, d, row + h * 64, here.column, lane, staging, turn);
             }
         }

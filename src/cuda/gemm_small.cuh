@@ -51,6 +51,18 @@ __device__ __forceinline__ void gemm_small(const brci_gemm_args &g)
     }
     if (share > 1) cluster_meet(); else __syncthreads();
     grid_launch_next();
+    /* Stages of the first filling: their tokens are sent for by the multiplying warps, so that they are not queued behind
+     * the weights of all stages. */
+    const int begin = min(g.stages, k_last - k_first);
+    auto tokens = [&](int k, int stage) {
+        const uint32_t at = stages_at + stage * stage_bytes, bar = full + 8 * stage;
+        if (share > 1) {
+            const int part = NB / share;
+            tma_load_shared(at + weight_bytes + place * part * 128, &g.a, bar, k * 128, place * part, static_cast<uint16_t>((1 << share) - 1));
+        } else
+            tma_load(at + weight_bytes, &g.a, bar, k * 128, 0, EVICT_LAST);
+        if (g.scaled) tma_load(scales_at + stage * brci_small_scale_bytes(NB), &g.a_scale, bar, 0, k, EVICT_LAST);
+    };
 
     if (group == 2) {
         registers_give<40>();
@@ -61,29 +73,21 @@ __device__ __forceinline__ void gemm_small(const brci_gemm_args &g)
                 for (int u = 0; u < UNITS; u++)
                     tma_load(at + u * g.rows * 128, &g.b, bar, k * 128, row + u * g.rows, EVICT_FIRST);
             };
-            auto tokens = [&](int k, int stage, uint32_t at, uint32_t bar) {
-                if (share > 1) {
-                    const int part = NB / share;
-                    tma_load_shared(at + weight_bytes + place * part * 128, &g.a, bar, k * 128, place * part, static_cast<uint16_t>((1 << share) - 1));
-                } else
-                    tma_load(at + weight_bytes, &g.a, bar, k * 128, 0, EVICT_LAST);
-                if (g.scaled) tma_load(scales_at + stage * brci_small_scale_bytes(NB), &g.a_scale, bar, 0, k, EVICT_LAST);
-            };
             /* Weights that nothing in flight writes need not wait for the previous kernel: the first stages of them are
              * already on their way when it ends. */
-            int early = g.early ? min(g.stages, k_last - k_first) : 0, stage = 0, phase = 0, row = blockIdx.x / split * height;
-            for (int i = 0; i < early; i++) weights(row, k_first + i, stages_at + i * stage_bytes, full + 8 * i);
+            int filled = begin, stage = 0, phase = 0, row = blockIdx.x / split * height;
+            if (!g.early) grid_wait();
+            for (int i = 0; i < begin; i++) weights(row, k_first + i, stages_at + i * stage_bytes, full + 8 * i);
             grid_wait();
             do {
 #pragma unroll 1
                 for (int k = k_first; k < k_last; k++) {
-                    const uint32_t at = stages_at + stage * stage_bytes, bar = full + 8 * stage;
-                    if (early > 0) early--;
+                    if (filled > 0) filled--;
                     else {
                         barrier_wait(empty + 8 * stage, phase ^ 1);
-                        weights(row, k, at, bar);
+                        weights(row, k, stages_at + stage * stage_bytes, full + 8 * stage);
+                        tokens(k, stage);
                     }
-                    tokens(k, stage, at, bar);
                     if (++stage == g.stages) { stage = 0; phase ^= 1; }
                 }
                 row += row_step;
@@ -97,6 +101,10 @@ __device__ __forceinline__ void gemm_small(const brci_gemm_args &g)
 
     registers_take<232>();
     grid_wait();
+    if (elect_one())
+#pragma unroll 1
+        for (int i = warp; i < begin; i += 8) tokens(k_first + i, i);
+    __syncwarp();
     const int unit_row = warp % 4 * 16 + lane / 4;      /* of a unit; and + 8 */
     auto release = [&](int stage) {
         if (share > 1) { if (lane < share) barrier_arrive_at(empty + 8 * stage, lane); }

@@ -91,6 +91,19 @@ __device__ __forceinline__ void narrow_many(const brci_narrow_args &g)
     if (W::TOKEN == 1 && warp == 1) fill_tables(tables, lane);
     if (share > 1) cluster_sync(); else __syncthreads();
     grid_launch_next();
+    /* Stages of the first filling: their tokens are sent for by the multiplying warps, as in narrow_few.cuh. */
+    const int begin = cluster < units ? min(g.stages, k_last - k_first) : 0;
+    auto tokens = [&](int token, int k, uint32_t bar, uint32_t at) {
+#pragma unroll
+        for (int i = 0; i < W::TOKEN; i++) {                             /* 128 bytes of K each */
+            if (share > 1)
+                tma_load_shared(at + i * NB * 128 + place * (NB * 64), &g.a, bar, k * 128 + i * 64, token + place * (NB / 2), 3);
+            else
+                tma_load(at + i * NB * 128, &g.a, bar, k * 128 + i * 64, token, EVICT_LAST);
+        }
+    };
+    int first_row = 0, first_token = 0;
+    if (cluster < units) locate(cluster, first_row, first_token);
 
     if (group == WGS) {
         registers_give<GIVE>();
@@ -106,26 +119,18 @@ __device__ __forceinline__ void narrow_many(const brci_narrow_args &g)
                     bulk_load(at + TOKEN_BYTES + here * g.chunk_bytes, g.chunks + brci_chunk_at(first + here, k, g.tiles, g.k_blocks) * g.chunk_bytes,
                               (tiles - here) * g.chunk_bytes, bar, policy);
             };
-            int first_row = 0, first_token = 0;
-            if (cluster < units) locate(cluster, first_row, first_token);
-            const int early = g.early && cluster < units ? min(g.stages, k_last - k_first) : 0;
-            for (int i = 0; i < early; i++) weights(first_row, k_first + i, full + 8 * i, stages_at + i * stage_bytes);
+            if (!g.early) grid_wait();
+            for (int i = 0; i < begin; i++) weights(first_row, k_first + i, full + 8 * i, stages_at + i * stage_bytes);
             grid_wait();
             for (int unit = cluster; unit < units; unit += clusters) {
                 int row, token;
                 locate(unit, row, token);
                 for (int k = k_first; k < k_last; k++) {
                     const uint32_t bar = full + 8 * stage, at = stages_at + stage * stage_bytes;
-                    if (unit != cluster || k - k_first >= early) {
+                    if (unit != cluster || k - k_first >= begin) {
                         barrier_wait(empty + 8 * stage, phase ^ 1);
                         weights(row, k, bar, at);
-                    }
-#pragma unroll
-                    for (int i = 0; i < W::TOKEN; i++) {                 /* 128 bytes of K each */
-                        if (share > 1)
-                            tma_load_shared(at + i * NB * 128 + place * (NB * 64), &g.a, bar, k * 128 + i * 64, token + place * (NB / 2), 3);
-                        else
-                            tma_load(at + i * NB * 128, &g.a, bar, k * 128 + i * 64, token, EVICT_LAST);
+                        tokens(token, k, bar, at);
                     }
                     if (++stage == g.stages) { stage = 0; phase ^= 1; }
                 }
@@ -137,8 +142,12 @@ __device__ __forceinline__ void narrow_many(const brci_narrow_args &g)
         return;
     }
 
-    registers_take<TAKE>();
     grid_wait();
+    if (elect_one())
+#pragma unroll 1
+        for (int i = warp; i < begin; i += 4 * WGS) tokens(first_token, k_first + i, full + 8 * i, stages_at + i * stage_bytes);
+    __syncwarp();
+    registers_take<TAKE>();
     float sum[MW][ACC];
     [[maybe_unused]] float part[W::FOLDED ? 1 : ACC];
     uint32_t a[2][MW][BATCH][4];

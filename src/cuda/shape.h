@@ -51,14 +51,17 @@ BRCI_SHAPE int brci_a_scale_bytes(int mode, int team, int mw) {
 }
 BRCI_SHAPE int brci_b_scale_bytes(int mode, int bn) { return mode == BRCI_BLOCK_ROWS ? (bn * 4 + 127) / 128 * 128 : 0; }
 
+/* Bytes of column scales of a warpgroup's tile, where they are multiplied in at the end. */
+BRCI_SHAPE int brci_column_bytes(int mode, int bn) { return brci_scaled(mode) ? 0 : bn * 4; }
+
 BRCI_SHAPE int brci_stage_bytes(int mode, int team, int mw, int bn) {
     return brci_tile_bytes(team, mw, bn) + brci_a_scale_bytes(mode, team, mw) + brci_b_scale_bytes(mode, bn);
 }
 
 /* Stages of each ring: what fits beside the barriers and so many staging buffers for each of eight warps. */
 BRCI_SHAPE int brci_stages_with(int mode, int team, int mw, int bn, int buffers) {
-    return (BRCI_SHARED_BYTES - buffers * 8 * BRCI_STORE_BYTES - 256) / brci_stage_bytes(mode, team, mw, bn) /
-           brci_rings(team);
+    return (BRCI_SHARED_BYTES - buffers * 8 * BRCI_STORE_BYTES - 2 * brci_column_bytes(mode, bn)) /
+           (brci_stage_bytes(mode, team, mw, bn) + 16) / brci_rings(team);
 }
 
 /* Staging buffers of a warp: two, so that one is filled while the other is being stored, unless that costs a stage. */
@@ -72,7 +75,7 @@ BRCI_SHAPE int brci_stages(int mode, int team, int mw, int bn) {
 
 BRCI_SHAPE int brci_shared_bytes(int mode, int team, int mw, int bn) {
     return brci_rings(team) * brci_stages(mode, team, mw, bn) * (brci_stage_bytes(mode, team, mw, bn) + 16) +
-           brci_buffers(mode, team, mw, bn) * 8 * BRCI_STORE_BYTES;
+           brci_buffers(mode, team, mw, bn) * 8 * BRCI_STORE_BYTES + 2 * brci_column_bytes(mode, bn);
 }
 
 /* Small-M kernel: token scales of a stage; the copy engine writes to multiples of 128 bytes. */

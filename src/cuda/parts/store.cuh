@@ -42,24 +42,21 @@ __device__ __forceinline__ void write_any(void *p, int64_t i, int type, float x)
 
 __device__ __forceinline__ int64_t bytes_of(int type) { return type == BRCI_OUT_F32 ? 4 : 2; }
 
-/* Where the results of a tile's product go: D with its rows' end, and its number along the third axis of D's map; its bias and
- * column scales. */
+/* Where the results of a tile's product go: D with its rows, and its number along the third axis of D's map; its bias. */
 struct Target {
     void *d;
     const void *bias;
-    const float *col_scale;
-    int row_end, z;
+    int row_begin, row_end, z;
 };
 
-/* d *= row scale * column scale: per tensor (strides 0) or per row and column (strides 1). low and high are the scales of
- * the lane's two rows. */
+/* d *= row scale * column scale. low and high are the scales of the lane's two rows; of columns, one for all (strides 0), or
+ * those of the tile in shared memory. */
 template <int BN>
-__device__ __forceinline__ void scale_fragment(const brci_gemm_args &g, const Target &t, float (&d)[BN / 2], float low, float high, int column, int lane)
+__device__ __forceinline__ void scale_fragment(const brci_gemm_args &g, float (&d)[BN / 2], float low, float high, float one, uint32_t columns, int lane)
 {
     if (!g.col_stride) {
-        const float c = __ldg(t.col_scale);
-        low *= c;
-        high *= c;
+        low *= one;
+        high *= one;
 #pragma unroll
         for (int i = 0; i < BN / 8; i++) {
             d[4 * i] *= low;
@@ -70,12 +67,11 @@ __device__ __forceinline__ void scale_fragment(const brci_gemm_args &g, const Ta
     } else {
 #pragma unroll
         for (int i = 0; i < BN / 8; i++) {
-            const int at = column + 8 * i + lane % 4 * 2;
-            const float c0 = __ldg(t.col_scale + min(at, g.n - 1)), c1 = __ldg(t.col_scale + min(at + 1, g.n - 1));
-            d[4 * i] *= low * c0;
-            d[4 * i + 1] *= low * c1;
-            d[4 * i + 2] *= high * c0;
-            d[4 * i + 3] *= high * c1;
+            const float2 c = load_shared2(columns + 32 * i + lane % 4 * 8);
+            d[4 * i] *= low * c.x;
+            d[4 * i + 1] *= low * c.y;
+            d[4 * i + 2] *= high * c.x;
+            d[4 * i + 3] *= high * c.y;
         }
     }
 }
@@ -93,7 +89,7 @@ __device__ __forceinline__ void stage_piece(const float *f, int bf16, int lane, 
     if constexpr (WIDTH % 16 != 0) store_matrices(row + ((WIDTH / 8 - 1) ^ flip) * 16, pack16(f[0], f[1], bf16), pack16(f[2], f[3], bf16));
 }
 
-/* The same piece from staging to D, row by row up to the end. */
+/* The same piece from staging to D, those rows that are the product's. */
 template <int WIDTH>
 __device__ __forceinline__ void write_piece(const brci_gemm_args &g, const Target &t, int row, int column, int lane, uint32_t staging)
 {
@@ -105,12 +101,12 @@ __device__ __forceinline__ void write_piece(const brci_gemm_args &g, const Targe
     for (int q = 0; q < 4; q++) v[q] = load_words(staging + (q * 4 + read_row) * 128 + (chunk ^ ((q * 4 + read_row) & 7)) * 16);
 #pragma unroll
     for (int q = 0; q < 4; q++)
-        if (row + q * 4 + read_row < t.row_end) *reinterpret_cast<uint4 *>(to + q * 4 * g.ldd) = v[q];
+        if (row + q * 4 + read_row >= t.row_begin && row + q * 4 + read_row < t.row_end) *reinterpret_cast<uint4 *>(to + q * 4 * g.ldd) = v[q];
 }
 
 /* Rounds and writes 16 rows, always through the warp's staging, so that neighbouring lanes write neighbouring addresses.
  * The usual way, sixteen-bit results: 64 columns at a time by the copy engine, which clips at the edges and works on while
- * the warp multiplies again; a narrower last piece, and rows that end before the tensor does, by 16-byte stores.
+ * the warp multiplies again; a narrower last piece, and pieces that are not all the product's, by 16-byte stores.
  * The general way, for F32, bias, accumulation and any alignment: 32 columns at a time, one element a lane.
  * BUFFERS pieces of 2048 bytes are in turn; `turn` counts them through the kernel. */
 template <int BN, int BUFFERS, bool GROUPS>
@@ -124,7 +120,7 @@ __device__ __forceinline__ void store_fragment(const brci_gemm_args &g, const Ta
             if (lane == 0) tma_store_wait_read<BUFFERS - 1>();
             __syncwarp();
             stage_piece<64>(d + at / 2, bf16, lane, staging);
-            if (GROUPS && row + 16 > t.row_end) {
+            if (GROUPS && (row < t.row_begin || row + 16 > t.row_end)) {
                 __syncwarp();
                 write_piece<64>(g, t, row, column + at, lane, staging);
                 __syncwarp();
@@ -167,7 +163,7 @@ __device__ __forceinline__ void store_fragment(const brci_gemm_args &g, const Ta
         if (c < g.n && lane < width) {
             const float bias = t.bias ? read_any(t.bias, c, g.bias_type) : 0.0f;
 #pragma unroll 1
-            for (int r = 0; r < 16 && row + r < t.row_end; r++) {
+            for (int r = max(t.row_begin - row, 0); r < 16 && row + r < t.row_end; r++) {
                 float x = load_shared(staging_at + r * 128 + lane % 2 * 64 + lane / 2 * 4);
                 if (t.bias) x += bias;
                 const int64_t e = (row + r) * g.ldd + c;

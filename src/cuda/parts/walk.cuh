@@ -8,9 +8,9 @@
 
 namespace brc {
 
-/* A tile: its first row of A and D, its first column, the end of its product's rows, and the number of its product: A and D
- * are that part of their tensors (0 where all products have their rows in one), B and its scales another. */
-struct Place { int row, column, row_end, product, weights; };
+/* A tile: its first row of A and D, its first column, the rows of its product from the first to the end, and the number of its
+ * product: A and D are that part of their tensors (0 where all products have their rows in one), B and its scales another. */
+struct Place { int row, column, row_begin, row_end, product, weights; };
 
 /* Step `unit` of tiles_m x tiles_n. */
 __device__ __forceinline__ void tile_at(const brci_gemm_args &g, int tiles_m, int tiles_n, int unit, int &tm, int &tn)
@@ -38,18 +38,19 @@ template <int BM, int BN, int SHARE> struct Walk {
         tile_at(g, g.tiles_m, g.tiles_n, unit, tm, tn);
         if (SHARE == BRCI_B) tm = tm * 2 + rank;
         if (SHARE == BRCI_A) tn = tn * 2 + rank;
-        p = {tm * BM, tn * BN, g.m, 0, 0};
+        p = {tm * BM, tn * BN, 0, g.m, 0, 0};
         return true;
     }
 };
 
 /* Several products, whose numbers of rows are on the device. A warp looks at 32 of them at a time, one a lane; units only
- * ever grow. All lanes call. */
+ * ever grow. All lanes call. The first tile of a product whose rows begin anywhere begins up to three rows before them: the
+ * copy engine reads scales, four bytes a row, from multiples of 16 bytes only (it stops with "illegal instruction"). */
 template <int BM, int BN> struct Walk<BM, BN, BRCI_GROUPS> {
     const brci_gemm_args &g;
     const int lane;
     int first = 0, before = 0;         /* the first product in view; the tiles of all ahead of it */
-    int start = 0, rows = 0, tiles = 0, through = 0;   /* of the lane's product; tiles up to and with it */
+    int begin = 0, rows = 0, tiles = 0, through = 0;   /* of the lane's product, rows from its first tile's; tiles up to and with it */
 
     __device__ __forceinline__ Walk(const brci_gemm_args &g, int, int lane) : g(g), lane(lane) { look(); }
 
@@ -58,13 +59,13 @@ template <int BM, int BN> struct Walk<BM, BN, BRCI_GROUPS> {
     __device__ __forceinline__ void look()
     {
         const int product = first + lane;
-        start = 0;
+        begin = 0;
         rows = 0;
         if (g.grouping != BRCI_GROUPS_INDEXED && product < g.groups) {
             rows = g.group_rows ? rows_entry(product) : g.m;
             if (g.grouping == BRCI_GROUPS_RAGGED) {
-                start = product ? rows_entry(product - 1) : 0;
-                rows = max(rows - start, 0);
+                begin = product ? rows_entry(product - 1) : 0;
+                rows = rows > begin ? rows - begin / 4 * 4 : 0;
             }
         }
         tiles = (rows + BM - 1) / BM * g.tiles_n;
@@ -83,7 +84,7 @@ template <int BM, int BN> struct Walk<BM, BN, BRCI_GROUPS> {
                 int tm, tn;
                 tile_at(g, g.tiles_m, g.tiles_n, unit, tm, tn);
                 const int product = __ldg(g.group_rows + tm * BM);
-                p = {tm * BM, tn * BN, g.m, 0, product};
+                p = {tm * BM, tn * BN, 0, g.m, 0, product};
                 if (product >= 0 && product < g.groups) return true;
             }
             return false;
@@ -97,11 +98,12 @@ template <int BM, int BN> struct Walk<BM, BN, BRCI_GROUPS> {
             look();
         }
         const int hit = __ffs(__ballot_sync(~0u, unit < before + through)) - 1;
-        const int product = first + hit, row0 = __shfl_sync(~0u, start, hit), height = __shfl_sync(~0u, rows, hit);
+        const int product = first + hit, first_row = __shfl_sync(~0u, begin, hit), height = __shfl_sync(~0u, rows, hit);
         const int inside = unit - before - __shfl_sync(~0u, through - tiles, hit);
         int tm, tn;
         tile_at(g, (height + BM - 1) / BM, g.tiles_n, inside, tm, tn);
-        p = {row0 + tm * BM, tn * BN, row0 + height, g.grouping == BRCI_GROUPS_RAGGED ? 0 : product, product};
+        const int row0 = first_row / 4 * 4;
+        p = {row0 + tm * BM, tn * BN, first_row, row0 + height, g.grouping == BRCI_GROUPS_RAGGED ? 0 : product, product};
         return true;
     }
 };
