@@ -31,28 +31,28 @@ __device__ __forceinline__ void gemm_small(const brci_gemm_args &g)
     const int warp = __shfl_sync(~0u, threadIdx.x / 32, 0), group = warp / 4, lane = threadIdx.x % 32;
     const int place = cluster_rank(), size = cluster_size();
     const int share = g.share ? size : 1, split = g.share ? 1 : size, rank = g.share ? 0 : place;   /* rank: of the K parts */
-    const int height = UNITS * g.rows, row_step = gridDim.x / split * height;
-    const int k_first = static_cast<int>(static_cast<int64_t>(g.k_steps) * rank / split);
-    const int k_last = static_cast<int>(static_cast<int64_t>(g.k_steps) * (rank + 1) / split);
+    const int parts = 31 - __clz(split), height = UNITS * g.rows, row_step = (gridDim.x >> parts) * height;
+    const int k_first = brci_k_part(g.k_steps, rank, parts), k_last = brci_k_part(g.k_steps, rank + 1, parts);
     const int weight_bytes = height * 128, stage_bytes = weight_bytes + NB * 128;
     const uint32_t stages_at = base + BRCI_SMALL_HEAD, scales_at = stages_at + g.stages * stage_bytes + 64 * 128;
     const bool once = row_step >= g.n;                 /* else a block has several heights of rows, one after the other */
     const uint32_t sums_at = once ? stages_at : scales_at + g.stages * brci_small_scale_bytes(NB);
     const uint32_t full = base, empty = base + 8 * BRCI_SMALL_STAGES;
 
-    if (warp == 0 && elect_one()) {
-        for (int i = 0; i < g.stages; i++) {
+    if (elect_one()) {
+        if (warp == 0) { tma_prefetch_map(&g.b); tma_prefetch_map(&g.a); }
+#pragma unroll 1
+        for (int i = warp; i < g.stages; i += BRCI_THREADS / 32) {
             barrier_init(full + 8 * i, 1);
             barrier_init(empty + 8 * i, 8 * share);
         }
         barrier_init_fence();
-        tma_prefetch_map(&g.a);
-        tma_prefetch_map(&g.b);
     }
+    __syncwarp();
     if (share > 1) cluster_meet(); else __syncthreads();
     grid_launch_next();
-    /* Stages of the first filling: their tokens are sent for by the multiplying warps, so that they are not queued behind
-     * the weights of all stages. */
+    /* The first filling is sent for by all warps: one alone takes its time, and the tokens are queued behind all weights. Weights
+     * that nothing in flight writes need not wait for the previous kernel. */
     const int begin = min(g.stages, k_last - k_first);
     auto tokens = [&](int k, int stage) {
         const uint32_t at = stages_at + stage * stage_bytes, bar = full + 8 * stage;
@@ -64,21 +64,28 @@ __device__ __forceinline__ void gemm_small(const brci_gemm_args &g)
         if (g.scaled) tma_load(scales_at + stage * brci_small_scale_bytes(NB), &g.a_scale, bar, 0, k, EVICT_LAST);
     };
 
+    auto weights = [&](int row, int k, uint32_t at, uint32_t bar) {
+        barrier_expect(bar, stage_bytes + (g.scaled ? NB * 4 : 0));
+#pragma unroll
+        for (int u = 0; u < UNITS; u++)
+            tma_load(at + u * g.rows * 128, &g.b, bar, k * 128, row + u * g.rows, EVICT_FIRST);
+    };
+    int first_row = (blockIdx.x >> parts) * height;
+    if (!g.early) grid_wait();
+    if (elect_one())
+#pragma unroll 1
+        for (int i = warp; i < begin; i += BRCI_THREADS / 32) weights(first_row, k_first + i, stages_at + i * stage_bytes, full + 8 * i);
+    __syncwarp();
+    grid_wait();
+    if (elect_one())
+#pragma unroll 1
+        for (int i = warp; i < begin; i += BRCI_THREADS / 32) tokens(k_first + i, i);
+    __syncwarp();
+
     if (group == 2) {
         registers_give<40>();
         if (warp % 4 == 0 && elect_one()) {
-            auto weights = [&](int row, int k, uint32_t at, uint32_t bar) {
-                barrier_expect(bar, stage_bytes + (g.scaled ? NB * 4 : 0));
-#pragma unroll
-                for (int u = 0; u < UNITS; u++)
-                    tma_load(at + u * g.rows * 128, &g.b, bar, k * 128, row + u * g.rows, EVICT_FIRST);
-            };
-            /* Weights that nothing in flight writes need not wait for the previous kernel: the first stages of them are
-             * already on their way when it ends. */
-            int filled = begin, stage = 0, phase = 0, row = blockIdx.x / split * height;
-            if (!g.early) grid_wait();
-            for (int i = 0; i < begin; i++) weights(row, k_first + i, stages_at + i * stage_bytes, full + 8 * i);
-            grid_wait();
+            int filled = begin, stage = 0, phase = 0, row = first_row;
             do {
 #pragma unroll 1
                 for (int k = k_first; k < k_last; k++) {
@@ -100,17 +107,12 @@ __device__ __forceinline__ void gemm_small(const brci_gemm_args &g)
     }
 
     registers_take<232>();
-    grid_wait();
-    if (elect_one())
-#pragma unroll 1
-        for (int i = warp; i < begin; i += 8) tokens(k_first + i, i);
-    __syncwarp();
     const int unit_row = warp % 4 * 16 + lane / 4;      /* of a unit; and + 8 */
     auto release = [&](int stage) {
         if (share > 1) { if (lane < share) barrier_arrive_at(empty + 8 * stage, lane); }
         else if (lane == 0) barrier_arrive(empty + 8 * stage);
     };
-    int stage = 0, phase = 0, first_row = blockIdx.x / split * height;
+    int stage = 0, phase = 0;
     do {
         float sum[MINE][ACC], acc[ACC];
 #pragma unroll

@@ -183,7 +183,7 @@ static void plan_few(const brc_cuda_packed_product *p, const struct row *r, int 
             const int64_t groups = ceil_div(tiles, side), most = room(sms, cluster) / cluster;
             const int64_t deep = ceil_div(blocks, cluster), waves = ceil_div(groups, most);
             const int sides = brci_few_sides(side), teams = BRCI_FEW_WARPS / sides,
-                      sums = brci_few_sums_bytes(r->tokens, sides);
+                      sums = brci_few_sums_bytes(r->tokens, sides, cluster);
             const int stage = brci_few_stage_bytes(r->tokens, side, p->b->chunk_bytes);
             const int stages = (BRCI_SHARED_BYTES - BRCI_FEW_HEAD - sums) / stage;
             if (cluster > blocks || stages < teams) continue;
@@ -372,6 +372,8 @@ brc_status brc_cuda_matmul_packed(const brc_cuda_packed_product *p, void *stream
     g.chunk_bytes = b->chunk_bytes;
     g.rows = plan.rows / 16;
     g.sides = r->mw ? brci_many_sides(r->wgs, r->mw, g.rows) : brci_few_sides(g.rows);
+    g.teams = (r->mw ? r->wgs : BRCI_FEW_WARPS) / g.sides;
+    g.heights = (int32_t)ceil_div(g.tiles, (int64_t)g.rows * (plan.share ? plan.cluster : 1));
     g.share = plan.share;
     g.tokens = (int32_t)ceil_div(p->m, r->tokens);
     g.group = (int32_t)least(g.tokens, 2048 / r->tokens);

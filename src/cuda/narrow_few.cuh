@@ -4,10 +4,13 @@
  * that of reading it. The instructions that expand the codes are the second limit, so products are those of single warps
  * (mma.cuh), which need no waiting for one another; the weights are their 16-row side.
  *
- * One warp loads. A stage holds 128 of K: the chunks of the block's g.rows tiles and the tokens. The stages' first tokens are sent
- * for by the multiplying warps, so that they are not queued behind the weights of all stages.
+ * One warp loads. A stage holds 128 of K: the chunks of the block's g.rows tiles and the tokens. All warps send for what the stages
+ * hold first: one alone takes 2 us for 28 stages, and the tokens are queued behind all weights.
  * 15 warps multiply: g.sides of them share a stage, two tiles each, and as many such teams as that makes take the stages in turn:
- * the fewer stages are held at one time, the more are on their way. What the division leaves over is idle. The teams' sums, and those of the cluster's blocks, which split K, meet in shared memory in a fixed order. */
+ * the fewer stages are held at one time, the more are on their way. What the division leaves over is idle. The teams' sums, and those of the cluster's blocks, which split K, meet in shared memory in a fixed order: each block
+ * finishes a part of the results, to which the others send their sums.
+ * What comes ahead of the first byte, and after the last, is a third of the time of small weights: no divisions there, barriers
+ * made by all warps, factors of the results loaded early. */
 #pragma once
 #include "parts/narrow.cuh"
 #include "parts/narrow_store.cuh"
@@ -21,47 +24,55 @@ __device__ __forceinline__ void narrow_few(const brci_narrow_args &g)
     constexpr int HALVES = NB / 8, WARPS = BRCI_FEW_WARPS, TOKEN_BYTES = NB * 256;
     const uint32_t base = shared_base();
     const int warp = __shfl_sync(~0u, threadIdx.x / 32, 0), lane = threadIdx.x % 32;
-    const int size = cluster_size(), rank = cluster_rank(), cluster = blockIdx.x / size, clusters = gridDim.x / size;
-    const int k_first = static_cast<int>(static_cast<int64_t>(g.k_blocks) * rank / size);
-    const int k_last = static_cast<int>(static_cast<int64_t>(g.k_blocks) * (rank + 1) / size);
-    const int groups = (g.tiles + g.rows - 1) / g.rows;
-    const int sides = g.sides, teams = WARPS / sides;
+    const int size = cluster_size(), rank = cluster_rank(), parts = 31 - __clz(size), cluster = blockIdx.x >> parts, clusters = gridDim.x >> parts;
+    const int k_first = brci_k_part(g.k_blocks, rank, parts), k_last = brci_k_part(g.k_blocks, rank + 1, parts);
+    const int groups = g.heights, sides = g.sides, teams = g.teams;
     const int pitch = sides * 32 + 4, sums_bytes = NB * pitch * 4;   /* 4 floats more than a multiple of 32 from token to token, against bank conflicts */
     const int stage_bytes = brci_few_stage_bytes(NB, g.rows, g.chunk_bytes);
     const uint32_t full = base, empty = base + 8 * BRCI_FEW_STAGES, stages_at = base + BRCI_FEW_HEAD, sums_at = stages_at + g.stages * stage_bytes;
 
-    if (warp == 0 && elect_one()) {
-        for (int i = 0; i < g.stages; i++) {
+    if (elect_one()) {
+#pragma unroll 1
+        for (int i = warp; i < g.stages; i += WARPS + 1) {
             barrier_init(full + 8 * i, 1);
             barrier_init(empty + 8 * i, sides);
         }
         barrier_init_fence();
-        tma_prefetch_map(&g.a);
+        if (warp == 0) tma_prefetch_map(&g.a);
     }
     __syncthreads();
     grid_launch_next();
-    const int begin = cluster < groups ? min(g.stages, k_last - k_first) : 0;      /* stages of the first filling */
+    if (size > 1) cluster_arrive();
+    auto weights = [&](int first, int k, uint32_t bar, uint32_t at) {
+        const int tiles = min(g.rows, g.tiles - first), here = min(tiles, 16 - first % 16);
+        barrier_expect(bar, tiles * g.chunk_bytes + TOKEN_BYTES);
+        bulk_load(at + TOKEN_BYTES, g.chunks + brci_chunk_at(first, k, g.tiles, g.k_blocks) * g.chunk_bytes, here * g.chunk_bytes, bar, EVICT_FIRST);
+        if (here < tiles)
+            bulk_load(at + TOKEN_BYTES + here * g.chunk_bytes, g.chunks + brci_chunk_at(first + here, k, g.tiles, g.k_blocks) * g.chunk_bytes,
+                      (tiles - here) * g.chunk_bytes, bar, EVICT_FIRST);
+    };
     auto tokens = [&](int k, uint32_t bar, uint32_t at) {
         tma_load(at, &g.a, bar, k * 128, 0, EVICT_LAST);
         tma_load(at + NB * 128, &g.a, bar, k * 128 + 64, 0, EVICT_LAST);
     };
 
+    /* ---- the first filling. Weights that nothing in flight writes need not wait for the previous kernel. */
+    const int begin = cluster < groups ? min(g.stages, k_last - k_first) : 0;
+    if (!g.early) grid_wait();
+    if (elect_one())
+#pragma unroll 1
+        for (int i = warp; i < begin; i += WARPS + 1) weights(cluster * g.rows, k_first + i, full + 8 * i, stages_at + i * stage_bytes);
+    __syncwarp();
+    grid_wait();
+    if (elect_one())
+#pragma unroll 1
+        for (int i = warp; i < begin; i += WARPS + 1) tokens(k_first + i, full + 8 * i, stages_at + i * stage_bytes);
+    __syncwarp();
+
     if (warp == WARPS) {
         /* ---- loading */
         if (elect_one()) {
             int stage = 0, phase = 0;
-            auto weights = [&](int first, int k, uint32_t bar, uint32_t at) {
-                const int tiles = min(g.rows, g.tiles - first), here = min(tiles, 16 - first % 16);
-                barrier_expect(bar, tiles * g.chunk_bytes + TOKEN_BYTES);
-                bulk_load(at + TOKEN_BYTES, g.chunks + brci_chunk_at(first, k, g.tiles, g.k_blocks) * g.chunk_bytes, here * g.chunk_bytes, bar, EVICT_FIRST);
-                if (here < tiles)
-                    bulk_load(at + TOKEN_BYTES + here * g.chunk_bytes, g.chunks + brci_chunk_at(first + here, k, g.tiles, g.k_blocks) * g.chunk_bytes,
-                              (tiles - here) * g.chunk_bytes, bar, EVICT_FIRST);
-            };
-            /* Weights that nothing in flight writes need not wait for the previous kernel. */
-            if (!g.early) grid_wait();
-            for (int i = 0; i < begin; i++) weights(cluster * g.rows, k_first + i, full + 8 * i, stages_at + i * stage_bytes);
-            grid_wait();
             for (int group = cluster; group < groups; group += clusters)
                 for (int k = k_first; k < k_last; k++) {
                     const uint32_t bar = full + 8 * stage, at = stages_at + stage * stage_bytes;
@@ -74,16 +85,11 @@ __device__ __forceinline__ void narrow_few(const brci_narrow_args &g)
                 }
         }
         __syncwarp();
-        if (size > 1) { cluster_sync(); cluster_sync(); }     /* clusters have one group each */
+        if (size > 1) { cluster_wait(); cluster_sync(); }     /* clusters have one group each */
         return;
     }
 
     /* ---- multiplying */
-    grid_wait();
-    if (elect_one())
-#pragma unroll 1
-        for (int i = warp; i < begin; i += WARPS) tokens(k_first + i, full + 8 * i, stages_at + i * stage_bytes);
-    __syncwarp();
     const int side = warp % sides, team = warp / sides, row = lane / 4;
     /* Where this lane's rows of the tokens' 8x8 matrices start; two matrices are neighbours in K, the next two 8 tokens or 16 of K on. */
     const int matrix = lane / 8, token_row = HALVES == 2 ? matrix / 2 * 8 + lane % 8 : lane % 8, k_chunk = HALVES == 2 ? matrix % 2 : matrix;
@@ -92,7 +98,12 @@ __device__ __forceinline__ void narrow_few(const brci_narrow_args &g)
     int late = 0;                                        /* the next group's first stage is not always the first team's */
 
     for (int group = cluster; group < groups; group += clusters) {
-        const int tiles = min(g.rows, g.tiles - group * g.rows);
+        const int tiles = min(g.rows, g.tiles - group * g.rows), quads = tiles * 4, work = quads * g.m;
+        /* A thread takes four rows of one token at a time: of this block's part of the work, [first, last). */
+        const int threads = WARPS * 32, share = (work + size - 1) >> parts, first = rank * share, last = min(first + share, work);
+        auto rows_of = [&](int e) { return (group * g.rows * 4 + e % quads) * 4; };
+        const int own = min(first + static_cast<int>(threadIdx.x), work - 1);
+        const float4 early_factors = row_factors(g, rows_of(own));
         float sum[2][HALVES][4];
 #pragma unroll
         for (int j = 0; j < 2; j++)
@@ -180,7 +191,6 @@ __device__ __forceinline__ void narrow_few(const brci_narrow_args &g)
         }
         named_barrier(1, WARPS * 32);
 
-        /* A thread takes four rows of one token at a time. */
         auto teams_sum = [&](uint32_t from, float (&x)[4]) {
             x[0] = x[1] = x[2] = x[3] = 0.0f;
 #pragma unroll 2
@@ -189,24 +199,30 @@ __device__ __forceinline__ void narrow_few(const brci_narrow_args &g)
                 x[0] += __uint_as_float(v.x); x[1] += __uint_as_float(v.y); x[2] += __uint_as_float(v.z); x[3] += __uint_as_float(v.w);
             }
         };
-        const int quads = tiles * 4, work = quads * g.m, threads = WARPS * 32;
+        const uint32_t sent_at = sums_at + teams * sums_bytes;                /* [rank of the sender][of the part] */
         if (size > 1) {
+            cluster_wait();
             for (int e = threadIdx.x; e < work; e += threads) {
-                const uint32_t from = sums_at + (e / quads * pitch + e % quads * 4) * 4;
+                int to = 0, place = e;
+                for (; place >= share; place -= share) to++;
                 float x[4];
-                teams_sum(from, x);
-                store_floats4(from, x);
+                teams_sum(sums_at + (e / quads * pitch + e % quads * 4) * 4, x);
+                store_four_to(sent_at + (rank * share + place) * 16, to, x);
             }
             cluster_sync();
         }
-        for (int e = threadIdx.x + rank * threads; e < work; e += threads * size) {
-            const int token = e / quads, n = (group * g.rows * 4 + e % quads) * 4;
-            const uint32_t from = sums_at + (token * pitch + e % quads * 4) * 4;
+        for (int e = first + threadIdx.x; e < last; e += threads) {
             float x[4];
-            if (size > 1) cluster_sum(from, size, x); else teams_sum(from, x);
-            store_four(g, token, n, x);
+            if (size == 1) teams_sum(sums_at + (e / quads * pitch + e % quads * 4) * 4, x);
+            else {
+                x[0] = x[1] = x[2] = x[3] = 0.0f;
+                for (int q = 0; q < size; q++) {
+                    const float4 v = load_shared4(sent_at + (q * share + e - first) * 16);
+                    x[0] += v.x; x[1] += v.y; x[2] += v.z; x[3] += v.w;
+                }
+            }
+            store_four(g, e / quads, rows_of(e), e == own ? early_factors : row_factors(g, rows_of(e)), x);
         }
-        if (size > 1) cluster_sync();
     }
 }
 

@@ -78,6 +78,9 @@ BRCI_SHAPE int brci_shared_bytes(int mode, int team, int mw, int bn) {
            brci_buffers(mode, team, mw, bn) * 8 * BRCI_STORE_BYTES + 2 * brci_column_bytes(mode, bn);
 }
 
+/* First step of K of a cluster's block, of 2^parts that split it. */
+BRCI_SHAPE int brci_k_part(int steps, int rank, int parts) { return steps * rank >> parts; } /* of at most 2^24 steps, 8 ranks */
+
 /* Small-M kernel: token scales of a stage; the copy engine writes to multiples of 128 bytes. */
 BRCI_SHAPE int brci_small_scale_bytes(int nb) { return nb < 32 ? 128 : nb * 4; }
 
@@ -88,13 +91,16 @@ BRCI_SHAPE long long brci_chunk_at(int tile, int k_block, int tiles, int k_block
     return (long long)group * 16 * k_blocks + (long long)k_block * width + tile % 16;
 }
 
-/* narrow_few.cuh: a stage (tokens, then chunks; the copy engine's swizzle wants 1024 bytes), and the teams' sums. */
+/* narrow_few.cuh: a stage (tokens, then chunks; the copy engine's swizzle wants 1024 bytes), and the teams' sums, behind
+ * them what the blocks of a cluster send. */
 BRCI_SHAPE int brci_few_stage_bytes(int nb, int tiles, int chunk_bytes) {
     return (nb * 256 + tiles * chunk_bytes + 1023) / 1024 * 1024;
 }
 /* Warps that share a stage. */
 BRCI_SHAPE int brci_few_sides(int tiles) { return (tiles + 1) / 2; }
-BRCI_SHAPE int brci_few_sums_bytes(int nb, int sides) { return BRCI_FEW_WARPS / sides * nb * (sides * 32 + 4) * 4; }
+BRCI_SHAPE int brci_few_sums_bytes(int nb, int sides, int cluster) {
+    return (BRCI_FEW_WARPS / sides + (cluster > 1)) * nb * (sides * 32 + 4) * 4;
+}
 
 /* narrow_many.cuh: a stage, and two staging buffers of each multiplying warpgroup. */
 enum { BRCI_MANY_HEAD = 1024, BRCI_MANY_TABLES = 512, BRCI_MANY_STAGES = 32 }; /* barriers, and tables from byte 512 */

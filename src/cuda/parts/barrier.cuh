@@ -58,6 +58,11 @@ __device__ __forceinline__ void cluster_meet()
     asm volatile("barrier.cluster.arrive.relaxed;\nbarrier.cluster.wait;" ::: "memory");
 }
 
+/* The same in two halves. Until all have arrived, a block of the cluster need not have started, and its memory is not to be
+ * written. */
+__device__ __forceinline__ void cluster_arrive() { asm volatile("barrier.cluster.arrive.relaxed;" ::: "memory"); }
+__device__ __forceinline__ void cluster_wait() { asm volatile("barrier.cluster.wait;" ::: "memory"); }
+
 /* All threads of the cluster are here and see what the others wrote to shared memory. */
 __device__ __forceinline__ void cluster_sync()
 {

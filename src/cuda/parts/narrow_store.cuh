@@ -7,9 +7,8 @@
 
 namespace brc {
 
-__device__ __forceinline__ void store_four(const brci_narrow_args &g, int token, int n, float (&x)[4])
+__device__ __forceinline__ void store_four(const brci_narrow_args &g, int token, int n, float4 factor, float (&x)[4])
 {
-    const float4 factor = __ldg(reinterpret_cast<const float4 *>(g.row_factor + n));
     x[0] *= factor.x; x[1] *= factor.y; x[2] *= factor.z; x[3] *= factor.w;
     if (g.token_factor) {
         const float t = __ldg(g.token_factor + token * g.token_stride);
@@ -29,6 +28,9 @@ __device__ __forceinline__ void store_four(const brci_narrow_args &g, int token,
         write_any(g.d, to + j, g.out, x[j]);
     }
 }
+
+/* Factors of four rows. */
+__device__ __forceinline__ float4 row_factors(const brci_narrow_args &g, int n) { return __ldg(reinterpret_cast<const float4 *>(g.row_factor + n)); }
 
 /* Sums of a cluster's blocks in the order of their ranks. */
 __device__ __forceinline__ void cluster_sum(uint32_t from, int size, float (&x)[4])

@@ -46,6 +46,12 @@ __device__ __forceinline__ void store_to(uint32_t address, uint32_t rank, float 
                  "  st.shared::cluster.f32 [there], %2; }" :: "r"(address), "r"(rank), "f"(v) : "memory");
 }
 
+__device__ __forceinline__ void store_four_to(uint32_t address, uint32_t rank, const float (&v)[4])
+{
+    asm volatile("{ .reg .b32 there; mapa.shared::cluster.u32 there, %0, %1;\n"
+                 "  st.shared::cluster.v4.f32 [there], {%2, %3, %4, %5}; }" :: "r"(address), "r"(rank), "f"(v[0]), "f"(v[1]), "f"(v[2]), "f"(v[3]) : "memory");
+}
+
 __device__ __forceinline__ float4 load_shared4(uint32_t address)
 {
     float4 v;

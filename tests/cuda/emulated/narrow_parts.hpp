@@ -86,6 +86,8 @@ inline int cluster_rank() { return emulated_rank(); }
 inline int cluster_size() { return emulated_size(); }
 inline void cluster_meet() { emulated_meet_cluster(); }
 inline void cluster_sync() { emulated_meet_cluster(); }
+inline void cluster_arrive() {}
+inline void cluster_wait() { emulated_meet_cluster(); }
 inline void named_barrier(uint32_t id, uint32_t threads) { emulated_meet_block(static_cast<int>(id), static_cast<int>(threads)); }
 inline void barrier_init(uint32_t bar, uint32_t arrivals) { emulated_barrier_init(bar, arrivals); }
 inline void barrier_init_fence() {}
@@ -109,6 +111,9 @@ inline uint2 load_words2(uint32_t a) { return emulated_load<uint2>(a); }
 inline uint4 load_words4(uint32_t a) { return emulated_load<uint4>(a); }
 inline float2 load_shared2(uint32_t a) { return emulated_load<float2>(a); }
 inline float4 load_from(uint32_t a, uint32_t rank) { return emulated_load<float4>(a, static_cast<int>(rank)); }
+inline void store_four_to(uint32_t a, uint32_t rank, const float (&v)[4]) { memcpy(emulated_shared(a, static_cast<int>(rank)), v, 16); }
+inline float4 load_shared4(uint32_t a) { return emulated_load<float4>(a); }
+inline int __clz(int x) { return x ? __builtin_clz(static_cast<unsigned>(x)) : 32; }
 inline void store_word(uint32_t a, uint32_t v) { emulated_store(a, v); }
 inline void store_float(uint32_t a, float v) { emulated_store(a, v); }
 inline void store_floats4(uint32_t a, const float (&v)[4]) { memcpy(emulated_shared(a, emulated_rank()), v, 16); }
