@@ -99,7 +99,7 @@ typedef struct brci_narrow_args {
     int32_t m, n, k_blocks, tiles; /* tiles of 16 rows of weights, chunks of 128 of K */
     int32_t chunk_bytes;
     int32_t rows, sides, stages; /* tiles of a block; warps that share a stage; stages of the ring */
-    int32_t teams, heights;      /* warps, or warpgroups, over sides; tiles over those of a cluster's blocks with rows of their own */
+    int32_t teams, heights;      /* few tokens: warps over sides; tiles over rows */
     int32_t out, bias_type, accumulate;
     int32_t wide;          /* D may be written 8 bytes at a time; many tokens: by the copy engine */
     int32_t early;         /* the weights may be read before the previous kernel has ended */

@@ -51,8 +51,8 @@ __device__ __forceinline__ void gemm_small(const brci_gemm_args &g)
     __syncwarp();
     if (share > 1) cluster_meet(); else __syncthreads();
     grid_launch_next();
-    /* The first filling is sent for by all warps: one alone takes its time, and the tokens are queued behind all weights. Weights
-     * that nothing in flight writes need not wait for the previous kernel. */
+    /* Stages of the first filling: their tokens are sent for by the multiplying warps, so that they are not queued behind
+     * the weights of all stages. */
     const int begin = min(g.stages, k_last - k_first);
     auto tokens = [&](int k, int stage) {
         const uint32_t at = stages_at + stage * stage_bytes, bar = full + 8 * stage;
@@ -71,21 +71,14 @@ __device__ __forceinline__ void gemm_small(const brci_gemm_args &g)
             tma_load(at + u * g.rows * 128, &g.b, bar, k * 128, row + u * g.rows, EVICT_FIRST);
     };
     int first_row = (blockIdx.x >> parts) * height;
-    if (!g.early) grid_wait();
-    if (elect_one())
-#pragma unroll 1
-        for (int i = warp; i < begin; i += BRCI_THREADS / 32) weights(first_row, k_first + i, stages_at + i * stage_bytes, full + 8 * i);
-    __syncwarp();
-    grid_wait();
-    if (elect_one())
-#pragma unroll 1
-        for (int i = warp; i < begin; i += BRCI_THREADS / 32) tokens(k_first + i, i);
-    __syncwarp();
-
     if (group == 2) {
         registers_give<40>();
         if (warp % 4 == 0 && elect_one()) {
+            /* Weights that nothing in flight writes need not wait for the previous kernel. */
             int filled = begin, stage = 0, phase = 0, row = first_row;
+            if (!g.early) grid_wait();
+            for (int i = 0; i < begin; i++) weights(row, k_first + i, stages_at + i * stage_bytes, full + 8 * i);
+            grid_wait();
             do {
 #pragma unroll 1
                 for (int k = k_first; k < k_last; k++) {
@@ -107,6 +100,11 @@ __device__ __forceinline__ void gemm_small(const brci_gemm_args &g)
     }
 
     registers_take<232>();
+    grid_wait();
+    if (elect_one())
+#pragma unroll 1
+        for (int i = warp; i < begin; i += 8) tokens(k_first + i, i);
+    __syncwarp();
     const int unit_row = warp % 4 * 16 + lane / 4;      /* of a unit; and + 8 */
     auto release = [&](int stage) {
         if (share > 1) { if (lane < share) barrier_arrive_at(empty + 8 * stage, lane); }

@@ -181,6 +181,7 @@ static void plan_few(const brc_cuda_packed_product *p, const struct row *r, int 
     for (int cluster = 1; cluster <= 8; cluster *= 2)
         for (int side = 1; side <= BRCI_FEW_TILES; side++) {
             const int64_t groups = ceil_div(tiles, side), most = room(sms, cluster) / cluster;
+            if (!most) continue;
             const int64_t deep = ceil_div(blocks, cluster), waves = ceil_div(groups, most);
             const int sides = brci_few_sides(side), teams = BRCI_FEW_WARPS / sides,
                       sums = brci_few_sums_bytes(r->tokens, sides, cluster);
@@ -229,6 +230,7 @@ static void try_many(const brc_cuda_packed_product *p, const struct row *r, int 
     const int64_t high = ceil_div(p->b->n, 16 * tiles), wide = ceil_div(p->m, r->tokens),
                   blocks = ceil_div(p->b->k, 128);
     const int64_t units = ceil_div(high, share ? cluster : 1) * wide, most = room(sms, cluster) / cluster;
+    if (!most) return;
     const int64_t waves = ceil_div(units, most), deep = ceil_div(blocks, split);
     const int token_bytes = r->tokens * 128 * element_bytes(p->b);
     const int stage = brci_many_stage_bytes(token_bytes, tiles, p->b->chunk_bytes),
@@ -372,8 +374,8 @@ brc_status brc_cuda_matmul_packed(const brc_cuda_packed_product *p, void *stream
     g.chunk_bytes = b->chunk_bytes;
     g.rows = plan.rows / 16;
     g.sides = r->mw ? brci_many_sides(r->wgs, r->mw, g.rows) : brci_few_sides(g.rows);
-    g.teams = (r->mw ? r->wgs : BRCI_FEW_WARPS) / g.sides;
-    g.heights = (int32_t)ceil_div(g.tiles, (int64_t)g.rows * (plan.share ? plan.cluster : 1));
+    g.teams = BRCI_FEW_WARPS / g.sides;
+    g.heights = (int32_t)ceil_div(g.tiles, g.rows);
     g.share = plan.share;
     g.tokens = (int32_t)ceil_div(p->m, r->tokens);
     g.group = (int32_t)least(g.tokens, 2048 / r->tokens);

@@ -4,8 +4,8 @@
  * that of reading it. The instructions that expand the codes are the second limit, so products are those of single warps
  * (mma.cuh), which need no waiting for one another; the weights are their 16-row side.
  *
- * One warp loads. A stage holds 128 of K: the chunks of the block's g.rows tiles and the tokens. All warps send for what the stages
- * hold first: one alone takes 2 us for 28 stages, and the tokens are queued behind all weights.
+ * One warp loads. A stage holds 128 of K: the chunks of the block's g.rows tiles and the tokens. The stages' first tokens are sent
+ * for by the multiplying warps, so that they are not queued behind the weights of all stages.
  * 15 warps multiply: g.sides of them share a stage, two tiles each, and as many such teams as that makes take the stages in turn:
  * the fewer stages are held at one time, the more are on their way. What the division leaves over is idle. The teams' sums, and those of the cluster's blocks, which split K, meet in shared memory in a fixed order: each block
  * finishes a part of the results, to which the others send their sums.
@@ -44,35 +44,30 @@ __device__ __forceinline__ void narrow_few(const brci_narrow_args &g)
     grid_launch_next();
     if (size > 1) cluster_arrive();
     auto weights = [&](int first, int k, uint32_t bar, uint32_t at) {
-        const int tiles = min(g.rows, g.tiles - first), here = min(tiles, 16 - first % 16);
+        const int tiles = min(g.rows, g.tiles - first);
         barrier_expect(bar, tiles * g.chunk_bytes + TOKEN_BYTES);
-        bulk_load(at + TOKEN_BYTES, g.chunks + brci_chunk_at(first, k, g.tiles, g.k_blocks) * g.chunk_bytes, here * g.chunk_bytes, bar, EVICT_FIRST);
-        if (here < tiles)
-            bulk_load(at + TOKEN_BYTES + here * g.chunk_bytes, g.chunks + brci_chunk_at(first + here, k, g.tiles, g.k_blocks) * g.chunk_bytes,
-                      (tiles - here) * g.chunk_bytes, bar, EVICT_FIRST);
+#pragma unroll 1
+        for (int done = 0, here; done < tiles; done += here) {           /* groups of 16 tiles */
+            here = min(tiles - done, 16 - (first + done) % 16);
+            bulk_load(at + TOKEN_BYTES + done * g.chunk_bytes, g.chunks + brci_chunk_at(first + done, k, g.tiles, g.k_blocks) * g.chunk_bytes,
+                      here * g.chunk_bytes, bar, EVICT_FIRST);
+        }
     };
     auto tokens = [&](int k, uint32_t bar, uint32_t at) {
         tma_load(at, &g.a, bar, k * 128, 0, EVICT_LAST);
         tma_load(at + NB * 128, &g.a, bar, k * 128 + 64, 0, EVICT_LAST);
     };
 
-    /* ---- the first filling. Weights that nothing in flight writes need not wait for the previous kernel. */
-    const int begin = cluster < groups ? min(g.stages, k_last - k_first) : 0;
-    if (!g.early) grid_wait();
-    if (elect_one())
-#pragma unroll 1
-        for (int i = warp; i < begin; i += WARPS + 1) weights(cluster * g.rows, k_first + i, full + 8 * i, stages_at + i * stage_bytes);
-    __syncwarp();
-    grid_wait();
-    if (elect_one())
-#pragma unroll 1
-        for (int i = warp; i < begin; i += WARPS + 1) tokens(k_first + i, full + 8 * i, stages_at + i * stage_bytes);
-    __syncwarp();
+    const int begin = cluster < groups ? min(g.stages, k_last - k_first) : 0;      /* stages of the first filling */
 
     if (warp == WARPS) {
         /* ---- loading */
         if (elect_one()) {
             int stage = 0, phase = 0;
+            /* Weights that nothing in flight writes need not wait for the previous kernel. */
+            if (!g.early) grid_wait();
+            for (int i = 0; i < begin; i++) weights(cluster * g.rows, k_first + i, full + 8 * i, stages_at + i * stage_bytes);
+            grid_wait();
             for (int group = cluster; group < groups; group += clusters)
                 for (int k = k_first; k < k_last; k++) {
                     const uint32_t bar = full + 8 * stage, at = stages_at + stage * stage_bytes;
@@ -90,6 +85,11 @@ __device__ __forceinline__ void narrow_few(const brci_narrow_args &g)
     }
 
     /* ---- multiplying */
+    grid_wait();
+    if (elect_one())
+#pragma unroll 1
+        for (int i = warp; i < begin; i += WARPS) tokens(k_first + i, full + 8 * i, stages_at + i * stage_bytes);
+    __syncwarp();
     const int side = warp % sides, team = warp / sides, row = lane / 4;
     /* Where this lane's rows of the tokens' 8x8 matrices start; two matrices are neighbours in K, the next two 8 tokens or 16 of K on. */
     const int matrix = lane / 8, token_row = HALVES == 2 ? matrix / 2 * 8 + lane % 8 : lane % 8, k_chunk = HALVES == 2 ? matrix % 2 : matrix;

@@ -63,11 +63,12 @@ __device__ __forceinline__ void narrow_many(const brci_narrow_args &g)
     static_assert(W::FOLDED || MW == 1, "two sets of sums for one unit");
     const uint32_t base = shared_base();
     const int warp = __shfl_sync(~0u, threadIdx.x / 32, 0), group = warp / 4, lane = threadIdx.x % 32;
-    const int size = cluster_size(), place = cluster_rank(), cluster = blockIdx.x >> (31 - __clz(size)), clusters = gridDim.x >> (31 - __clz(size));
+    const int size = cluster_size(), place = cluster_rank(), cluster = blockIdx.x / size, clusters = gridDim.x / size;
     const int share = g.share ? size : 1, split = g.share ? 1 : size, rank = g.share ? 0 : place;       /* rank: of the K parts */
-    const int parts = 31 - __clz(split), k_first = brci_k_part(g.k_blocks, rank, parts), k_last = brci_k_part(g.k_blocks, rank + 1, parts);
-    const int sides = WGS == 2 ? 2 : g.sides, teams = WGS >> (31 - __clz(sides)), mine = WGS == 2 ? 8 * MW : g.rows;     /* tiles of a block */
-    const int high = g.heights, units = high * g.tokens;
+    const int k_first = static_cast<int>(static_cast<int64_t>(g.k_blocks) * rank / split);
+    const int k_last = static_cast<int>(static_cast<int64_t>(g.k_blocks) * (rank + 1) / split);
+    const int sides = WGS == 2 ? 2 : g.sides, teams = WGS / sides, mine = WGS == 2 ? 8 * MW : g.rows;     /* tiles of a block */
+    const int high = (g.tiles + mine * share - 1) / (mine * share), units = high * g.tokens;
     const int stage_bytes = brci_many_stage_bytes(TOKEN_BYTES, mine, g.chunk_bytes);
     const uint32_t full = base, empty = base + 8 * BRCI_MANY_STAGES, staging = base + BRCI_MANY_HEAD, stages_at = staging + brci_many_staging(WGS);
     const uint32_t tables = base + BRCI_MANY_TABLES;
@@ -78,24 +79,20 @@ __device__ __forceinline__ void narrow_many(const brci_narrow_args &g)
         token = (first + left % width) * NB;
     };
 
-    if (elect_one()) {
-#pragma unroll 1
-        for (int i = warp; i < g.stages; i += 4 * WGS + 4) {
+    if (warp == 0 && elect_one()) {
+        for (int i = 0; i < g.stages; i++) {
             barrier_init(full + 8 * i, 1);
             barrier_init(empty + 8 * i, 4 * sides * share);
         }
         barrier_init_fence();
-        if (warp == 0) {
-            tma_prefetch_map(&g.a);
-            if (g.wide) tma_prefetch_map(&g.d_map);
-        }
+        tma_prefetch_map(&g.a);
+        if (g.wide) tma_prefetch_map(&g.d_map);
     }
-    __syncwarp();
     if (W::TOKEN == 1 && warp == 1) fill_tables(tables, lane);
     if (share > 1) cluster_sync(); else __syncthreads();
     grid_launch_next();
-    /* Stages of the first filling: their weights are sent for by the loading warps, their tokens by the others (narrow_few.cuh). */
-    auto begin = [&]() { return cluster < units ? min(g.stages, k_last - k_first) : 0; };
+    /* Stages of the first filling: their tokens are sent for by the multiplying warps, as in narrow_few.cuh. */
+    const int begin = cluster < units ? min(g.stages, k_last - k_first) : 0;
     auto tokens = [&](int token, int k, uint32_t bar, uint32_t at) {
 #pragma unroll
         for (int i = 0; i < W::TOKEN; i++) {                             /* 128 bytes of K each */
@@ -105,36 +102,32 @@ __device__ __forceinline__ void narrow_many(const brci_narrow_args &g)
                 tma_load(at + i * NB * 128, &g.a, bar, k * 128 + i * 64, token, EVICT_LAST);
         }
     };
-    auto weights = [&](int first, int k, uint32_t bar, uint32_t at) {
-        const int tiles = max(min(mine, g.tiles - first), 0), here = min(tiles, 16 - first % 16);
-        const uint64_t policy = g.tokens > 1 ? EVICT_NORMAL : EVICT_FIRST;
-        barrier_expect(bar, tiles * g.chunk_bytes + TOKEN_BYTES);
-        if (tiles)
-            bulk_load(at + TOKEN_BYTES, g.chunks + brci_chunk_at(first, k, g.tiles, g.k_blocks) * g.chunk_bytes, here * g.chunk_bytes, bar, policy);
-        if (here < tiles)
-            bulk_load(at + TOKEN_BYTES + here * g.chunk_bytes, g.chunks + brci_chunk_at(first + here, k, g.tiles, g.k_blocks) * g.chunk_bytes,
-                      (tiles - here) * g.chunk_bytes, bar, policy);
-    };
+    int first_row = 0, first_token = 0;
+    if (cluster < units) locate(cluster, first_row, first_token);
+
     if (group == WGS) {
         registers_give<GIVE>();
-        if (!g.early) grid_wait();
-        const int filled = begin();
-        if (elect_one()) {
-            int row, token;
-            locate(cluster, row, token);
-#pragma unroll 1
-            for (int i = warp % 4; i < filled; i += 4) weights(row, k_first + i, full + 8 * i, stages_at + i * stage_bytes);
-        }
-        __syncwarp();
-        grid_wait();
         if (warp % 4 == 0 && elect_one()) {
             int stage = 0, phase = 0;
+            auto weights = [&](int first, int k, uint32_t bar, uint32_t at) {
+                const int tiles = max(min(mine, g.tiles - first), 0), here = min(tiles, 16 - first % 16);
+                const uint64_t policy = g.tokens > 1 ? EVICT_NORMAL : EVICT_FIRST;
+                barrier_expect(bar, tiles * g.chunk_bytes + TOKEN_BYTES);
+                if (tiles)
+                    bulk_load(at + TOKEN_BYTES, g.chunks + brci_chunk_at(first, k, g.tiles, g.k_blocks) * g.chunk_bytes, here * g.chunk_bytes, bar, policy);
+                if (here < tiles)
+                    bulk_load(at + TOKEN_BYTES + here * g.chunk_bytes, g.chunks + brci_chunk_at(first + here, k, g.tiles, g.k_blocks) * g.chunk_bytes,
+                              (tiles - here) * g.chunk_bytes, bar, policy);
+            };
+            if (!g.early) grid_wait();
+            for (int i = 0; i < begin; i++) weights(first_row, k_first + i, full + 8 * i, stages_at + i * stage_bytes);
+            grid_wait();
             for (int unit = cluster; unit < units; unit += clusters) {
                 int row, token;
                 locate(unit, row, token);
                 for (int k = k_first; k < k_last; k++) {
                     const uint32_t bar = full + 8 * stage, at = stages_at + stage * stage_bytes;
-                    if (unit != cluster || k - k_first >= filled) {
+                    if (unit != cluster || k - k_first >= begin) {
                         barrier_wait(empty + 8 * stage, phase ^ 1);
                         weights(row, k, bar, at);
                         tokens(token, k, bar, at);
@@ -150,13 +143,9 @@ __device__ __forceinline__ void narrow_many(const brci_narrow_args &g)
     }
 
     grid_wait();
-    if (elect_one()) {
-        const int filled = begin();
-        int row, token;
-        locate(cluster, row, token);
+    if (elect_one())
 #pragma unroll 1
-        for (int i = warp; i < filled; i += 4 * WGS) tokens(token, k_first + i, full + 8 * i, stages_at + i * stage_bytes);
-    }
+        for (int i = warp; i < begin; i += 4 * WGS) tokens(first_token, k_first + i, full + 8 * i, stages_at + i * stage_bytes);
     __syncwarp();
     registers_take<TAKE>();
     float sum[MW][ACC];

@@ -22,8 +22,8 @@ KINDS = [("mxfp4", {}), ("nvfp4", {}), ("int4", {"group": 128}), ("int4", {"grou
 worst = {}
 
 
-def check(w, packed, m, act, out=torch.bfloat16, integers=False, gen=None, flags=0, bias=None, odd=0, change=None):
-    """One product; a line on failure, else an empty one."""
+def check(w, packed, m, act, out=torch.bfloat16, integers=False, gen=None, flags=0, bias=None, odd=0, sms=0):
+    """One product, planned for so many multiprocessors (0: the device's); a line on failure, else an empty one."""
     k = w.k
     pitch = -(-k // 16) * 16
     x = torch.zeros(m, pitch, device=DEV)
@@ -40,11 +40,7 @@ def check(w, packed, m, act, out=torch.bfloat16, integers=False, gen=None, flags
     d = wide[:, :w.n]
     start = torch.randint(-8, 9, (m, w.n), generator=gen, device=DEV).to(out)
     b = torch.randint(-8, 9, (w.n,), generator=gen, device=DEV).to(out) if bias else None
-    plan = nar.planned(nar.product(a, packed, d, flags, b, None, scale))
-    if change:
-        plan = change(plan)
-        if plan is None:
-            return None
+    plan = nar.planned(nar.product(a, packed, d, flags, b, None, scale), sms)
     p = nar.product(a, packed, d, flags, b, plan, scale)
     results = []
     for _ in range(2):
@@ -83,16 +79,6 @@ def check(w, packed, m, act, out=torch.bfloat16, integers=False, gen=None, flags
     return ""
 
 
-def few(cluster, rows):
-    """A plan with another split; None where it does not fit."""
-    def change(plan):
-        if plan.tokens > 16:
-            return None
-        plan.cluster, plan.rows = cluster, rows
-        return plan
-    return change
-
-
 def main():
     brc.prepare()
     gen = torch.Generator(device=DEV).manual_seed(1)
@@ -115,14 +101,15 @@ def main():
                             lines.append(check(w, packed, m, act, torch.float32 if integers or m % 2 else torch.bfloat16, integers, gen))
                     if tiny or (n, k) != (1000, 1040):
                         continue
+                    for m in (1, 16, 70):                    # blocks of as many rows as they can take
+                        lines += [check(w, packed, m, act, torch.float32, integers, gen, sms=sms) for sms in (1, 2, 3)]
                     for m in (5, 16):
                         lines.append(check(w, packed, m, act, torch.float16, integers, gen, bias=True))
                         lines.append(check(w, packed, m, act, torch.float32, integers, gen, flags=brc.ACCUMULATE, odd=3))
                         lines.append(check(w, packed, m, act, torch.bfloat16, integers, gen, bias=True, odd=1))
                         lines.append(check(w, packed, m, act, torch.bfloat16, integers, gen, flags=brc.B_UNCHANGED))
-            ran = [x for x in lines if x is not None]
-            wrong = [x for x in ran if x]
-            print(f"{kind} {options} {str(act)[6:]}: {len(ran)} ran, {len(wrong)} wrong", flush=True)
+            wrong = [x for x in lines if x]
+            print(f"{kind} {options} {str(act)[6:]}: {len(lines)} ran, {len(wrong)} wrong", flush=True)
             for x in wrong[:5]:
                 print("   ", x, flush=True)
             bad += len(wrong)

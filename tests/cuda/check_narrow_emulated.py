@@ -154,7 +154,8 @@ def main():
         shapes = [(300, 272, ((nb // 2 + 1, "BF16", 0, 132, None),))]
         kind = (row[0], row[4], row[-1])
         if "all" in sys.argv or kind not in kinds:
-            shapes += [(300, 272, ((nb, "F32", abi.ACCUMULATE, 132, None),)), (90, 1500, ((nb, "F16", 0, 132, None),)),      # K is split
+            shapes += [(1000, 200, ((min(nb, 8), "F32", 0, 1, None), (1, "F32", 0, 2, None))),       # blocks of as many rows as they can take
+                       (300, 272, ((nb, "F32", abi.ACCUMULATE, 132, None),)), (90, 1500, ((nb, "F16", 0, 132, None),)),      # K is split
                        (600, 300, ((many, "BF16", 0, 4, None), (many, "BF16", 0, 8, shared)))]       # blocks that do several tiles
         kinds.add(kind)
         for n, k, cases in shapes:
