@@ -21,7 +21,7 @@ namespace brc {
 template <class W, int NB>
 __device__ __forceinline__ void narrow_few(const brci_narrow_args &g)
 {
-    constexpr int HALVES = NB / 8, WARPS = BRCI_FEW_WARPS, TOKEN_BYTES = NB * 256;
+    constexpr int HALVES = NB / 8, WARPS = BRCI_FEW_WARPS, TOKEN_BYTES = NB * 256, PIECES = 1 + (BRCI_FEW_TILES + 14) / 16;
     const uint32_t base = shared_base();
     const int warp = __shfl_sync(~0u, threadIdx.x / 32, 0), lane = threadIdx.x % 32;
     const int size = cluster_size(), rank = cluster_rank(), parts = 31 - __clz(size), cluster = blockIdx.x >> parts, clusters = gridDim.x >> parts;
@@ -43,16 +43,6 @@ __device__ __forceinline__ void narrow_few(const brci_narrow_args &g)
     __syncthreads();
     grid_launch_next();
     if (size > 1) cluster_arrive();
-    auto weights = [&](int first, int k, uint32_t bar, uint32_t at) {
-        const int tiles = min(g.rows, g.tiles - first);
-        barrier_expect(bar, tiles * g.chunk_bytes + TOKEN_BYTES);
-#pragma unroll 1
-        for (int done = 0, here; done < tiles; done += here) {           /* groups of 16 tiles */
-            here = min(tiles - done, 16 - (first + done) % 16);
-            bulk_load(at + TOKEN_BYTES + done * g.chunk_bytes, g.chunks + brci_chunk_at(first + done, k, g.tiles, g.k_blocks) * g.chunk_bytes,
-                      here * g.chunk_bytes, bar, EVICT_FIRST);
-        }
-    };
     auto tokens = [&](int k, uint32_t bar, uint32_t at) {
         tma_load(at, &g.a, bar, k * 128, 0, EVICT_LAST);
         tma_load(at + NB * 128, &g.a, bar, k * 128 + 64, 0, EVICT_LAST);
@@ -64,20 +54,46 @@ __device__ __forceinline__ void narrow_few(const brci_narrow_args &g)
         /* ---- loading */
         if (elect_one()) {
             int stage = 0, phase = 0;
-            /* Weights that nothing in flight writes need not wait for the previous kernel. */
-            if (!g.early) grid_wait();
-            for (int i = 0; i < begin; i++) weights(cluster * g.rows, k_first + i, full + 8 * i, stages_at + i * stage_bytes);
-            grid_wait();
-            for (int group = cluster; group < groups; group += clusters)
-                for (int k = k_first; k < k_last; k++) {
-                    const uint32_t bar = full + 8 * stage, at = stages_at + stage * stage_bytes;
-                    if (group != cluster || k - k_first >= begin) {
-                        barrier_wait(empty + 8 * stage, phase ^ 1);
-                        weights(group * g.rows, k, bar, at);
-                        tokens(k, bar, at);
+            for (int group = cluster; group < groups; group += clusters) {
+                /* The chunks of a step, in pieces that lie in one group of 16 tiles: where they are changes by a constant. */
+                const int first = group * g.rows, tiles = min(g.rows, g.tiles - first);
+                const uint8_t *from[PIECES];
+                int next[PIECES], bytes[PIECES];
+#pragma unroll
+                for (int i = 0, done = 0; i < PIECES; i++) {
+                    const int tile = first + done, here = min(tiles - done, 16 - tile % 16);
+                    from[i] = g.chunks + brci_chunk_at(tile, k_first, g.tiles, g.k_blocks) * g.chunk_bytes;
+                    next[i] = min(g.tiles - tile / 16 * 16, 16) * g.chunk_bytes;
+                    bytes[i] = here * g.chunk_bytes;
+                    done += here;
+                }
+                const int all = tiles * g.chunk_bytes + TOKEN_BYTES;
+                auto weights = [&](uint32_t bar, uint32_t at) {
+                    barrier_expect(bar, all);
+                    at += TOKEN_BYTES;
+#pragma unroll
+                    for (int i = 0; i < PIECES; i++) {
+                        if (i == 0 || bytes[i]) bulk_load(at, from[i], bytes[i], bar, EVICT_FIRST);
+                        at += bytes[i];
+                        from[i] += next[i];
                     }
+                };
+                int k = k_first;
+                if (group == cluster) {
+                    /* Weights that nothing in flight writes need not wait for the previous kernel. */
+                    if (!g.early) grid_wait();
+                    for (; k < k_first + begin; k++, stage++) weights(full + 8 * stage, stages_at + stage * stage_bytes);
+                    grid_wait();
+                    if (stage == g.stages) { stage = 0; phase = 1; }
+                }
+                for (; k < k_last; k++) {
+                    const uint32_t bar = full + 8 * stage, at = stages_at + stage * stage_bytes;
+                    barrier_wait(empty + 8 * stage, phase ^ 1);
+                    weights(bar, at);
+                    tokens(k, bar, at);
                     if (++stage == g.stages) { stage = 0; phase ^= 1; }
                 }
+            }
         }
         __syncwarp();
         if (size > 1) { cluster_wait(); cluster_sync(); }     /* clusters have one group each */
