@@ -37,9 +37,9 @@ static const struct row {
 enum { ROWS = sizeof rows / sizeof *rows };
 
 static const double MEMORY = 4.5e12, CACHE = 7.5e12,
-                    WIDE_CACHE = 5.5e12; /* bytes a second from memory; out of L2, few and many tokens */
-static const double CLOCK = 1.7e9;       /* Hz */
-static const double START = 5.5e-6;      /* s: launch, first bytes, last sums */
+                    WIDE_CACHE = 5.5e12;                /* bytes a second from memory; out of L2, few and many tokens */
+static const double CLOCK = 1.7e9;                      /* Hz */
+static const double START = 5.5e-6, FEW_START = 4.3e-6; /* s: launch, first bytes, last sums */
 
 static const float NEVER = 1e9f; /* us */
 enum { FEW = 16 };               /* tokens that narrow_few.cuh takes */
@@ -187,27 +187,31 @@ static void plan_few(const brc_cuda_packed_product *p, const struct row *r, int 
                       sums = brci_few_sums_bytes(r->tokens, sides, cluster);
             const int stage = brci_few_stage_bytes(r->tokens, side, p->b->chunk_bytes);
             const int stages = (BRCI_SHARED_BYTES - BRCI_FEW_HEAD - sums) / stage;
-            if (cluster > blocks || stages < teams) continue;
-            int64_t busy = least(groups, most) * cluster;
+            /* Clusters have one group each, so that a second round of them would begin anew. */
+            if (cluster > blocks || stages < teams || (cluster > 1 && waves > 1)) continue;
+            const int64_t blocks_of_all = ceil_div(groups, waves) * cluster; /* the same number of groups in each */
+            int64_t busy = blocks_of_all;
             if (busy < sms * 9 / 10) busy = sms * 9 / 10; /* fewer cannot draw the memory's full rate */
             const double weights = (double)side * p->b->chunk_bytes * (double)deep,
                          tokens = (double)r->tokens * 256 * (double)deep;
-            /* Eight-bit codes come as fast as memory gives them: measured faster by no more than 120 blocks, and by
-             * blocks that take whole groups of tiles or split K. */
-            const int eight = p->b->kind / 4 == BRCI_CODES_E4M3;
-            const double slow = (eight && busy > 120 ? 1.05 : 1) * (eight && cluster == 1 && side % 16 ? 1.12 : 1);
+            /* Rows that begin inside a group of 16 tiles and reach into the next are read in two pieces a step. */
+            const double slow = 16 % side ? 1.08 : 1;
             const double memory = weights * (double)busy / MEMORY * slow,
                          cache = (weights + tokens) * (double)busy / CACHE;
-            const double expand = (double)deep * sides * (r->tokens > 8 ? 130 : 110) / CLOCK,
-                         issue = (double)deep * 180 / CLOCK;
+            /* Of a stage, by the busiest of the four schedulers. One team alone does not hide what it waits for. */
+            const double turns = (double)ceil_div(sides * teams, 4) * 4 / teams;
+            const int eight = p->b->kind / 4 == BRCI_CODES_E4M3;
+            const double expand = (double)deep * turns * (r->tokens > 8 ? 118 : 96) * (eight ? 1.3 : 1) / CLOCK,
+                         issue = (double)deep * 100 / CLOCK;
             double step = memory > cache ? memory : cache;
             if (expand > step) step = expand;
             if (issue > step) step = issue;
-            const double t = START + (double)waves * (step + 0.3e-6) +
-                             (cluster > 1 ? 0.2e-6 * (cluster - 1) + 0.05e-6 * (double)p->m : 0);
+            if (teams == 1) step *= 1.05;
+            const double t = FEW_START + (double)waves * step + 0.3e-6 + 1.2e-6 * (double)(waves - 1) +
+                             (cluster > 1 ? 0.2e-6 * (cluster - 1) + 0.02e-6 * (double)p->m : 0);
             if (t * 1e6 >= plan->microseconds) continue;
             plan->microseconds = (float)(t * 1e6);
-            plan->grid = (int32_t)((cluster == 1 ? least(groups, most) : groups) * cluster);
+            plan->grid = (int32_t)(cluster == 1 ? blocks_of_all : groups * cluster);
             plan->cluster = cluster;
             plan->rows = side * 16;
             plan->tokens = r->tokens;
