@@ -79,7 +79,9 @@ BRCI_SHAPE int brci_shared_bytes(int mode, int team, int mw, int bn) {
 }
 
 /* First step of K of a cluster's block, of 2^parts that split it. */
-BRCI_SHAPE int brci_k_part(int steps, int rank, int parts) { return steps * rank >> parts; } /* of at most 2^24 steps, 8 ranks */
+BRCI_SHAPE int brci_k_part(int steps, int rank, int parts) {
+    return steps * rank >> parts;
+} /* of at most 2^24 steps, 8 ranks */
 
 /* Small-M kernel: token scales of a stage; the copy engine writes to multiples of 128 bytes. */
 BRCI_SHAPE int brci_small_scale_bytes(int nb) { return nb < 32 ? 128 : nb * 4; }
@@ -91,8 +93,8 @@ BRCI_SHAPE long long brci_chunk_at(int tile, int k_block, int tiles, int k_block
     return (long long)group * 16 * k_blocks + (long long)k_block * width + tile % 16;
 }
 
-/* narrow_few.cuh: a stage (tokens, then chunks; the copy engine's swizzle wants 1024 bytes), and the teams' sums, behind
- * them what the blocks of a cluster send. */
+/* narrow_few.cuh: a stage (tokens, then chunks; the copy engine's swizzle wants 1024 bytes), and the teams' sums,
+ * behind them what the blocks of a cluster send. */
 BRCI_SHAPE int brci_few_stage_bytes(int nb, int tiles, int chunk_bytes) {
     return (nb * 256 + tiles * chunk_bytes + 1023) / 1024 * 1024;
 }
