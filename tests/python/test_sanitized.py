@@ -38,6 +38,9 @@ for turn in range(3):
         breccia.cast(np.asfortranarray(x.astype(np.float16)), recipe, threads=2)
         breccia.dequantize(st, "f16"), breccia.requantize(st, ALL[0]), hash(st)
         breccia.matmul(st, x, transpose_b=True, bias=np.ones(8, np.float32))
+        packed = breccia.pack(st, ALL[0], transpose=True)
+        breccia.matmul(x, packed), breccia.matmul(st, breccia.pack(x, transpose=True), transpose_a=False), packed.shape, packed.kind, packed.nbytes
+        refuse(lambda: breccia.matmul(st.data, packed)), refuse(lambda: _c.Packed(x[0], False, "f32", 0)), refuse(lambda: _c.Packed(x, True, "e9", 0))
         refuse(lambda: breccia.matmul(st, x))
         refuse(lambda: _c.dequantize((recipe._native, st.shape, 3, (1, 1, 1), st.data, st.scale, None, None, None), x, 0))
         refuse(lambda: breccia.cast(x, recipe, threads=-1))
