@@ -132,7 +132,7 @@ def test_a_library_may_be_imported_later(jax):
 
 # -------------------------------------------------------------------------- no algorithm in Python: the syntax trees
 
-LIBRARIES = {"np", "numpy", "torch", "jax", "jnp", "mx", "ml_dtypes"}
+LIBRARIES = {"np", "numpy", "torch", "jax", "jnp", "mx", "cupy", "ml_dtypes"}
 # What the package may take from array libraries: making, viewing and reshaping arrays, naming types, exchange, registration.
 ALLOWED = {
     "np": {"asarray", "ascontiguousarray", "empty", "zeros", "array", "arange", "frombuffer", "from_dlpack", "dtype", "ndarray",
@@ -140,9 +140,11 @@ ALLOWED = {
            "integer", "floating", "ma"},
     "torch": {"empty", "ones", "zeros", "from_numpy", "Size", "float8_e8m0fnu", "float4_e2m1fn_x2", "stack", "is_grad_enabled", "to_dlpack", "Tensor", "dtype", "from_dlpack", "nn", "compiler", "library", "ops", "autograd", "_C", "uint8", "int8", "float16",
               "bfloat16", "float32", "float64", "float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz", "full", "cuda", "int32", "device"},
-    "jax": {"Array", "errors", "config", "core", "dlpack", "numpy", "tree_util", "pure_callback", "ffi", "custom_vjp", "ShapeDtypeStruct", "default_backend"},
+    "jax": {"Array", "errors", "config", "core", "dlpack", "numpy", "tree_util", "pure_callback", "ffi", "custom_vjp", "ShapeDtypeStruct", "default_backend", "devices",
+            "jit", "lax"},
     "jnp": {"ones", "float16", "bfloat16", "float32", "float64", "int8", "uint8", "float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz",
-            "float8_e5m2fnuz"},
+            "float8_e5m2fnuz", "zeros", "full", "pad", "int32"},
+    "cupy": {"empty", "zeros", "full", "ascontiguousarray", "from_dlpack", "ndarray", "cuda", "float16", "float32", "float64", "int8", "int32", "uint8", "uint16"},
     "mx": {"array", "ones", "Dtype", "float16", "float64", "bfloat16", "uint16", "custom_function"},
     "ml_dtypes": {"bfloat16"},
 }
@@ -175,7 +177,7 @@ def complaints(name, tree):
 
 
 # Where a GPU has no kernels for a product, the library's own multiplies dequantized numbers.
-FALLBACK = {("_frameworks/_torch.py", "torch.matmul")}
+FALLBACK = {("_frameworks/_torch.py", "torch.matmul"), ("_frameworks/_jax_gpu.py", "jnp.matmul"), ("_frameworks/_cupy.py", "cupy.matmul")}
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=[str(p.relative_to(FOLDER)) for p in SOURCES])

@@ -40,7 +40,10 @@ def finish_scale(memory: Any, format: str) -> Any:
 
 
 def _bits_as_float32(bits: Any) -> Any:
-    return (bits.astype(cupy.uint32) << 16).view(cupy.float32)
+    """BF16 is the upper half of a float32, the second one in memory."""
+    halves = cupy.zeros((*bits.shape, 2), cupy.uint16)
+    halves[..., 1] = bits
+    return halves.view(cupy.float32)[..., 0]
 
 
 def export(x: Any) -> Any:
