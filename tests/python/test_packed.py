@@ -60,12 +60,12 @@ def test_torch(torch, dtype):
 def test_plain_weights_and_other_libraries(torch, jax, mx):
     w, x = numbers(48, 32), numbers(4, 32)
     for weight in (w, torch.from_numpy(w), jax.numpy.asarray(w), mx.array(w), torch.from_numpy(w).bfloat16()):
-        values = w if weight.dtype not in (torch.bfloat16,) else weight.float().numpy()
+        values = weight.float().numpy() if weight.dtype == torch.bfloat16 else w
         packed = breccia.pack(weight, transpose=True)
         for a in (x, torch.from_numpy(x), jax.numpy.asarray(x)):
             got = breccia.matmul(a, packed)
             assert type(got).__module__.split(".")[0] == type(a).__module__.split(".")[0]
-            within(np.array(got), x, values.T)
+            within(np.asarray(got), x, values.T)
     with pytest.raises(TypeError, match="no gradient"):                  # whether one is recorded MLX does not tell
         breccia.matmul(mx.array(x), packed)
 
