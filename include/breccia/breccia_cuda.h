@@ -156,6 +156,13 @@ typedef struct brc_cuda_cast_options {
 BRC_API brc_status brc_cuda_cast(const brc_array *src, const brc_recipe *recipe, const brc_cuda_cast_options *options,
                                  brc_tensor *dst, void *stream, brc_error *err);
 
+/* A scaled tensor under another recipe without a round trip through memory: the bits of brc_cast of its values in F32, which is what
+ * brc_requantize gives where it goes through F32 (BRC_PATH_FLOAT32); that every value could be kept by other codes is not looked for.
+ * Sources are those of brc_cuda_dequantize whose scales are one, one a row, or one for each block whose sides are powers of two, of at
+ * least 4 columns; recipes and options as for brc_cuda_cast, but for `transposed`. */
+BRC_API brc_status brc_cuda_requantize(const brc_tensor *src, const brc_recipe *recipe, const brc_cuda_cast_options *options,
+                                       brc_tensor *dst, void *stream, brc_error *err);
+
 /* brc_dequantize on the GPU, with the same bits: elements of FP8, FP6, FP4, INT8, INT4 without zero points, one global
  * scale at most; into F32, F16 or BF16. */
 BRC_API brc_status brc_cuda_dequantize(const brc_tensor *src, brc_array *dst, void *stream, brc_error *err);

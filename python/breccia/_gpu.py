@@ -85,7 +85,19 @@ def dequantize(library: Any, st: ScaledTensor, format: str) -> Any:
 
 
 def requantize(library: Any, st: ScaledTensor, recipe: Any) -> ScaledTensor:
-    """`breccia.requantize`, always through float32."""
+    """`breccia.requantize`, always through float32: in registers, or, for sources that the kernel does not know, in memory."""
+    _together(_ops._arrays(st))
+    x = st.data
+    if 0 not in st.shape:
+        with library.on(x):
+            memory = [None if row is None else library.empty_on(x, *row) for row in _ops._plan(recipe, st.shape)]
+            data, scale, level, zero = (_read(library, part) for part in memory)
+            try:
+                _c.cuda_requantize(_description(library, st), recipe._native, data, scale, level, zero, library.read(library.scratch(x)),
+                                   library.stream(x))
+                return _ops._finish(library, recipe, st.shape, memory)
+            except NotImplementedError:
+                pass
     return cast(library, dequantize(library, st, "f32"), recipe, None)
 
 

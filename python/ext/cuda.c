@@ -89,6 +89,34 @@ static PyObject *cuda_dequantize(PyObject *module, PyObject *const *args, Py_ssi
     return result;
 }
 
+/* cuda_requantize(tensor, recipe, data, scale, global_scale, zero_point, scratch, stream) */
+static PyObject *cuda_requantize(PyObject *module, PyObject *const *args, Py_ssize_t count) {
+    ext_view room = {0};
+    ext_tensor from = {.place = EXT_CUDA}, to = {.place = EXT_CUDA};
+    brc_cuda_cast_options options = {.size = sizeof options};
+    brc_error err = {0};
+    brc_status status = BRC_OK;
+    PyObject *result = NULL;
+    if (ext_wants(args, count, 8, "cuda_requantize") != 0) return NULL;
+    const brc_recipe *recipe = ext_recipe_of(ext_state_of(module), args[1]);
+    void *stream = address(args[7]);
+    if (recipe == NULL || PyErr_Occurred()) return NULL;
+    if (ext_tensor_source(&from, ext_state_of(module), args[0]) == 0 &&
+        ext_tensor_destination(&to, recipe, from.tensor.rank, from.tensor.shape, args + 2) == 0 &&
+        scratch(&room, args[6], "scratch", BRC_CUDA_SCRATCH, &options.scratch) == 0) {
+        Py_BEGIN_ALLOW_THREADS do {
+            status = brc_cuda_requantize(&from.tensor, recipe, &options, &to.tensor, stream, &err);
+        }
+        while (again(status, room.device))
+            ;
+        Py_END_ALLOW_THREADS result = ended(status, &err);
+    }
+    ext_tensor_release(&from);
+    ext_tensor_release(&to);
+    ext_view_release(&room);
+    return result;
+}
+
 static int is_fp8(const brc_tensor *t) {
     return (t->format == BRC_E4M3 || t->format == BRC_E5M2) && t->scale.format == BRC_F32 && t->global.data == NULL &&
            t->zero.data == NULL && t->group_index == NULL && t->rank == 2;
@@ -324,6 +352,9 @@ PyMethodDef ext_cuda[] = {
      "cuda_cast(recipe, x, data, scale, global_scale, zero_point, delayed, amax, scratch, stream, /)\n--\n\n"
      "brc_cuda_cast."},
     {"cuda_dequantize", FAST(cuda_dequantize), "cuda_dequantize(tensor, out, stream, /)\n--\n\nbrc_cuda_dequantize."},
+    {"cuda_requantize", FAST(cuda_requantize),
+     "cuda_requantize(tensor, recipe, data, scale, global_scale, zero_point, scratch, stream, /)\n--\n\n"
+     "brc_cuda_requantize."},
     {"cuda_fp8_scaling", FAST(cuda_fp8_scaling),
      "cuda_fp8_scaling(a, b, /)\n--\n\nNumber of the brc_cuda_scaling of a product; None if there is none."},
     {"cuda_scaling", cuda_scaling, METH_VARARGS,

@@ -118,11 +118,16 @@ enum { BRCI_CAST_THREADS = 256, BRCI_CAST_AHEAD = 4, BRCI_CAST_ROW_THREADS = 512
 typedef struct brci_cast_args {
     const void *in;
     void *out;
-    void *scale;         /* written by casts, read by dequantize */
-    const float *global; /* NVFP4's second level, one number; NULL = none */
-    const float *given;  /* delayed scaling: the quantization scale */
-    float *amax;         /* delayed scaling: largest magnitude met; NULL = not wanted */
-    uint32_t *scratch;   /* current scaling: {amax, arrived, left, amax for the next kernel}, zero before and after */
+    void *scale;              /* written by casts, read by dequantize */
+    const float *global;      /* NVFP4's second level, one number; NULL = none */
+    const void *from_scale;   /* casts of a coded tensor: its own scales and second level, and how they are stored */
+    const float *from_global; /* one number; NULL = none */
+    int64_t from_scale_row;
+    int32_t from_format, from_bits, from_scale_format, from_global_kind;
+    float from_global_constant;
+    const float *given; /* delayed scaling: the quantization scale */
+    float *amax;        /* delayed scaling: largest magnitude met; NULL = not wanted */
+    uint32_t *scratch;  /* current scaling: {amax, arrived, left, amax for the next kernel}, zero before and after */
     int64_t rows, cols;
     int64_t in_pitch, out_pitch;  /* in elements of the wide type, in bytes of the codes; dequantize: the other way */
     int64_t scale_row, scale_col; /* from one scale to the next, along rows and columns of blocks */

@@ -31,6 +31,9 @@ enum {
     BACK
 };
 
+/* In the place of a source's format: codes and scales. */
+enum { CODED = 255, BRC_CODED = CODED };
+
 /* Every row of casts.def: what it does, from what, to what. */
 static const struct row {
     int shape, in, element, block, kernel;
@@ -85,7 +88,8 @@ static brc_status rows_of(const brc_array *a, brci_cast_args *g, int64_t *pitch,
 }
 
 static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-static int wide_bytes(int format) { return format == BRC_F32 ? 4 : 2; }
+/* Of the numbers; codes become F32. */
+static int wide_bytes(int format) { return format == BRC_F32 || format == CODED ? 4 : 2; }
 static int code_bits(int format) {
     const brc_format_info *f = brc_format_get((brc_format)format);
     return f ? f->bits : 0;
@@ -111,12 +115,13 @@ static void divide_rows(brci_cast_args *g, int64_t row) {
     g->row_shift = shift - 1;
 }
 
-/* Whether every piece of `wide` is whole and on 16 bytes, and its codes on their own size. */
-static int aligned(const void *wide, int64_t wide_pitch, int format, const void *codes, int64_t codes_pitch, int bits,
-                   int64_t cols) {
-    const int64_t piece = 16 / wide_bytes(format), size = bits == 6 ? (piece == 8 ? 2 : 1) : piece * bits / 8;
-    return !(((uint64_t)(uintptr_t)wide | (uint64_t)wide_pitch * (uint64_t)wide_bytes(format)) & 15) &&
-           !(((uint64_t)(uintptr_t)codes | (uint64_t)codes_pitch) & (uint64_t)(size - 1)) && cols % piece == 0;
+/* Whether rows of numbers start on 16 bytes, and rows of codes on a multiple of a piece's. */
+static int wide_aligned(const void *data, int64_t pitch, int format) {
+    return !(((uint64_t)(uintptr_t)data | (uint64_t)pitch * (uint64_t)wide_bytes(format)) & 15);
+}
+static int codes_aligned(const void *data, int64_t pitch, int bits, int64_t piece) {
+    const int64_t size = bits == 6 ? (piece == 8 ? 2 : 1) : piece * bits / 8;
+    return !(((uint64_t)(uintptr_t)data | (uint64_t)pitch) & (uint64_t)(size - 1));
 }
 
 /* The caller's options, those of earlier versions too. */
@@ -151,11 +156,11 @@ static int both_of(int shape) {
     return -1;
 }
 
-static brc_status cast_both(brci_cast_args *g, int shape, const brc_array *src, const brc_recipe *r, int sms,
+static brc_status cast_both(brci_cast_args *g, int shape, int format, int rank, const brc_recipe *r, int sms,
                             const brc_cuda_cast_options *o, void *stream, brc_error *err) {
     const brc_tensor *t = o->transposed;
-    const int kernel = kernel_of(both_of(shape), src->format, r->element);
-    if (kernel < 0 || src->rank != 2)
+    const int kernel = kernel_of(both_of(shape), format, r->element);
+    if (kernel < 0 || rank != 2)
         return brci_cuda_fail(
             err, BRC_UNSUPPORTED,
             "the GPU casts with the transpose matrices to FP8 per tensor, 1x128 and 128x128, and MXFP8");
@@ -167,33 +172,26 @@ static brc_status cast_both(brci_cast_args *g, int shape, const brc_array *src, 
     g->turned_pitch = t->row_pitch;
     g->turned_scale_row = o->scales_by_column ? 1 : ceil_div(g->rows, wide);
     g->turned_scale_col = o->scales_by_column ? ceil_div(g->cols, high) : 1;
-    g->turned_wide = !(((uint64_t)(uintptr_t)t->data | (uint64_t)t->row_pitch | (uint64_t)g->rows) & 15);
+    g->turned_wide = !(((uint64_t)(uintptr_t)t->data | (uint64_t)t->row_pitch) & 15);
     if (shape == CURRENT) {
-        TRY(find(g, src->format, sms, NULL, stream, err));
+        TRY(find(g, format, sms, NULL, stream, err));
         g->backwards = 1;
     }
-    return launch(kernel, ceil_div(g->rows, 128) * ceil_div(g->cols, 128), 128u * (uint32_t)wide_bytes(src->format), 0,
-                  g, stream, err);
+    divide_rows(g, 8 * ceil_div(g->cols, 128)); /* how casts_both.cuh counts its tiles */
+    return launch(kernel, ceil_div(g->rows, 1024) * g->piece_row, 128u * (uint32_t)wide_bytes(format), 0, g, stream,
+                  err);
 }
 
-brc_status brc_cuda_cast(const brc_array *src, const brc_recipe *r, const brc_cuda_cast_options *options,
-                         brc_tensor *dst, void *stream, brc_error *err) {
-    brc_cuda_cast_options o;
+/* A cast of what g says of the source: in, in_pitch, rows, cols, from_*. `format`: of its numbers, or CODED. */
+static brc_status cast_from(brci_cast_args g, int format, int rank, int64_t batch, int sms, const brc_recipe *r,
+                            const brc_cuda_cast_options *options, brc_tensor *dst, void *stream, brc_error *err) {
+    const brc_cuda_cast_options o = *options;
     const brc_block block = r->block;
     const brc_format_info *element = brc_format_get((brc_format)r->element);
-    brci_cast_args g;
-    int64_t batch = 1;
-    int sms = 0, shape, bits = code_bits(r->element);
-    TRY(options_of(options, &o, err));
-    TRY(brci_cuda_ready(BRCI_ANY_DEVICE, &sms, err));
-    if (src->format != BRC_F32 && src->format != BRC_F16 && src->format != BRC_BF16)
-        return brci_cuda_fail(err, BRC_FORMAT, "the GPU casts from F32, F16 and BF16");
-    memset(&g, 0, sizeof g);
-    TRY(rows_of(src, &g, &g.in_pitch, &batch, err));
-    if (dst->format != r->element || dst->rank != src->rank)
+    int shape, bits = code_bits(r->element);
+    if (dst->format != r->element || dst->rank != rank)
         return brci_cuda_fail(err, BRC_SHAPE, "the destination was planned for something else");
 
-    g.in = src->data;
     g.out = dst->data;
     g.scale = dst->scale.data;
     g.out_pitch = dst->row_pitch;
@@ -233,8 +231,8 @@ brc_status brc_cuda_cast(const brc_array *src, const brc_recipe *r, const brc_cu
         return brci_cuda_fail(err, BRC_UNSUPPORTED, "the GPU has no cast to %s in blocks of %u x %u",
                               element ? element->name : "?", block.rows, block.cols);
 
-    if (shape == ROW && g.cols * wide_bytes(src->format) <= 32 * 16 * BRCI_CAST_AHEAD) shape = NARROW_ROW;
-    const int kernel = kernel_of(shape, src->format, r->element);
+    if (shape == ROW && g.cols * wide_bytes(format) <= 32 * 16 * BRCI_CAST_AHEAD) shape = NARROW_ROW;
+    const int kernel = kernel_of(shape, format, r->element);
     if (kernel < 0)
         return brci_cuda_fail(err, BRC_UNSUPPORTED, "the GPU has no cast to %s in blocks of %u x %u", element->name,
                               block.rows, block.cols);
@@ -244,12 +242,15 @@ brc_status brc_cuda_cast(const brc_array *src, const brc_recipe *r, const brc_cu
     if (shape == CURRENT && !g.scratch)
         return brci_cuda_fail(err, BRC_ARGUMENT, "current scaling needs %d bytes of scratch", BRC_CUDA_SCRATCH);
 
-    const int64_t piece = 16 / wide_bytes(src->format), blocks_row = block.cols ? ceil_div(g.cols, block.cols) : 1;
+    const int64_t piece = 16 / wide_bytes(format), blocks_row = block.cols ? ceil_div(g.cols, block.cols) : 1;
     const int64_t blocks_rows = block.rows ? ceil_div(g.rows, block.rows) : 1;
     divide_rows(&g, block.cols && shape != SQUARES ? blocks_row * (block.cols / piece) : ceil_div(g.cols, piece));
-    g.wide = aligned(g.in, g.in_pitch, src->format, g.out, g.out_pitch, bits, g.cols);
-    g.flat = g.wide && g.in_pitch == g.cols && g.out_pitch * 8 == g.cols * bits &&
-             !(block.cols && g.cols % block.cols) && !(bits == 6 && (uintptr_t)g.out & 7);
+    g.wide = g.cols % piece == 0 && codes_aligned(g.out, g.out_pitch, bits, piece) &&
+             (format == CODED ? codes_aligned(g.in, g.in_pitch, g.from_bits, piece)
+                              : wide_aligned(g.in, g.in_pitch, format));
+    g.flat = g.wide && g.in_pitch == (format == CODED ? g.cols * g.from_bits / 8 : g.cols) &&
+             g.out_pitch * 8 == g.cols * bits && !(block.cols && g.cols % block.cols) &&
+             !(bits == 6 && (uintptr_t)g.out & 7);
     g.scale_row = blocks_row;
     g.scale_col = 1;
     if (o.scales_by_column) {
@@ -257,11 +258,11 @@ brc_status brc_cuda_cast(const brc_array *src, const brc_recipe *r, const brc_cu
         g.scale_col = o.scale_pitch ? o.scale_pitch : blocks_rows;
     }
 
-    if (o.transposed) return cast_both(&g, shape, src, r, sms, &o, stream, err);
+    if (o.transposed) return cast_both(&g, shape, format, rank, r, sms, &o, stream, err);
     if (shape == NV_BLOCKS && r->levels == 2) {
         if (!dst->global.data) return brci_cuda_fail(err, BRC_ARGUMENT, "NVFP4 with two levels needs dst->global");
         if (o.scratch) {
-            TRY(find(&g, src->format, sms, dst->global.data, stream, err));
+            TRY(find(&g, format, sms, dst->global.data, stream, err));
             g.backwards = 1;
         }
         g.global = dst->global.data;
@@ -283,8 +284,99 @@ brc_status brc_cuda_cast(const brc_array *src, const brc_recipe *r, const brc_cu
     return launch(kernel, grid, threads, shape == CURRENT, &g, stream, err);
 }
 
+brc_status brc_cuda_cast(const brc_array *src, const brc_recipe *r, const brc_cuda_cast_options *options,
+                         brc_tensor *dst, void *stream, brc_error *err) {
+    brc_cuda_cast_options o;
+    brci_cast_args g;
+    int64_t batch = 1;
+    int sms = 0;
+    TRY(options_of(options, &o, err));
+    TRY(brci_cuda_ready(BRCI_ANY_DEVICE, &sms, err));
+    if (src->format != BRC_F32 && src->format != BRC_F16 && src->format != BRC_BF16)
+        return brci_cuda_fail(err, BRC_FORMAT, "the GPU casts from F32, F16 and BF16");
+    memset(&g, 0, sizeof g);
+    TRY(rows_of(src, &g, &g.in_pitch, &batch, err));
+    g.in = src->data;
+    return cast_from(g, src->format, src->rank, batch, sms, r, &o, dst, stream, err);
+}
+
+/* What the kernels know of stored tensors, and the block of a scale, in rows of all batches. */
+static brc_status stored(const brc_tensor *src, int64_t rows_all, int64_t batch, brc_block *block, brc_error *err) {
+    const int format = src->scale.format;
+    if (src->zero.data || src->group_index)
+        return brci_cuda_fail(err, BRC_UNSUPPORTED, "the GPU has no dequantize with zero points or a group index");
+    if (kernel_of(BACK, BRC_F32, src->format) < 0)
+        return brci_cuda_fail(err, BRC_UNSUPPORTED, "the GPU has no dequantize for this element format");
+    if (src->scale.kind != BRC_KIND_MULTIPLIER)
+        return brci_cuda_fail(err, BRC_UNSUPPORTED, "the GPU takes scales that multiply");
+    if (src->global.data &&
+        (src->global.block.batch || src->global.block.rows || src->global.block.cols || src->global.format != BRC_F32))
+        return brci_cuda_fail(err, BRC_UNSUPPORTED, "the GPU takes one global scale in F32");
+    *block = src->scale.block;
+    if (block->batch == 1 && batch > 1 && !block->rows && rows_all / batch <= UINT32_MAX)
+        block->rows = (uint32_t)(rows_all / batch);
+    if (block->batch == 1 && batch > 1 && (!block->rows || rows_all / batch % block->rows))
+        return brci_cuda_fail(err, BRC_UNSUPPORTED, "the GPU takes blocks that divide a batch's rows");
+    if (!block->batch && batch > 1 && block->rows)
+        return brci_cuda_fail(err, BRC_UNSUPPORTED, "the GPU has no blocks across batches");
+    if (format != BRC_F32 && format != BRC_E8M0 && format != BRC_E4M3 && format != BRC_F16 && format != BRC_BF16)
+        return brci_cuda_fail(err, BRC_UNSUPPORTED, "the GPU takes scales of F32, F16, BF16, E8M0 and E4M3");
+    return BRC_OK;
+}
+
+static int global_kind(const brc_tensor *src) {
+    return src->global.kind == BRC_KIND_MULTIPLIER ? 0 : src->global.kind == BRC_KIND_DIVISOR ? 1 : 2;
+}
+
+/* n = 2^shift, or 31: the whole axis (n = 0), or no power of two. */
+static uint32_t shift_of(int64_t n) {
+    uint32_t shift = 0;
+    while (shift < 31 && (int64_t)1 << shift != n) shift++;
+    return shift;
+}
+
+brc_status brc_cuda_requantize(const brc_tensor *src, const brc_recipe *r, const brc_cuda_cast_options *options,
+                               brc_tensor *dst, void *stream, brc_error *err) {
+    brc_cuda_cast_options o;
+    brci_cast_args g;
+    brc_array view = {.format = BRC_F32, .rank = src->rank}; /* of the values, which are nowhere in memory */
+    brc_block block;
+    int64_t batch = 1, step = 1;
+    int sms = 0;
+    TRY(options_of(options, &o, err));
+    TRY(brci_cuda_ready(BRCI_ANY_DEVICE, &sms, err));
+    for (int i = src->rank - 1; i >= 0; i--) {
+        view.shape[i] = src->shape[i];
+        view.stride[i] = step;
+        step *= src->shape[i];
+    }
+    if (dst->rank != src->rank || memcmp(src->shape, dst->shape, sizeof *src->shape * src->rank))
+        return brci_cuda_fail(err, BRC_SHAPE, "source and destination differ in shape");
+    memset(&g, 0, sizeof g);
+    TRY(rows_of(&view, &g, &g.in_pitch, &batch, err));
+    TRY(stored(src, g.rows, batch, &block, err));
+    if (!g.rows || !g.cols) return BRC_OK;
+    g.in = src->data;
+    g.in_pitch = src->row_pitch;
+    g.from_scale = src->scale.data;
+    g.from_global = src->global.data;
+    g.from_scale_row = block.rows ? block.cols ? ceil_div(g.cols, block.cols) : 1 : 0;
+    g.from_format = src->format;
+    g.from_bits = code_bits(src->format);
+    g.from_scale_format = src->scale.format;
+    g.from_global_kind = global_kind(src);
+    g.from_global_constant = src->global.constant;
+    g.rows_shift = shift_of(block.rows);
+    g.cols_shift = block.cols % 4 ? 31 : shift_of(block.cols / 4);
+    if ((block.rows && g.rows_shift == 31) || (block.cols && g.cols_shift == 31) || g.rows > INT32_MAX)
+        return brci_cuda_fail(err, BRC_UNSUPPORTED,
+                              "the GPU requantizes from blocks whose sides are powers of two, 4 columns or more");
+    return cast_from(g, CODED, src->rank, batch, sms, r, &o, dst, stream, err);
+}
+
 brc_status brc_cuda_dequantize(const brc_tensor *src, brc_array *dst, void *stream, brc_error *err) {
     brci_cast_args g;
+    brc_block block;
     int64_t batch = 1;
     int sms = 0;
     TRY(brci_cuda_ready(BRCI_ANY_DEVICE, &sms, err));
@@ -292,35 +384,18 @@ brc_status brc_cuda_dequantize(const brc_tensor *src, brc_array *dst, void *stre
         return brci_cuda_fail(err, BRC_FORMAT, "the GPU dequantizes to F32, F16 and BF16");
     if (src->rank != dst->rank || memcmp(src->shape, dst->shape, sizeof *src->shape * src->rank))
         return brci_cuda_fail(err, BRC_SHAPE, "source and destination differ in shape");
-    if (src->zero.data || src->group_index)
-        return brci_cuda_fail(err, BRC_UNSUPPORTED, "the GPU has no dequantize with zero points or a group index");
     memset(&g, 0, sizeof g);
     TRY(rows_of(dst, &g, &g.out_pitch, &batch, err));
+    TRY(stored(src, g.rows, batch, &block, err));
     const int kernel = kernel_of(BACK, dst->format, src->format), bits = code_bits(src->format);
-    if (kernel < 0) return brci_cuda_fail(err, BRC_UNSUPPORTED, "the GPU has no dequantize for this element format");
-    if (src->scale.kind != BRC_KIND_MULTIPLIER)
-        return brci_cuda_fail(err, BRC_UNSUPPORTED, "the GPU takes scales that multiply");
-    if (src->global.data &&
-        (src->global.block.batch || src->global.block.rows || src->global.block.cols || src->global.format != BRC_F32))
-        return brci_cuda_fail(err, BRC_UNSUPPORTED, "the GPU takes one global scale in F32");
-    brc_block block = src->scale.block;
-    if (block.batch == 1 && batch > 1 && !block.rows && g.rows / batch <= UINT32_MAX)
-        block.rows = (uint32_t)(g.rows / batch);
-    if (block.batch == 1 && batch > 1 && (!block.rows || g.rows / batch % block.rows))
-        return brci_cuda_fail(err, BRC_UNSUPPORTED, "the GPU takes blocks that divide a batch's rows");
-    if (!block.batch && batch > 1 && block.rows)
-        return brci_cuda_fail(err, BRC_UNSUPPORTED, "the GPU has no blocks across batches");
+    if (!g.rows || !g.cols) return BRC_OK;
     g.in = src->data;
     g.out = dst->data;
     g.in_pitch = src->row_pitch;
     g.scale = src->scale.data;
     g.scale_format = src->scale.format;
-    if (g.scale_format != BRC_F32 && g.scale_format != BRC_E8M0 && g.scale_format != BRC_E4M3 &&
-        g.scale_format != BRC_F16 && g.scale_format != BRC_BF16)
-        return brci_cuda_fail(err, BRC_UNSUPPORTED, "the GPU takes scales of F32, F16, BF16, E8M0 and E4M3");
-    if (!g.rows || !g.cols) return BRC_OK;
     g.global = src->global.data;
-    g.global_kind = src->global.kind == BRC_KIND_MULTIPLIER ? 0 : src->global.kind == BRC_KIND_DIVISOR ? 1 : 2;
+    g.global_kind = global_kind(src);
     g.global_constant = src->global.constant;
     g.block_rows = block.rows;
     g.block_cols = block.cols;
@@ -328,16 +403,17 @@ brc_status brc_cuda_dequantize(const brc_tensor *src, brc_array *dst, void *stre
     g.scale_row = block.rows ? block.cols ? ceil_div(g.cols, block.cols) : 1 : 0;
     g.scale_col = block.cols ? 1 : 0;
     divide_rows(&g, ceil_div(g.cols, piece));
-    for (g.rows_shift = 0; g.rows_shift < 31 && 1u << g.rows_shift != block.rows; g.rows_shift++) {}
-    for (g.cols_shift = 0; g.cols_shift < 31 && 1u << g.cols_shift != pieces_of_block; g.cols_shift++) {}
-    g.wide = aligned(g.out, g.out_pitch, dst->format, g.in, g.in_pitch, bits, g.cols) &&
-             (!block.rows || g.rows_shift < 31) && (!block.cols || (block.cols % piece == 0 && g.cols_shift < 31));
+    g.rows_shift = shift_of(block.rows);
+    g.cols_shift = shift_of(pieces_of_block);
+    g.wide = g.cols % piece == 0 && wide_aligned(g.out, g.out_pitch, dst->format) &&
+             codes_aligned(g.in, g.in_pitch, bits, piece) && (!block.rows || g.rows_shift < 31) &&
+             (!block.cols || (block.cols % piece == 0 && g.cols_shift < 31));
     /* Neighbouring pieces have neighbouring scales: blocks along rows that divide them, whole rows, or one scale. */
     const int64_t run = block.rows == 0  ? block.cols == 0 ? INT32_MAX : 0
                         : block.rows > 1 ? 0
                         : block.cols     ? pieces_of_block
                                          : g.piece_row;
-    for (g.flat_shift = 0; g.flat_shift < 31 && (int64_t)1 << g.flat_shift != run; g.flat_shift++) {}
+    g.flat_shift = shift_of(run);
     g.flat = g.wide && g.out_pitch == g.cols && g.in_pitch * 8 == g.cols * bits &&
              (g.flat_shift < 31 || (run == INT32_MAX && g.pieces < INT32_MAX)) &&
              !(block.cols && g.cols % block.cols) && !(bits == 6 && (g.cols & 31 || (uintptr_t)g.in & 7));

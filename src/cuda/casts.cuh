@@ -13,54 +13,58 @@ namespace brc {
 /* ---- one scale for the tensor */
 
 /* The largest magnitude of this thread's share, AHEAD pieces a step, the grid over all. */
-template <class T, bool FLAT> __device__ __forceinline__ float amax_in(const brci_cast_args &g)
+template <class S, bool FLAT> __device__ __forceinline__ float amax_in(const brci_cast_args &g)
 {
-    constexpr int V = PIECE<T>, N = FLAT ? 8 : 1;
+    using T = Wide<S>;
+    constexpr int N = FLAT ? 8 : 1;
     const int64_t step = static_cast<int64_t>(gridDim.x) * THREADS;
     uint32_t amax = 0;
     for (int64_t base = static_cast<int64_t>(blockIdx.x) * THREADS + threadIdx.x; base < g.pieces; base += step * N) {
-        uint4 raw[N];
+        Source<S> source[N];
 #pragma unroll
         for (int a = 0; a < N; a++) {
             const int64_t piece = base + a * step;
-            if constexpr (FLAT) raw[a] = load_wide(static_cast<const typename T::word *>(g.in) + (piece < g.pieces ? piece : base) * V);
+            if constexpr (FLAT) source[a].load(g, piece < g.pieces ? piece : base);
             else {
                 const Place at = place<T, E4M3, false>(g, piece);
-                raw[a] = read<T>(g, at.in, at.count);
+                source[a].load(g, at.row, at.col, at.count);
             }
         }
 #pragma unroll
-        for (int a = 0; a < N; a++) amax = Numbers<T>::larger(amax, Numbers<T>::of(raw[a]));
+        for (int a = 0; a < N; a++) amax = Numbers<T>::larger(amax, Numbers<T>::of(source[a].numbers(g)));
     }
     return over_threads(Numbers<T>::whole(amax));
 }
-template <class T> __device__ __forceinline__ float amax_of_tensor(const brci_cast_args &g)
+template <class S> __device__ __forceinline__ float amax_of_tensor(const brci_cast_args &g)
 {
-    return g.flat ? amax_in<T, true>(g) : amax_in<T, false>(g);
+    return g.flat ? amax_in<S, true>(g) : amax_in<S, false>(g);
 }
 
 /* Encodes pieces `first`, first + step .. (AHEAD of them) under one factor; the largest magnitude met. BACKWARDS: counted from
  * the tensor's end. */
-template <class T, class E, bool FLAT, bool BACKWARDS>
+template <class S, class E, bool FLAT, bool BACKWARDS>
 __device__ __forceinline__ uint32_t encode_some(const brci_cast_args &g, const Coder &c, int64_t first, int64_t step)
 {
+    using T = Wide<S>;
     constexpr int V = PIECE<T>, N = FLAT ? AHEAD : 1;
-    uint4 raw[N];
+    Source<S> source[N];
     uint32_t amax = 0;
 #pragma unroll
     for (int a = 0; a < N; a++) {
-        const int64_t piece = first + a * step;
-        if (piece >= g.pieces) raw[a] = make_uint4(0, 0, 0, 0);
+        const int64_t piece = first + a * step, from = BACKWARDS ? g.pieces - 1 - piece : piece;
+        if (piece >= g.pieces) source[a].nothing();
+        else if constexpr (FLAT) source[a].load(g, from);
         else {
-            const Place at = place<T, E, FLAT>(g, BACKWARDS ? g.pieces - 1 - piece : piece);
-            raw[a] = FLAT ? load_wide(static_cast<const typename T::word *>(g.in) + at.in) : read<T>(g, at.in, at.count);
+            const Place at = place<T, E, false>(g, from);
+            source[a].load(g, at.row, at.col, at.count);
         }
     }
 #pragma unroll
     for (int a = 0; a < N; a++) {
         const int64_t piece = first + a * step;
-        if (!BACKWARDS) amax = Numbers<T>::larger(amax, Numbers<T>::of(raw[a]));
-        const uint64_t codes = encode<T, E, false>(raw[a], c, Multiplied{}, Plain{});
+        const uint4 raw = source[a].numbers(g);
+        if (!BACKWARDS) amax = Numbers<T>::larger(amax, Numbers<T>::of(raw));
+        const uint64_t codes = encode<T, E, false>(raw, c, Multiplied{}, Plain{});
         if (piece >= g.pieces) continue;
         const Place at = place<T, E, FLAT>(g, BACKWARDS ? g.pieces - 1 - piece : piece);
         if constexpr (FLAT) store_piece<E::BITS, V>(static_cast<uint8_t *>(g.out) + at.out, codes, true);
@@ -70,12 +74,13 @@ __device__ __forceinline__ uint32_t encode_some(const brci_cast_args &g, const C
 }
 
 /* The scale is given (delayed scaling); the largest magnitude as a by-product. */
-template <class T, class E> __device__ __forceinline__ void cast_given(const brci_cast_args &g)
+template <class S, class E> __device__ __forceinline__ void cast_given(const brci_cast_args &g)
 {
+    using T = Wide<S>;
     const float k = __ldg(g.given);
     if (blockIdx.x == 0 && threadIdx.x == 0 && g.scale) *static_cast<float *>(g.scale) = store_f32(__fdiv_rn(1.0f, k));
     const int64_t first = static_cast<int64_t>(blockIdx.x) * (THREADS * (g.flat ? AHEAD : 1)) + threadIdx.x;
-    const uint32_t m = g.flat ? encode_some<T, E, true, false>(g, multiplier(k), first, THREADS) : encode_some<T, E, false, false>(g, multiplier(k), first, THREADS);
+    const uint32_t m = g.flat ? encode_some<S, E, true, false>(g, multiplier(k), first, THREADS) : encode_some<S, E, false, false>(g, multiplier(k), first, THREADS);
     if (!g.amax) return;
     const float amax = over_threads(Numbers<T>::whole(m));
     /* Most blocks find a larger one there already. */
@@ -83,9 +88,9 @@ template <class T, class E> __device__ __forceinline__ void cast_given(const brc
 }
 
 /* The scale is found first: one cooperative launch, the second reading backwards so that its beginning is still in L2. */
-template <class T, class E> __device__ __forceinline__ void cast_current(const brci_cast_args &g)
+template <class S, class E> __device__ __forceinline__ void cast_current(const brci_cast_args &g)
 {
-    const float amax = amax_of_tensor<T>(g);
+    const float amax = amax_of_tensor<S>(g);
     __shared__ float all;
     if (threadIdx.x == 0) {
         atomicMax(&g.scratch[0], __float_as_uint(amax));
@@ -99,23 +104,23 @@ template <class T, class E> __device__ __forceinline__ void cast_current(const b
     }
     __syncthreads();
     float s;
-    const Coder coder = choose_float<E, T>(g, all, true, &s);
+    const Coder coder = choose_float<E, Wide<S>>(g, all, true, &s);
     if (blockIdx.x == 0 && threadIdx.x == 0) {
         *static_cast<float *>(g.scale) = s;
         if (g.amax) *g.amax = all;
     }
     const int64_t step = static_cast<int64_t>(gridDim.x) * THREADS, first = static_cast<int64_t>(blockIdx.x) * THREADS + threadIdx.x;
     if (g.flat)
-        for (int64_t base = first; base < g.pieces; base += step * AHEAD) encode_some<T, E, true, true>(g, coder, base, step);
+        for (int64_t base = first; base < g.pieces; base += step * AHEAD) encode_some<S, E, true, true>(g, coder, base, step);
     else
-        for (int64_t base = first; base < g.pieces; base += step) encode_some<T, E, false, true>(g, coder, base, step);
+        for (int64_t base = first; base < g.pieces; base += step) encode_some<S, E, false, true>(g, coder, base, step);
 }
 
 /* NVFP4's second level: g = amax / (448 * 6), or its reciprocal for arith div. Without `out` the largest magnitude itself, for the
  * next kernel. */
-template <class T> __device__ __forceinline__ void find_global(const brci_cast_args &g)
+template <class S> __device__ __forceinline__ void find_global(const brci_cast_args &g)
 {
-    const float amax = amax_of_tensor<T>(g);
+    const float amax = amax_of_tensor<S>(g);
     if (threadIdx.x) return;
     atomicMax(&g.scratch[0], __float_as_uint(amax));
     __threadfence();
@@ -137,34 +142,43 @@ template <class T> __device__ __forceinline__ void find_global(const brci_cast_a
 
 /* ---- a scale for each row: a warp or a block of threads a row, which keeps AHEAD pieces a thread and reads the rest again */
 
-template <class T, class E, bool WARP, bool WIDE>
+template <class S, class E, bool WARP, bool WIDE>
 __device__ __forceinline__ void cast_row_in(const brci_cast_args &g)
 {
+    using T = Wide<S>;
     constexpr int V = PIECE<T>, KIND = std::is_same_v<E, INT8> ? INT : FP8;
     const int threads = WARP ? 32 : blockDim.x, part = WARP ? threadIdx.x % 32 : threadIdx.x;
     const int64_t row = WARP ? static_cast<int64_t>(blockIdx.x) * (THREADS / 32) + threadIdx.x / 32 : blockIdx.x;
     if (WARP && row >= g.rows) return;
-    const int64_t in = row * g.in_pitch, out = row * g.out_pitch;
+    const int64_t out = row * g.out_pitch;
     auto count = [&](uint32_t piece) {
         const int64_t left = g.cols - static_cast<int64_t>(piece) * V;
         return left < V ? static_cast<int>(left) : V;
     };
     auto fetch = [&](uint32_t piece) {
-        return WIDE ? load_wide(static_cast<const typename T::word *>(g.in) + in + static_cast<int64_t>(piece) * V) : read<T>(g, in + static_cast<int64_t>(piece) * V, count(piece));
+        Source<S> source;
+        source.template load<WIDE>(g, row, piece * V, WIDE ? V : count(piece));
+        return source;
     };
+    Source<S> source[AHEAD];
     uint4 kept[AHEAD];
     uint32_t m = 0;
 #pragma unroll
-    for (int i = 0; i < AHEAD; i++) kept[i] = part + i * threads < g.piece_row ? fetch(part + i * threads) : make_uint4(0, 0, 0, 0);
+    for (int i = 0; i < AHEAD; i++) {
+        if (part + i * threads < g.piece_row) source[i] = fetch(part + i * threads);
+        else source[i].nothing();
+    }
+#pragma unroll
+    for (int i = 0; i < AHEAD; i++) kept[i] = source[i].numbers(g);
 #pragma unroll
     for (int i = 0; i < AHEAD; i++) m = Extent<T, E::WATCHED>::larger(m, Extent<T, E::WATCHED>::of(kept[i]));
-    for (uint32_t piece = part + AHEAD * threads; piece < g.piece_row; piece += threads) m = Extent<T, E::WATCHED>::larger(m, Extent<T, E::WATCHED>::of(fetch(piece)));
+    for (uint32_t piece = part + AHEAD * threads; piece < g.piece_row; piece += threads) m = Extent<T, E::WATCHED>::larger(m, Extent<T, E::WATCHED>::of(fetch(piece).numbers(g)));
     auto over = [&](float amax) { return WARP ? __uint_as_float(__reduce_max_sync(~0u, __float_as_uint(amax))) : over_threads(amax); };
     float amax = over(Extent<T, E::WATCHED>::whole(m));
     bool odd = __float_as_uint(amax) >= INFINITY_BITS;
     if (E::WATCHED && odd) {
         m = 0;
-        for (uint32_t piece = part; piece < g.piece_row; piece += threads) m = Numbers<T>::larger(m, Numbers<T>::of(fetch(piece)));
+        for (uint32_t piece = part; piece < g.piece_row; piece += threads) m = Numbers<T>::larger(m, Numbers<T>::of(fetch(piece).numbers(g)));
         amax = over(Numbers<T>::whole(m));
     }
     const Coder c = choose<T, E, KIND>(g, amax, Second{}, false, row * g.scale_row, part == 0);
@@ -180,34 +194,37 @@ __device__ __forceinline__ void cast_row_in(const brci_cast_args &g)
 #pragma unroll
         for (int i = 0; i < AHEAD; i++)
             if (part + i * threads < g.piece_row) put(kept[i], part + i * threads);
-        for (uint32_t piece = part + AHEAD * threads; piece < g.piece_row; piece += threads) put(fetch(piece), piece);
+        for (uint32_t piece = part + AHEAD * threads; piece < g.piece_row; piece += threads) put(fetch(piece).numbers(g), piece);
     });
 }
 
-template <class T, class E, bool WARP> __device__ __forceinline__ void cast_rows(const brci_cast_args &g)
+template <class S, class E, bool WARP> __device__ __forceinline__ void cast_rows(const brci_cast_args &g)
 {
-    if (g.wide) cast_row_in<T, E, WARP, true>(g);
-    else cast_row_in<T, E, WARP, false>(g);
+    if (g.wide) cast_row_in<S, E, WARP, true>(g);
+    else cast_row_in<S, E, WARP, false>(g);
 }
 
 /* ---- a scale for each 128x128 block: a block of threads, sixteen rows at a time */
 
-template <class T, class E, bool WIDE>
+template <class S, class E, bool WIDE>
 __device__ __forceinline__ void cast_square_in(const brci_cast_args &g)
 {
+    using T = Wide<S>;
     constexpr int V = PIECE<T>, ACROSS = 128 / V;
     const uint32_t across = static_cast<uint32_t>((g.cols + 127) / 128), down = blockIdx.x / across, right = blockIdx.x - down * across;
     const int64_t row0 = down * 128ll + threadIdx.x / ACROSS, col = right * 128ll + threadIdx.x % ACROSS * V, left = g.cols - col;
     const int count = left < 0 ? 0 : left < V ? static_cast<int>(left) : V;
     const int rows = count == 0 ? 0 : static_cast<int>(min(g.rows - row0, static_cast<int64_t>(128)));
+    Source<S> source[8];
     uint4 raw[8];
     uint32_t m = 0;
 #pragma unroll
     for (int i = 0; i < 8; i++) {
-        const int64_t at = (row0 + 16 * i) * g.in_pitch + col;
-        if (16 * i >= rows) raw[i] = make_uint4(0, 0, 0, 0);
-        else raw[i] = WIDE ? load_wide(static_cast<const typename T::word *>(g.in) + at) : read<T>(g, at, count);
+        if (16 * i >= rows) source[i].nothing();
+        else source[i].template load<WIDE>(g, row0 + 16 * i, static_cast<uint32_t>(col), WIDE ? V : count);
     }
+#pragma unroll
+    for (int i = 0; i < 8; i++) raw[i] = source[i].numbers(g);
 #pragma unroll
     for (int i = 0; i < 8; i++) m = Numbers<T>::larger(m, Numbers<T>::of(raw[i]));
     const float amax = over_threads(Numbers<T>::whole(m));
@@ -224,10 +241,10 @@ __device__ __forceinline__ void cast_square_in(const brci_cast_args &g)
     }
 }
 
-template <class T, class E> __device__ __forceinline__ void cast_squares(const brci_cast_args &g)
+template <class S, class E> __device__ __forceinline__ void cast_squares(const brci_cast_args &g)
 {
-    if (g.wide) cast_square_in<T, E, true>(g);
-    else cast_square_in<T, E, false>(g);
+    if (g.wide) cast_square_in<S, E, true>(g);
+    else cast_square_in<S, E, false>(g);
 }
 
 }  // namespace brc

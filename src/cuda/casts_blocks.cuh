@@ -10,25 +10,29 @@ namespace brc {
 /* The number of a block of threads' share. Backwards, what another kernel has read last is still in L2. */
 __device__ __forceinline__ int64_t share_of(const brci_cast_args &g) { return g.backwards ? gridDim.x - 1 - blockIdx.x : blockIdx.x; }
 
-template <class T, class E, int KIND, int BLOCK, bool FLAT>
+template <class S, class E, int KIND, int BLOCK, bool FLAT>
 __device__ __forceinline__ void cast_blocks_in(const brci_cast_args &g, int64_t share)
 {
+    using T = Wide<S>;
     constexpr int V = PIECE<T>, LANES = BLOCK / V, N = FLAT ? AHEAD : 1;
     using Lanes = Shared<LANES, N>;
     const int64_t first = share * (THREADS * N);
     const uint32_t live = static_cast<uint32_t>(min(g.pieces - first, static_cast<int64_t>(THREADS * N)));
     const int64_t one = FLAT ? 0 : min(first + threadIdx.x, g.pieces - 1);
     const Place at = place<T, E, false>(g, one);
-    const auto *in = static_cast<const typename T::word *>(g.in) + (first + threadIdx.x) * V;
     auto *out = static_cast<uint8_t *>(g.out) + (first + threadIdx.x) * (V * E::BITS / 8);
+    Source<S> source[N];
     uint4 raw[N];
     uint32_t m[N];
 #pragma unroll
     for (int a = 0; a < N; a++) {
         const bool here = a * THREADS + threadIdx.x < live;
-        if constexpr (FLAT) raw[a] = here ? load_wide(in + a * (THREADS * V)) : make_uint4(0, 0, 0, 0);
-        else raw[a] = read<T>(g, at.in, here ? at.count : 0);
+        if constexpr (!FLAT) source[a].load(g, at.row, at.col, here ? at.count : 0);
+        else if (here) source[a].load(g, first + threadIdx.x + a * THREADS);
+        else source[a].nothing();
     }
+#pragma unroll
+    for (int a = 0; a < N; a++) raw[a] = source[a].numbers(g);
 #pragma unroll
     for (int a = 0; a < N; a++) m[a] = Extent<T, E::WATCHED>::of(raw[a]);
     Lanes::template reduce<Extent<T, E::WATCHED>>(m);
@@ -102,18 +106,21 @@ __device__ __forceinline__ void cast_blocks_in(const brci_cast_args &g, int64_t 
 
 /* NVFP4 without special cases: the second level and all magnitudes are such that no step is subnormal or infinite, and no code is
  * cut. False, with nothing written, where a warp meets anything else. */
-template <class T> __device__ __forceinline__ bool cast_nv(const brci_cast_args &g, int64_t share)
+template <class S> __device__ __forceinline__ bool cast_nv(const brci_cast_args &g, int64_t share)
 {
+    using T = Wide<S>;
     constexpr int V = PIECE<T>, LANES = 16 / V, N = AHEAD;
     using Lanes = Shared<LANES, N>;
     using Largest = Extent<T, true, true>;
     const int64_t first = share * (THREADS * N);
     const uint32_t live = static_cast<uint32_t>(min(g.pieces - first, static_cast<int64_t>(THREADS * N)));
-    const uint4 *in = static_cast<const uint4 *>(g.in) + first;
+    Source<S> source[N];
     uint4 raw[N];
     uint32_t m[N];
 #pragma unroll
-    for (int a = 0; a < N; a++) raw[a] = load_wide(in + min(a * THREADS + threadIdx.x, live - 1));
+    for (int a = 0; a < N; a++) source[a].load(g, first + min(a * THREADS + threadIdx.x, live - 1));
+#pragma unroll
+    for (int a = 0; a < N; a++) raw[a] = source[a].numbers(g);
     const float second = g.global ? __ldg(g.global) : 1.0f, inverse = reciprocal(second);
 #pragma unroll
     for (int a = 0; a < N; a++) m[a] = Largest::of(raw[a]);
@@ -156,18 +163,18 @@ template <class T> __device__ __forceinline__ bool cast_nv(const brci_cast_args 
     return true;
 }
 
-template <class T, class E, int KIND, int BLOCK>
+template <class S, class E, int KIND, int BLOCK>
 __device__ __forceinline__ void cast_blocks(const brci_cast_args &g)
 {
     const int64_t share = share_of(g);
     if constexpr (KIND == NV) {
-        if (g.flat && g.scale_col == 1 && cast_nv<T>(g, share)) return;
+        if (g.flat && g.scale_col == 1 && cast_nv<S>(g, share)) return;
         const int several = g.flat ? AHEAD : 1;
 #pragma unroll 1
         for (int i = 0; i < several; i++)
-            if ((share * several + i) * THREADS < g.pieces) cast_blocks_in<T, E, NV, BLOCK, false>(g, share * several + i);
-    } else if (g.flat) cast_blocks_in<T, E, KIND, BLOCK, true>(g, share);
-    else cast_blocks_in<T, E, KIND, BLOCK, false>(g, share);
+            if ((share * several + i) * THREADS < g.pieces) cast_blocks_in<S, E, NV, BLOCK, false>(g, share * several + i);
+    } else if (g.flat) cast_blocks_in<S, E, KIND, BLOCK, true>(g, share);
+    else cast_blocks_in<S, E, KIND, BLOCK, false>(g, share);
 }
 
 }  // namespace brc

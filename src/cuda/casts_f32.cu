@@ -10,5 +10,6 @@
 #define DEQUANTIZE BRC_SKIP
 #define BRC_FROM_F32(...) __VA_ARGS__
 #define BRC_FROM_F16(...)
+#define BRC_FROM_CODED(...)
 #define BRC_FROM_BF16(...)
 #include "casts.def"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Codes and scales back to wide numbers: value = f32(e * m), rounded once more to the output's type. */
-#include "parts/scale.cuh"
+#include "parts/coded.cuh"
 
 namespace brc {
 
@@ -13,17 +13,14 @@ struct ScaleF32 {
 };
 struct ScaleE8M0 {
     static __device__ __forceinline__ uint32_t bits(const void *p, int64_t i) { return __ldg(static_cast<const uint8_t *>(p) + i); }
-    static __device__ __forceinline__ float value(const brci_cast_args &, uint32_t w) { return w == 255 ? __uint_as_float(0x7FC00000u) : power_of(static_cast<int>(w)); }
+    static __device__ __forceinline__ float value(const brci_cast_args &, uint32_t w) { return float_of_e8m0(w); }
 };
 struct ScaleE4M3 : ScaleE8M0 {
     static __device__ __forceinline__ float value(const brci_cast_args &, uint32_t w) { return floats_of_e4m3(static_cast<uint16_t>(w)).x; }
 };
 struct Scale16 {
     static __device__ __forceinline__ uint32_t bits(const void *p, int64_t i) { return __ldg(static_cast<const uint16_t *>(p) + i); }
-    static __device__ __forceinline__ float value(const brci_cast_args &g, uint32_t w)
-    {
-        return g.scale_format == FORMAT_F16 ? __half2float(__ushort_as_half(static_cast<uint16_t>(w))) : __uint_as_float(w << 16);
-    }
+    static __device__ __forceinline__ float value(const brci_cast_args &g, uint32_t w) { return float_of_16(w, g.scale_format); }
 };
 template <class F> __device__ __forceinline__ void with_scale(const brci_cast_args &g, F f)
 {
@@ -33,13 +30,9 @@ template <class F> __device__ __forceinline__ void with_scale(const brci_cast_ar
     else f(Scale16{});
 }
 
-/* m = s | f32(s*g) | f32(s/g) | f32(f32(s*amax) * f32(1/c)); x = the second level */
 __device__ __forceinline__ float with_global(const brci_cast_args &g, float s, float x)
 {
-    if (!g.global) return s;
-    if (g.global_kind == 0) return __fmul_rn(s, x);
-    if (g.global_kind == 1) return __fdiv_rn(s, x);
-    return __fmul_rn(__fmul_rn(s, x), __fdiv_rn(1.0f, g.global_constant));
+    return g.global ? under_global(s, x, g.global_kind, g.global_constant) : s;
 }
 
 /* Any alignment, any block: one element a thread, one look at the table each. */

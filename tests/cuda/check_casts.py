@@ -25,6 +25,11 @@ BOTH = ["fp8-delayed", "fp8", "fp8:format=e5m2", "fp8-block", "fp8-block:arith=t
         "mxfp8", "mxfp8:format=e5m2"]
 
 
+# Requantization: from each of these to each of those.
+CODED = ["fp8", "fp8-row", "fp8-block:format=e5m2", "fp8-block128", "mxfp8", "mxfp6-e3m2", "mxfp6-e2m3", "mxfp4", "nvfp4", "int8", "int4", "int4:scale=bf16"]
+REQUANTIZED = ["fp8", "fp8-row", "fp8-block", "fp8-block128", "mxfp8", "mxfp8:format=e5m2", "mxfp6-e2m3", "mxfp4", "nvfp4", "int8", "int4"]
+
+
 def inputs(dtype):
     """(name, tensor): the awkward first."""
     g = torch.Generator(device=DEV).manual_seed(7)

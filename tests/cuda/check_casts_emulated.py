@@ -16,8 +16,8 @@ sys.path.insert(0, os.path.join(here, "..", "..", "bench", "gpu"))
 import abi  # noqa: E402
 
 cpu, emulated = ctypes.CDLL(sys.argv[2], ctypes.RTLD_GLOBAL), ctypes.CDLL(sys.argv[1])
-RECIPES = eval(re.search(r"^RECIPES = (\[.*?\])$", open(os.path.join(here, "check_casts.py")).read(), re.M | re.S).group(1))
-BOTH = eval(re.search(r"^BOTH = (\[.*?\])$", open(os.path.join(here, "check_casts.py")).read(), re.M | re.S).group(1))
+_lists = open(os.path.join(here, "check_casts.py")).read()
+RECIPES, BOTH, CODED, REQUANTIZED = (eval(re.search(rf"^{name} = (\[.*?\])$", _lists, re.M | re.S).group(1)) for name in ("RECIPES", "BOTH", "CODED", "REQUANTIZED"))
 ref = ctypes.byref
 libc = ctypes.CDLL(None)
 libc.mmap.restype, libc.mmap.argtypes = ctypes.c_void_p, [ctypes.c_void_p, ctypes.c_size_t] + [ctypes.c_int] * 3 + [ctypes.c_size_t]
@@ -183,6 +183,40 @@ def compare(fmt, x, text):
     return bad
 
 
+def planned(text, shape, fill):
+    """(recipe, tensor with memory of its own, the memory, its sizes)"""
+    err, r, t, sizes = abi.Error(), abi.Recipe(), abi.Tensor(), abi.Sizes()
+    check(cpu.brc_recipe_parse(text.encode(), ref(r), ref(err)), err)
+    r.partial = 1
+    if cpu.brc_tensor_plan(ref(r), len(shape), (ctypes.c_int64 * len(shape))(*shape), ref(t), ref(sizes), ref(err)):
+        return None
+    return r, t, own_buffers(t, sizes, fill), sizes
+
+
+def compare_requantize(x, source, text):
+    """What differs between a requantization and dequantize to float32 and cast on the CPU; None where a recipe does not fit."""
+    err, values, path = abi.Error(), aligned(4 * x.size), ctypes.c_int()
+    made = [planned(source, x.shape, 0), planned(text, x.shape, 0), planned(text, x.shape, 0xAA), planned(text, x.shape, 0)]
+    if None in made:
+        return None
+    (rs, src, parts, _), (r, expected, want, sizes), (_, got, have, _), (_, direct, same, _) = made
+    check(cpu.brc_cast(ref(array(abi.F32, x.shape, x.ctypes.data)), ref(rs), None, None, ref(src), None, ref(err)), err)
+    parts["codes"][:x.shape[-1] // 4] = 0xFF                 # NaN where the format has it, else what no cast gives
+    view, scratch = array(abi.F32, x.shape, values.ctypes.data), np.zeros(4, np.uint32)
+    check(cpu.brc_dequantize(ref(src), None, ref(view), ref(err)), err)
+    check(cpu.brc_cast(ref(view), ref(r), None, None, ref(expected), None, ref(err)), err)
+    check(cpu.brc_requantize(ref(src), ref(r), None, ref(direct), ref(path), ref(err)), err)
+    options = abi.Options(ctypes.sizeof(abi.Options), 0, 0, None, None, scratch.ctypes.data)
+    check(emulated.brc_cuda_requantize(ref(src), ref(r), ref(options), ref(got), None, ref(err)), err)
+    bad = [f"{int((have[w][:v] != want[w][:v]).sum())} of {v} bytes of the {w}, first {int(np.argmax(have[w][:v] != want[w][:v]))}"
+           for w, v in counts(sizes).items() if not np.array_equal(have[w][:v], want[w][:v])]
+    if path.value == 2 and any(not np.array_equal(have[w][:v], same[w][:v]) for w, v in counts(sizes).items()):
+        bad.append("other than brc_requantize through float32")
+    if scratch.any():
+        bad.append("scratch not left as found")
+    return bad
+
+
 def main():
     err = abi.Error()
     check(emulated.brc_cuda_use(0, ref(err)), err)
@@ -197,6 +231,16 @@ def main():
                     wrong += bool(bad)
                     if bad:
                         print(f"{text} of {name}, format {fmt}, {of.__name__}:", "; ".join(bad))
+    rng = np.random.default_rng(5)
+    for each, shape in enumerate(((33, 130), (64, 512), (2, 128, 96), (3, 1036))):
+        x = rng.standard_normal(shape).astype(np.float32) * np.exp2(rng.integers(-8, 8, (*shape[:-1], 1))).astype(np.float32)
+        pairs = list(itertools.product(CODED, REQUANTIZED))
+        for source, text in pairs if not each or "all" in sys.argv else pairs[each::7]:         # 7 divides neither list
+            bad = compare_requantize(x, source, text)
+            ran += bad is not None
+            wrong += bool(bad)
+            if bad:
+                print(f"{source} of {shape} to {text}:", "; ".join(bad))
     print(f"emulated casts: {ran} compared with the CPU's, {wrong} differ")
     return wrong != 0
 

@@ -188,8 +188,13 @@ def main():
     mine.scale = theirs.scale = 3.7
     assert (breccia.cast(x, recipe, mine).data == breccia.cast(there, recipe, theirs).data.numbers).all() and mine.amax == theirs.amax
     mx = breccia.cast(there, breccia.MXFP8BlockScaling())
-    again = breccia.cast(breccia.dequantize(mx), breccia.NVFP4BlockScaling())
-    assert (breccia.requantize(mx, breccia.NVFP4BlockScaling()).data.numbers == again.data.numbers).all()
+    calls, kernel = [], breccia._c.cuda_requantize
+    breccia._c.cuda_requantize = lambda *arguments: (calls.append(0), kernel(*arguments))
+    ragged = breccia.cast(Array(x[:, :383]), breccia.MXFP8BlockScaling(partial=True))
+    for source, recipe in ((mx, breccia.NVFP4BlockScaling()), (ragged, breccia.Float8RowScaling())):
+        again, got = breccia.cast(breccia.dequantize(source), recipe), breccia.requantize(source, recipe)
+        assert (got.data.numbers == again.data.numbers).all() and (got.scale.numbers == again.scale.numbers).all()
+    assert len(calls) == 2
     refused(NotImplementedError, "the GPU has no cast", breccia.cast, there, breccia.MXINT8BlockScaling())
     refused(ValueError, "on one device", breccia.matmul, breccia.cast(there, breccia.Float8CurrentScaling()), x, transpose_b=True)
     _frameworks._by_type[Other] = types.SimpleNamespace(**vars(library))

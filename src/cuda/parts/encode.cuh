@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A piece of a cast: where it lies, its numbers under a scale as codes, and the scale of a block. */
+ * A piece of a cast: where it lies, its numbers under a scale as codes, and the scale of a block. In the kernels, S is what they read
+ * and T the type of its numbers (coded.cuh). */
 #pragma once
-#include "scale.cuh"
+#include "coded.cuh"
 
 namespace brc {
 
@@ -11,23 +12,16 @@ constexpr int THREADS = BRCI_CAST_THREADS, AHEAD = BRCI_CAST_AHEAD;
 
 /* Where a piece lies. Rows end with whole blocks, whatever of them exists; in the flat case everything is aligned and rows
  * follow one another without gaps, and a piece's number says it all. */
-struct Place { int64_t row; uint32_t col; int64_t in, out; int count; };
+struct Place { int64_t row; uint32_t col; int64_t out; int count; };
 
 template <class T, class E, bool FLAT> __device__ __forceinline__ Place place(const brci_cast_args &g, int64_t piece)
 {
     constexpr int V = PIECE<T>;
-    if constexpr (FLAT) return {0, 0, piece * V, piece * (V * E::BITS / 8), V};
+    if constexpr (FLAT) return {0, 0, piece * (V * E::BITS / 8), V};
     const int64_t row = row_of(g, piece);
     const uint32_t col = static_cast<uint32_t>(piece - row * g.piece_row) * V;
     const int64_t left = g.cols - col;
-    return {row, col, row * g.in_pitch + col, row * g.out_pitch + static_cast<int64_t>(col) * E::BITS / 8, left < 0 ? 0 : left < V ? static_cast<int>(left) : V};
-}
-
-template <class T> __device__ __forceinline__ uint4 read(const brci_cast_args &g, int64_t at, int count)
-{
-    const auto *p = static_cast<const typename T::word *>(g.in) + at;
-    if (count == PIECE<T> && g.wide) return load_wide(p);
-    return load_some<T>(p, count);                         /* nothing, in the rest of a row's last block */
+    return {row, col, row * g.out_pitch + static_cast<int64_t>(col) * E::BITS / 8, left < 0 ? 0 : left < V ? static_cast<int>(left) : V};
 }
 
 template <class T, class E> __device__ __forceinline__ void write(const brci_cast_args &g, int64_t at, uint64_t codes, int count)

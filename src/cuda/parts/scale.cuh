@@ -17,7 +17,7 @@ __device__ __forceinline__ int64_t row_of(const brci_cast_args &g, int64_t piece
 /* As brc_arith and brc_rule number them (rules.def). */
 enum { ARITH_TE, ARITH_DIV, ARITH_DEEPGEMM, ARITH_RECIP };
 enum { RULE_RCEIL = 3, RULE_FLOOR, RULE_CEIL, RULE_EVEN };
-enum { FORMAT_F32 = 2, FORMAT_F16 = 3, FORMAT_BF16 = 4, FORMAT_E4M3 = 5, FORMAT_E8M0 = 12 };
+enum { FORMAT_F32 = 2, FORMAT_F16, FORMAT_BF16, FORMAT_E4M3, FORMAT_E5M2, FORMAT_E3M2 = 9, FORMAT_E2M3, FORMAT_E2M1, FORMAT_E8M0, FORMAT_INT4 = 15, FORMAT_INT8 = 19 };
 
 constexpr float LARGEST = 3.4028234663852886e38f, SMALLEST_NORMAL = 1.1754943508222875e-38f;
 
