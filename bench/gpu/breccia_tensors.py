@@ -82,6 +82,21 @@ class Cast(Planned):
                                               ctypes.c_void_p(torch.cuda.current_stream().cuda_stream), ctypes.byref(err)), err)
 
 
+class Requantize(Planned):
+    """A cast's result under another recipe."""
+
+    def __init__(self, cast, r):
+        super().__init__(r, cast.x.shape, cast.x.device)
+        self.cast, self.r = cast, r
+        self.scratch = torch.zeros(4, dtype=torch.int32, device=cast.x.device)
+        self.options = Options(ctypes.sizeof(Options), scratch=self.scratch.data_ptr())
+
+    def run(self):
+        err = brc.Error()
+        brc.check(brc.lib.brc_cuda_requantize(ctypes.byref(self.cast.tensor), ctypes.byref(self.r), ctypes.byref(self.options), ctypes.byref(self.tensor),
+                                              ctypes.c_void_p(torch.cuda.current_stream().cuda_stream), ctypes.byref(err)), err)
+
+
 def cast_cpu(x, r, delayed=None):
     """The same on the CPU: (data, scale, global, amax) as bytes, and the tensor to dequantize."""
     t, sizes = plan(r, x.shape)

@@ -36,6 +36,8 @@ def graph_time(calls, seconds=0.02):
 
 # With the transpose in the same read: recipe, reads of the source.
 BOTH = (("fp8-delayed", 1), ("fp8", 2), ("fp8-block", 1), ("fp8-block:arith=te,pow2=1", 1), ("fp8-block128", 1), ("mxfp8", 1))
+# From, to, reads of the source.
+REQUANTIZED = (("fp8-block", "mxfp8", 1), ("fp8-block", "nvfp4", 2), ("mxfp4", "fp8-block", 1), ("nvfp4", "mxfp8", 1), ("int4", "fp8-row", 1))
 # Recipe, code bits, bytes of scales an element, reads of the source.
 CASTS = (("fp8-delayed", 8, 0, 1), ("fp8", 8, 0, 2), ("fp8-row", 8, 0, 1), ("fp8-block", 8, 4 / 128, 1), ("fp8-block:arith=te,pow2=1", 8, 4 / 128, 1),
          ("fp8-block by column", 8, 4 / 128, 1), ("fp8-block128", 8, 0, 1), ("mxfp8", 8, 1 / 32, 1), ("mxfp6-e3m2", 6, 1 / 32, 1), ("mxfp6-e2m3", 6, 1 / 32, 1),
@@ -80,6 +82,15 @@ def main():
             cs = [bt.Cast(x, r, k if text == "fp8-delayed" else None, both=True) for x in xs]
             measure(text + " both", [c.run for c in cs], (size * reads + 2 + 2 * cs[0].sizes.scale / n) * n, base)
             del cs
+    for source, text, reads in REQUANTIZED:
+        if not only or "requantize" in only:
+            cs = [bt.Cast(x, bt.recipe(source)) for x in xs]
+            rs = [bt.Requantize(c, bt.recipe(text)) for c in cs]
+            for c in cs:
+                c.run()
+            moved = reads * (cs[0].sizes.data + cs[0].sizes.scale) + rs[0].sizes.data + rs[0].sizes.scale
+            measure(f"requantize {source} to {text}", [r.run for r in rs], moved, base)
+            del cs, rs
 
 
 if __name__ == "__main__":
