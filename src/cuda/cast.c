@@ -355,7 +355,6 @@ brc_status brc_cuda_requantize(const brc_tensor *src, const brc_recipe *r, const
     memset(&g, 0, sizeof g);
     TRY(rows_of(&view, &g, &g.in_pitch, &batch, err));
     TRY(stored(src, g.rows, batch, &block, err));
-    if (!g.rows || !g.cols) return BRC_OK;
     g.in = src->data;
     g.in_pitch = src->row_pitch;
     g.from_scale = src->scale.data;
