@@ -336,6 +336,36 @@ brc_status brc_cuda_plan_packed(const brc_cuda_packed_product *p, int sms, brc_c
 
 /* ----------------------------------------------------------------------------------------------- launching */
 
+enum { PLANS = 64 };
+
+/* The planner's choice, remembered by this thread: planning takes several times as long as launching. */
+static brc_status choose(const brc_cuda_packed_product *p, int sms, brc_cuda_packed_plan *plan, brc_error *err) {
+    static _Thread_local struct {
+        int64_t m, n, k;
+        uint32_t kind, device;
+        brc_cuda_packed_plan plan;
+    } known[PLANS];
+    TRY(check(p, err));
+    const uint32_t kind = 1u | (uint32_t)copied_out(p) << 1 | (uint32_t)p->b->kind << 2 | (uint32_t)p->b->group << 8 |
+                          (uint32_t)p->a_format << 16,
+                   device = (uint32_t)sms << 16 | (uint32_t)p->b->chunk_bytes;
+    const uint64_t hash = (uint64_t)p->m * 0x9E3779B97F4A7C15u + (uint64_t)p->b->n * 0xC2B2AE3D27D4EB4Fu +
+                          (uint64_t)p->b->k * 0x165667B19E3779F9u + kind;
+    const int at = (int)((hash >> 40 ^ hash >> 20) % PLANS);
+    if (known[at].m != p->m || known[at].n != p->b->n || known[at].k != p->b->k || known[at].kind != kind ||
+        known[at].device != device) {
+        known[at].kind = 0;
+        TRY(brc_cuda_plan_packed(p, sms, &known[at].plan, err));
+        known[at].m = p->m;
+        known[at].n = p->b->n;
+        known[at].k = p->b->k;
+        known[at].kind = kind;
+        known[at].device = device;
+    }
+    *plan = known[at].plan;
+    return BRC_OK;
+}
+
 brc_status brc_cuda_matmul_packed(const brc_cuda_packed_product *p, void *stream, brc_error *err) {
     int sms = 0;
     brc_cuda_packed_plan plan;
@@ -344,7 +374,7 @@ brc_status brc_cuda_matmul_packed(const brc_cuda_packed_product *p, void *stream
     if (p->plan) {
         TRY(check(p, err));
         plan = *p->plan;
-    } else TRY(brc_cuda_plan_packed(p, sms, &plan, err));
+    } else TRY(choose(p, sms, &plan, err));
     const brc_cuda_packed *b = p->b;
     if (!p->m) return BRC_OK;
     if (!p->a || !p->d || !b->data || (b->activations == BRC_E4M3 && !p->a_scale))
