@@ -12,7 +12,7 @@ namespace brc {
 enum { BOTH_BLOCKS, BOTH_MX, BOTH_SQUARES, BOTH_TENSOR };
 constexpr int TILE = 128, RUN = 8;
 /* Blocks of threads on a multiprocessor: as many as the registers allow without spills. */
-template <class T, int SHAPE> constexpr int BOTH_AT_ONCE = (SHAPE == BOTH_TENSOR || (SHAPE == BOTH_MX && std::is_same_v<T, F32>) ? 1024 : 768) * PIECE<T> / 2048;
+template <class T, int SHAPE> constexpr int BOTH_AT_ONCE = (SHAPE == BOTH_TENSOR || (SHAPE != BOTH_BLOCKS && std::is_same_v<T, F32>) ? 1024 : 768) * PIECE<T> / 2048;
 
 /* Tiles are taken eight down, then to the right: lines of both results are then written side by side. The last eight may go beyond
  * the matrix. */
