@@ -145,6 +145,14 @@ def shared(plan, m, n):
     return True
 
 
+def tall(plan, m, n):
+    """Blocks of 30 tiles, whose chunks of a step lie in up to three groups; all of shared memory, so that they fit."""
+    if plan.tokens > 16 or plan.cluster > 1:
+        return False
+    plan.rows, plan.stages, plan.shared_bytes, plan.grid = 480, 2, 232448, -(-n // 480)
+    return True
+
+
 def main():
     rng = np.random.default_rng(1)
     lines, kinds = [], set()
@@ -154,7 +162,7 @@ def main():
         shapes = [(300, 272, ((nb // 2 + 1, "BF16", 0, 132, None),))]
         kind = (row[0], row[4], row[-1])
         if "all" in sys.argv or kind not in kinds:
-            shapes += [(1000, 200, ((min(nb, 8), "F32", 0, 1, None), (1, "F32", 0, 2, None))),       # blocks of as many rows as they can take
+            shapes += [(1000, 300, ((min(nb, 8), "F32", 0, 1, tall if row[0] == "FEW" else None), (1, "F32", 0, 2, None))),
                        (300, 272, ((nb, "F32", abi.ACCUMULATE, 132, None),)), (90, 1500, ((nb, "F16", 0, 132, None),)),      # K is split
                        (600, 300, ((many, "BF16", 0, 4, None), (many, "BF16", 0, 8, shared)))]       # blocks that do several tiles
         kinds.add(kind)

@@ -122,7 +122,8 @@ static void hosts(void *(*work)(void *), void *argument) {
     for (int i = 0; i < HOSTS; i++) assert_int_equal(pthread_join(threads[i], NULL), 0);
 }
 
-/* Six callers of three threads each are not eighteen. */
+/* Six callers of three threads each are not eighteen: beside the callers themselves there are the pool's threads, which
+ * may have begun for the first of them when the others come. */
 static void callers_do_not_multiply(void **state) {
     atomic_int wrong = 0;
     int allowed = (int)brc_default_threads();
@@ -131,7 +132,7 @@ static void callers_do_not_multiply(void **state) {
     atomic_store(&most_at_work, 0);
     hosts(call_often, &wrong);
     assert_int_equal(atomic_load(&wrong), 0);
-    assert_in_range(atomic_load(&most_at_work), 1, allowed > HOSTS ? allowed : HOSTS);
+    assert_in_range(atomic_load(&most_at_work), 1, HOSTS + allowed - 1);
 }
 
 /* In a child the assertions of cmocka would end in the parent's code: the exit status tells. */
