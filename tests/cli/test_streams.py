@@ -142,7 +142,7 @@ def test_interrupted(breccia, tmp_path, number):
 def test_interrupted_where_nothing_is_written(breccia, tmp_path):
     """The program ends at once, with the same code: here while it waits for a reader of its output."""
     path = cli_samples.write(tmp_path / "many.safetensors", {f"tensor.{i}": np.zeros(1, np.float32) for i in range(20000)})
-    process = subprocess.Popen([CLI, "inspect", path], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen([CLI, "inspect", path], stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=default_signals)
     assert process.stdout.read(1)
     process.send_signal(signal.SIGINT)
     assert process.wait(60) == 130 and process.stderr.read() == b""
