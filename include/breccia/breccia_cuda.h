@@ -91,7 +91,7 @@ typedef enum brc_cuda_grouping {
 /* d[m, n] = a[m, k] * b[n, k]^T (+ bias[n]) (+ d). Both operands are FP8 with K contiguous: a weight is stored [n, k].
  * Fast for any m, n, k as long as the pitches and addresses of a and b are multiples of 16 (k itself need not be), and K-block-major
  * scales start on 16 bytes with a pitch that is a multiple of 4; anything else is correct, but slow (the plan says so).
- * |d - exact| <= g * sum(|a||b|) + half an ulp of the output, with g = 2^-11 + k * 2^-24, or 2^-11 + k/32 * 2^-13 with fast
+ * |d - exact| <= g * sum(|a||b|) + half an ulp of the output, with g = 2^-11 + k * 2^-24, or max(2^-11, k/32 * 2^-13) with fast
  * accumulation: measured on normal data. The tensor cores add 32 products at a time to about 14 bits of the largest, so that
  * few large products among many small ones can cost more: k * 2^-13 of the largest |a||b| at most. Equal inputs give equal bits. */
 typedef struct brc_cuda_product {

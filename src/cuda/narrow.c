@@ -379,7 +379,8 @@ brc_status brc_cuda_matmul_packed(const brc_cuda_packed_product *p, void *stream
     if (!p->m) return BRC_OK;
     if (!p->a || !p->d || !b->data || (b->activations == BRC_E4M3 && !p->a_scale))
         return brci_cuda_fail(err, BRC_ARGUMENT, "a pointer of the product is NULL");
-    if (plan.kernel < 0 || plan.kernel >= ROWS)
+    if (plan.kernel < 0 || plan.kernel >= ROWS || plan.rows < 16 || plan.stages < 1 ||
+        (plan.cluster != 1 && plan.cluster != 2 && plan.cluster != 4 && plan.cluster != 8))
         return brci_cuda_fail(err, BRC_ARGUMENT, "the plan does not fit the product");
     const struct row *r = &rows[plan.kernel];
     const int64_t a_pitch = p->a_pitch ? p->a_pitch : b->k;

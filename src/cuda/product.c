@@ -164,7 +164,8 @@ brc_status brc_cuda_matmul(const brc_cuda_product *p, void *stream, brc_error *e
     if (p->plan) plan = *p->plan;
     else TRY(choose(p, sms, &plan, err));
     if (plan.kernel < 0) return run_plain(p, &o, stream, err);
-    if (plan.kernel >= brci_row_count || !brci_addressable(p))
+    if (plan.kernel >= brci_row_count || !brci_addressable(p) ||
+        (plan.cluster != 1 && plan.cluster != 2 && plan.cluster != 4))
         return brci_cuda_fail(err, BRC_ARGUMENT, "the plan does not fit the product");
 
     const brci_row *r = &brci_rows[plan.kernel];

@@ -127,7 +127,7 @@ def check(c, scaling, dtype=torch.bfloat16, flags=0, row=None, bias=False, odd=F
             wrong = got != ref.to(dtype).double()
         else:
             size = size + (ref.abs() if bias or flags & brc.ACCUMULATE else 0)
-            bound = 2.0 ** -11 + c.k * 2.0 ** (-18 if flags & brc.FAST else -24)
+            bound = max(2.0 ** -11, c.k * 2.0 ** -18) if flags & brc.FAST else 2.0 ** -11 + c.k * 2.0 ** -24
             wrong = ~((got - ref).abs() <= bound * size + half_ulp(ref, dtype) * 1.01)
         if wrong.any():
             i = wrong.nonzero()[0].tolist()

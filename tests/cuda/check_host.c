@@ -249,6 +249,12 @@ static void calls(void) {
     p = product(8, 8, 0, 0, 0);
     CHECK(brc_cuda_matmul(&p, NULL, &err) == BRC_OK && !strcmp(seen->kernel, "gemm_plain"), "K = 0 writes zeros: %s",
           seen->kernel);
+    brc_cuda_plan odd;
+    p = product(4096, 4096, 4096, 0, 0);
+    CHECK(brc_cuda_plan_product(&p, 132, &odd, &err) == BRC_OK, "%s", err.text);
+    odd.cluster = 3;
+    p.plan = &odd;
+    CHECK(brc_cuda_matmul(&p, NULL, &err) == BRC_ARGUMENT, "a plan that does not fit: %s", err.text);
     p = product(8, 8, 16, 0, 0);
     p.d = NULL;
     CHECK(brc_cuda_matmul(&p, NULL, &err) == BRC_ARGUMENT, "%s", err.text);

@@ -177,6 +177,18 @@ static void calls(void) {
     const int launches = seen->launches;
     CHECK(brc_cuda_matmul_packed(&p, NULL, &err) == BRC_OK && seen->launches == launches, "nothing to do");
     p = product(&b, 4);
+    brc_cuda_packed_plan plan;
+    CHECK(brc_cuda_plan_packed(&p, 132, &plan, &err) == BRC_OK, "%s", err.text);
+    const brc_cuda_packed_plan good = plan;
+    int32_t *const parts[] = {&plan.kernel, &plan.rows, &plan.cluster, &plan.stages};
+    static const int32_t bad[] = {-1, 0, 3, 0};
+    p.plan = &plan;
+    for (int i = 0; i < 4; i++) {
+        plan = good;
+        *parts[i] = bad[i];
+        CHECK(brc_cuda_matmul_packed(&p, NULL, &err) == BRC_ARGUMENT, "a plan that does not fit, %d", i);
+    }
+    p.plan = NULL;
     p.d = NULL;
     CHECK(brc_cuda_matmul_packed(&p, NULL, &err) == BRC_ARGUMENT, "%s", err.text);
     b.k = 128;

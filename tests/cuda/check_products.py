@@ -122,7 +122,7 @@ def check(c, scaling, dtype=torch.bfloat16, flags=0, row=None, bias=False, odd=F
             i = wrong.nonzero()[0].tolist()
             return f"{int(wrong.sum())} of {wrong.numel()} integers differ, first {i}: {d[tuple(i)].item()} for {ref[tuple(i)].item()}: {plan}"
         return ""
-    g = 2.0 ** -11 + c.k * 2.0 ** (-18 if flags & brc.FAST else -24)
+    g = max(2.0 ** -11, c.k * 2.0 ** -18) if flags & brc.FAST else 2.0 ** -11 + c.k * 2.0 ** -24
     err = (d.double() - ref).abs()
     bound = g * size + half_ulp(ref, dtype) * 1.01
     wrong = ~(err <= bound)
