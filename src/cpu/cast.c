@@ -9,6 +9,7 @@
 #define NARROW 65536   /* the same where tables encode, in less time than memory takes: 128 KiB, the next as much */
 #define TABLES 32      /* blocks that have tables at a time, */
 #define TABLED 2048    /* which this many numbers of a block are worth */
+#define ONWARD 16384   /* floats that are fetched in advance where blocks are done in one pass: 64 KiB */
 #define PAST (4 << 20) /* bytes of a result that goes past the caches: twice a second-level cache */
 
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -97,6 +98,7 @@ static void each_piece(reader *r, int64_t row, int64_t col, int64_t blocks, int6
 typedef struct batch {
     const brci_kernels *kernels;
     int with_ends, with_peaks;
+    brci_scales_way way;
     uint32_t amax[BLOCKS];
     float low[BLOCKS], high[BLOCKS], factor[BLOCKS], zero[BLOCKS];
     brci_encoding encoding;
@@ -213,7 +215,6 @@ static void choose_ratios(batch *b, const brci_casting *c, brc_tensor *dst, int6
 static void choose_ggml(batch *b, const brci_casting *c, brc_tensor *dst, int64_t at, int64_t n) {
     const float *amax = (const float *)(const void *)b->amax;
     float scale[BLOCKS];
-    b->encoding.ggml = b->with_peaks ? BRCI_GGML_PEAK : BRCI_GGML_AMAX;
     if (b->with_peaks) b->kernels->reciprocals(b->low, b->high, n, (float)c->element->min, 1, scale, b->factor);
     else b->kernels->reciprocals(b->low, amax, n, (float)c->element->max, 0, scale, b->factor);
     b->kernels->narrow_f16(scale, n, (uint8_t *)dst->scale.data + at * 2, 0);
@@ -233,23 +234,28 @@ static void choose_each(batch *b, const brci_casting *c, brc_tensor *dst, int64_
     }
 }
 
+static brci_scales_way way_of(const brci_casting *c) {
+    const brc_recipe *r = c->recipe;
+    if (r->arith == BRC_ARITH_GGML) return BRCI_SCALES_GGML;
+    if (brci_is_mx_rule(r->rule) && r->arith == BRC_ARITH_RECIP) return BRCI_SCALES_EXPONENTS;
+    if (brci_has_fraction_scales(r) && r->arith != BRC_ARITH_CT && r->arith != BRC_ARITH_MODELOPT)
+        return BRCI_SCALES_FRACTIONS;
+    return r->rule == BRC_RULE_AMAX && r->arith == BRC_ARITH_DIV && !r->pow2 &&
+                   brci_format(r->scale)->role == BRC_HIGH && c->delayed <= 0
+               ? BRCI_SCALES_RATIOS
+               : BRCI_SCALES_EACH;
+}
+
 /* Scales of `n` blocks from their extents, into the tables at `at`: in vectors for the rules of small blocks. */
 static void choose(batch *b, const brci_casting *c, brc_tensor *dst, int64_t at, int64_t n) {
     const brc_recipe *r = c->recipe;
-    if (r->arith == BRC_ARITH_GGML) {
-        choose_ggml(b, c, dst, at, n);
-    } else if (brci_is_mx_rule(r->rule) && r->arith == BRC_ARITH_RECIP) {
-        b->kernels->exponents(b->amax, n, r->rule, c->element, (uint8_t *)dst->scale.data + at, b->factor);
-    } else if (brci_has_fraction_scales(r) && r->arith != BRC_ARITH_CT && r->arith != BRC_ARITH_MODELOPT) {
-        b->encoding.divide = r->arith == BRC_ARITH_DIV;
-        b->kernels->fractions(b->amax, n, r, c->element, c->global, (uint8_t *)dst->scale.data + at, b->factor);
-    } else if (r->rule == BRC_RULE_AMAX && r->arith == BRC_ARITH_DIV && !r->pow2 &&
-               brci_format(r->scale)->role == BRC_HIGH && c->delayed <= 0) {
-        b->encoding.divide = 1;
-        choose_ratios(b, c, dst, at, n);
-    } else {
-        choose_each(b, c, dst, at, n);
-    }
+    uint8_t *bytes = (uint8_t *)dst->scale.data + at;
+    if (b->way == BRCI_SCALES_GGML) choose_ggml(b, c, dst, at, n);
+    else if (b->way == BRCI_SCALES_RATIOS) choose_ratios(b, c, dst, at, n);
+    else if (b->way == BRCI_SCALES_EXPONENTS) b->kernels->exponents(b->amax, n, r->rule, c->element, bytes, b->factor);
+    else if (b->way == BRCI_SCALES_FRACTIONS)
+        b->kernels->fractions(b->amax, n, r, c->element, c->global, bytes, b->factor);
+    else choose_each(b, c, dst, at, n);
 }
 
 static uint8_t *codes_at(const brc_tensor *dst, int64_t row, int64_t col, uint32_t bits) {
@@ -301,16 +307,58 @@ static int cast_window(batch *b, reader *r, const brci_casting *c, brc_tensor *d
 
 static void begin(batch *b, reader *r, const brci_kernels *k, const brci_source *source, const brc_tensor *dst) {
     const brc_recipe *recipe = &dst->recipe;
+    const int is_ggml = recipe->arith == BRC_ARITH_GGML;
     b->kernels = r->kernels = k;
     b->with_peaks = recipe->rule == BRC_RULE_PEAK;
     b->with_ends = recipe->rule == BRC_RULE_MINMAX || recipe->rule == BRC_RULE_NO_CLIP || b->with_peaks;
     b->encoding = (brci_encoding){.zeros = dst->zero.data != NULL ? b->zero : NULL,
+                                  .divide = recipe->arith == BRC_ARITH_DIV, /* choose_each says it for the others */
+                                  .ggml = !is_ggml        ? BRCI_GGML_NONE
+                                          : b->with_peaks ? BRCI_GGML_PEAK
+                                                          : BRCI_GGML_AMAX,
                                   /* Scales follow the largest magnitude, but for ends that are left out. */
                                   .bounded = recipe->rule != BRC_RULE_NO_CLIP};
     (void)brci_vector_format_of(brci_format(dst->format), &b->encoding.format);
     b->past = source->view.batch * source->view.rows * dst->row_pitch >= PAST;
     r->source = source;
     r->bytes = source->array == NULL ? 0 : brci_format(source->array->format)->bits / 8;
+}
+
+static int rows_follow(const brc_array *a) {
+    for (unsigned i = 0; i + 1 < a->rank; i++)
+        if (a->stride[i] != a->stride[i + 1] * a->shape[i + 1]) return 0;
+    return 1;
+}
+
+/* As many blocks as can be done in one pass, from row `row` on: rows of F32 that lie one behind the other are one. */
+static int64_t cast_at_once(const batch *b, const reader *r, const brci_casting *c, brc_tensor *dst, int64_t row,
+                            int64_t last, brci_extent *met) {
+    const brc_array *a = r->source->array;
+    const int64_t cols = r->source->view.cols, length = dst->scale.block.cols;
+    if (row == last || b->kernels->cast_blocks == NULL || b->way == BRCI_SCALES_EACH || b->with_ends || a == NULL ||
+        a->format != BRC_F32 || dst->scale.block.rows != 1 || dst->scale.block.batch == 0 || length == 0 ||
+        length > PIECE / BRCI_BLOCKS_AT_ONCE)
+        return 0;
+    const int64_t whole = cols / length, bytes = cols * b->encoding.format.bits / 8;
+    const int follow = cols % length == 0 && rows_follow(a) && dst->row_pitch == bytes;
+    brci_encoding e = b->encoding;
+    e.ahead = follow ? ONWARD : (ONWARD / cols + 1) * pitch_of(r) / r->bytes;
+    e.past = b->past && ((uintptr_t)dst->data | (uintptr_t)dst->row_pitch) % 64 == 0;
+    const brci_blocks blocks = {.encoding = &e,
+                                .way = b->way,
+                                .recipe = c->recipe,
+                                .element = c->element,
+                                .global = c->global,
+                                .x = (const float *)(const void *)row_at(r, row, 0),
+                                .blocks = follow ? (last - row) * whole : whole,
+                                .length = length,
+                                .scales = (uint8_t *)dst->scale.data + row * ((cols + length - 1) / length) *
+                                                                           brci_format(dst->scale.format)->bits / 8,
+                                .out = codes_at(dst, row, 0, e.format.bits)};
+    uint32_t most = brci_bits(met->amax);
+    const int64_t done = b->kernels->cast_blocks(&blocks, &most);
+    met->amax = brci_float(most);
+    return done;
 }
 
 void brci_cpu_cast(const brci_kernels *k, const brci_casting *c, const brci_source *source, brc_tensor *dst,
@@ -326,7 +374,11 @@ void brci_cpu_cast(const brci_kernels *k, const brci_casting *c, const brci_sour
         return;
     }
     begin(&b, &r, k, source, dst);
+    b.way = way_of(c);
     for (int64_t i = first; i < last; i++) {
+        int64_t done;
+        while ((done = cast_at_once(&b, &r, c, dst, i, last, met)) >= n.cols) i += done / n.cols;
+        if (i >= last) break;
         /* Rows counted over batch * rows; a block row of several matrices is all of them. */
         int64_t matrix = i / n.rows, rows = block.rows == 0 ? v.rows : block.rows;
         int64_t row = block.batch == 0 ? 0 : matrix * v.rows,
@@ -343,7 +395,7 @@ void brci_cpu_cast(const brci_kernels *k, const brci_casting *c, const brci_sour
                                                   : WINDOW,
                       most = tabled ? TABLES : BLOCKS,
                       many = least(most, (window - 1) / ((row_end - row) * length) + 1);
-        for (int64_t j = 0; fine && j < whole; j += many)
+        for (int64_t j = done; fine && j < whole; j += many)
             fine = cast_window(&b, &r, c, dst, row, row_end, j * length, i * n.cols + j, least(many, whole - j), length,
                                &seen);
         if (fine && whole < n.cols)

@@ -119,6 +119,32 @@ typedef void brci_tabulate_fn(const brci_encoding *encoding, const float *factor
                               brci_code_table *tables);
 /* As encode_bf16. */
 typedef int brci_encode_tabled_fn(const brci_tabled *tabled);
+/* How scales follow from magnitudes, where that is done in vectors: E8M0 by a rule of OCP MX; E4M3 of NVFP4; amax over
+ * the largest element; ggml's. */
+typedef enum brci_scales_way {
+    BRCI_SCALES_EACH,
+    BRCI_SCALES_EXPONENTS,
+    BRCI_SCALES_FRACTIONS,
+    BRCI_SCALES_RATIOS,
+    BRCI_SCALES_GGML
+} brci_scales_way;
+/* Whole blocks of F32 in a row. */
+typedef struct brci_blocks {
+    const brci_encoding *encoding;
+    brci_scales_way way;
+    const brc_recipe *recipe;
+    const brc_format_info *element;
+    float global; /* levels 2 */
+    const float *x;
+    int64_t blocks, length;
+    void *scales;
+    uint8_t *out;
+} brci_blocks;
+/* Measures them, chooses their scales and encodes them. How many it did, from the first one on: those before one that
+ * is not ordinary, or all but a few; 0 where they are not served. amax = the larger of itself and all magnitudes, as
+ * bits. */
+#define BRCI_BLOCKS_AT_ONCE 16
+typedef int64_t brci_cast_blocks_fn(const brci_blocks *blocks, uint32_t *amax);
 /* n codes of one table; 0 where not all are finite. `past` as above. */
 typedef int brci_look_up_fn(const brci_vector_format *format, const brci_value_table *table, const uint8_t *codes,
                             int64_t n, int past, uint8_t *out);
@@ -232,7 +258,8 @@ typedef struct brci_kernels {
     brci_peaks_fn *peaks;
     brci_encode_fn *encode;
     brci_encode_bf16_fn *encode_bf16;
-    brci_tabulate_fn *tabulate; /* NULL, as the two below: no tables of 128 bytes in registers */
+    brci_cast_blocks_fn *cast_blocks; /* NULL: none in one pass */
+    brci_tabulate_fn *tabulate;       /* NULL, as the two below: no tables of 128 bytes in registers */
     brci_encode_tabled_fn *encode_tabled;
     brci_look_up_fn *look_up;
     brci_decode_fn *decode;

@@ -38,7 +38,7 @@ RECIPES = [
     "int8:arith=modelopt", "mxfp4:rule=floor,arith=ggml,partial=1",
 ]
 # Results of 4 MiB and more are written past the caches; sources that are tensors are read a piece at a time.
-LARGE = ("fp8", "fp8-delayed", "fp8-block128:partial=1", "mxfp8:partial=1", "int8", "q8_0:partial=1", "nvfp4:partial=1")
+LARGE = ("fp8", "fp8-delayed", "fp8-block128:partial=1", "mxfp8:partial=1", "mxfp4:partial=1", "int8", "int4:partial=1", "q8_0:partial=1", "nvfp4:partial=1")
 PAIRS = (("fp8", "mxfp4:partial=1"), ("int4:partial=1", "fp8-block128:partial=1"), ("q4_0:partial=1", "q8_0:partial=1"),
          ("fp8-block128:partial=1", "fp8"), ("mxfp8:partial=1", "int4:group=32,rule=minmax,partial=1"), ("nvfp4:partial=1", "int8"))
 SHAPES = ((64, 512), (33, 200), (3, 40, 72), (2, 2, 130, 150), (7, 5), (1, 8192), (300,), (0, 32), (4, 0), (3, 4097))
