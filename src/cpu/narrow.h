@@ -18,10 +18,16 @@
 
 /* How codes become numbers. */
 typedef enum brci_narrow_kind {
-    BRCI_NARROW_4,     /* by `values` */
+    BRCI_NARROW_4,     /* by `values`, which BF16 holds */
+    BRCI_NARROW_FINE,  /* the same, but that it does not */
     BRCI_NARROW_FLOAT, /* 8 bits: sign and magnitude; all codes finite */
     BRCI_NARROW_BYTE,  /* 8 bits: the unsigned byte less `offset` */
 } brci_narrow_kind;
+
+/* Codes of a column in a unit. */
+static inline int brci_narrow_many(brci_narrow_kind kind) {
+    return kind == BRCI_NARROW_4 || kind == BRCI_NARROW_FINE ? 8 : 4;
+}
 
 /* Zero points: what they do to an element e with the block's scale m. */
 typedef enum brci_narrow_zero {
@@ -50,6 +56,7 @@ typedef struct brci_panel {
     const uint8_t *codes;
     const uint8_t *scales; /* [blocks][16] of scale_format */
     const float *zeros;    /* [blocks][16], or NULL */
+    int64_t left, skip;    /* bytes of codes from here to their end, and from there to the next panel's */
 } brci_panel;
 
 #endif

@@ -23,6 +23,7 @@ static int narrow_of(const brc_format_info *f, brci_narrow *n, int16_t map[256])
         n->kind = BRCI_NARROW_4;
         for (int c = 0; c < codes; c++) {
             n->values[c] = (float)brci_decode(f, (uint64_t)c);
+            if (brci_bits(n->values[c]) & 0xFFFF) n->kind = BRCI_NARROW_FINE;
             map[c] = (int16_t)c;
         }
     } else if (f->family == BRC_INT || f->family == BRC_UINT) {
@@ -48,7 +49,7 @@ static int narrow_of(const brc_format_info *f, brci_narrow *n, int16_t map[256])
             if (brci_magnitude(value) < BRCI_F32_INFINITY) map[c] = (int16_t)brci_encode(to, value);
         }
     }
-    return n->kind != BRCI_NARROW_4 || f->bits <= 4;
+    return n->kind == BRCI_NARROW_FLOAT || n->kind == BRCI_NARROW_BYTE || f->bits <= 4;
 }
 
 static uint8_t code_at(const brc_tensor *t, unsigned bits, int64_t row, int64_t k) {
@@ -96,7 +97,7 @@ static int plan(brc_packed *p, const brci_weight *w) {
     if (p->kernels == NULL || t == NULL || !w->along || t->group_index != NULL || p->k < BRCI_PANEL_DEPTH_LEAST ||
         p->n == 0 || p->batch == 0 || !narrow_of(brci_format(t->format), &s->narrow, s->map))
         return 0;
-    const int64_t unit = s->narrow.kind == BRCI_NARROW_4 ? 8 : 4,
+    const int64_t unit = brci_narrow_many(s->narrow.kind),
                   block = t->scale.block.cols == 0 || t->scale.block.cols >= p->k ? p->k : t->scale.block.cols;
     if ((block != p->k && (block % unit != 0 || block > BRCI_PANEL_BLOCK_MOST)) ||
         (t->global.data != NULL && t->global.block.cols != 0))
@@ -106,8 +107,7 @@ static int plan(brc_packed *p, const brci_weight *w) {
         if (side != block || s->narrow.kind == BRCI_NARROW_FLOAT) return 0;
         s->narrow.zero = t->zero.kind == BRC_KIND_REAL ? BRCI_ZERO_REAL : BRCI_ZERO_CODE;
     }
-    s->exact_bf16 = s->narrow.zero == BRCI_ZERO_NONE;
-    for (int c = 0; c < 16; c++) s->exact_bf16 &= (brci_bits(s->narrow.values[c]) & 0xFFFF) == 0;
+    s->exact_bf16 = s->narrow.zero == BRCI_ZERO_NONE && s->narrow.kind != BRCI_NARROW_FINE;
     if (!scales_fit(p, t, block, p->kernels->narrow_scales, s)) return 0;
     s->narrow.block = block == p->k ? 0 : block;
     s->global = s->narrow.scale_format == BRC_E4M3 && t->global.data != NULL
@@ -135,7 +135,7 @@ static int pack_column(const brci_panels *s, const brc_tensor *t, int64_t row, i
     const unsigned bits = brci_format(t->format)->bits;
     const uint8_t *codes = (const uint8_t *)t->data + row * t->row_pitch;
     int wrong = 0;
-    if (s->narrow.kind == BRCI_NARROW_4) {
+    if (brci_narrow_many(s->narrow.kind) == 8) {
         uint8_t *to = panel + 4 * column;
         for (int64_t k = 0; k < s->depth; k += 8, to += BRCI_UNIT) {
             uint32_t word = 0;
@@ -225,8 +225,7 @@ static int pack(const brc_packed *p, const brci_weight *w, int64_t first, int64_
         const int64_t batch = i / s->panels, n = i % s->panels * BRCI_COLUMNS;
         memset(panel, 0, (size_t)s->panel_bytes);
         const int columns = (int)least(BRCI_COLUMNS, p->n - n),
-                  by_bytes = s->narrow.kind != BRCI_NARROW_4 && brci_format(t->format)->bits == 8 &&
-                             pack_bytes(p, t, batch * p->n + n, columns, panel);
+                  by_bytes = brci_format(t->format)->bits == 8 && pack_bytes(p, t, batch * p->n + n, columns, panel);
         for (int c = 0; c < columns; c++) {
             if (!by_bytes && !pack_column(s, t, batch * p->n + n + c, p->k, c, panel)) return 0;
             for (int64_t j = 0; j < s->blocks; j++) {

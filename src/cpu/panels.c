@@ -16,10 +16,12 @@ int64_t brci_panels_piece(const brc_packed *packed, int64_t piece) {
 brci_panel brci_panel_at(const brc_packed *p, int64_t batch, int64_t panel, int64_t k) {
     const brci_panels *s = &p->panels;
     const uint8_t *from = (const uint8_t *)p->data + (batch * s->panels + panel) * s->panel_bytes;
-    const int64_t at = s->narrow.block == 0 ? 0 : k / s->narrow.block, unit = s->narrow.kind == BRCI_NARROW_4 ? 8 : 4,
+    const int64_t at = s->narrow.block == 0 ? 0 : k / s->narrow.block, unit = brci_narrow_many(s->narrow.kind),
                   scale_bytes = brci_format((brc_format)s->narrow.scale_format)->bits / 8;
     return (brci_panel){.narrow = &s->narrow,
                         .codes = from + k / unit * BRCI_UNIT,
+                        .left = s->code_bytes - k / unit * BRCI_UNIT,
+                        .skip = s->panel_bytes - s->code_bytes,
                         .scales = from + s->code_bytes + at * BRCI_COLUMNS * scale_bytes,
                         .zeros = s->narrow.zero == BRCI_ZERO_NONE
                                      ? NULL

@@ -8,7 +8,7 @@
 #define AHEAD 2048 /* bytes, as in stream.inc */
 
 INLINE void halve(const brci_panel *p, int64_t depth, float fold, uint16_t *out, float *scales, brci_narrow_kind kind) {
-    const int many = kind == BRCI_NARROW_4 ? 8 : 4;
+    const int many = brci_narrow_many(kind);
     const brci_narrow *n = p->narrow;
     const reader r = reader_of(n);
     const uint8_t *codes = p->codes;
@@ -47,6 +47,7 @@ INLINE void halve(const brci_panel *p, int64_t depth, float fold, uint16_t *out,
 void KERNEL_NAME(halve)(const brci_panel *panel, int64_t depth, float fold, uint16_t *out, float *scales) {
     switch (panel->narrow->kind) {
     case BRCI_NARROW_4: halve(panel, depth, fold, out, scales, BRCI_NARROW_4); break;
+    case BRCI_NARROW_FINE: break; /* not exact */
     case BRCI_NARROW_FLOAT: halve(panel, depth, fold, out, scales, BRCI_NARROW_FLOAT); break;
     case BRCI_NARROW_BYTE: halve(panel, depth, fold, out, scales, BRCI_NARROW_BYTE); break;
     }
