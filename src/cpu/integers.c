@@ -12,7 +12,8 @@
 #define A_BYTES (32 << 20)   /* of packed a at a time: stays in a third-level cache */
 #define B_BYTES (1 << 20)    /* of b a thread packs at a time: half of a second-level cache */
 #define ROWS_A_PANEL 64      /* up to this many rows of a, panels are packed one by one */
-#define ROWS_NARROW 7        /* up to so many, codes of 4 bits are read as they are packed */
+#define ROWS_NARROW 7        /* up to so many, vectors read codes of 4 bits as they are packed */
+#define ROWS_FEW 16          /* the same of tiles, codes of 8 bits too */
 #define WIDE_ROWS 5          /* from so many rows on, and blocks of 32 on, tiles are faster than vectors */
 #define K_PIECE 512          /* of k: 32 rows and 32 columns of it stay in a first-level cache */
 #define K_WHOLE 2048         /* the same of a single block, whose sums then wait in memory less often */
@@ -24,7 +25,9 @@ typedef struct plan {
     int64_t length, blocks;   /* blocks of k in which neither side's scale changes */
     int64_t a_every, b_every; /* blocks that share a scale, where it changes along k at all */
     int wide;                 /* by tiles of 16 rows (kernels.h: WIDE) */
+    int few;                  /* the same of few rows and packed codes (FEW) */
     int narrow;               /* b is read as it was packed, two numbers a byte */
+    int stored;               /* b's scales are read as they were packed */
     int bias;                 /* added to the numbers of b */
     int64_t piece;            /* of k that is multiplied at a time */
     int64_t rows, rounds;     /* of a that are packed at a time, a multiple of 32; rounds of a matrix */
@@ -43,6 +46,11 @@ static int64_t common(int64_t a, int64_t b) {
     return a;
 }
 
+/* Scales that kernels read as they are stored (brci_kernels.narrow_scales). */
+static int is_read(uint8_t format) {
+    return format == BRC_F32 || format == BRC_F16 || format == BRC_BF16 || format == BRC_E8M0 || format == BRC_E4M3;
+}
+
 static int plan_of(const brci_job *job, plan *p) {
     const brci_multiplication *m = job->product;
     *p = (plan){.rounds = 1};
@@ -57,11 +65,16 @@ static int plan_of(const brci_job *job, plan *p) {
     p->a_every = a == 0 ? p->blocks : a / p->length;
     p->b_every = b == 0 ? p->blocks : b / p->length;
     p->wide = job->kernels->integer_wide != NULL && m->m >= WIDE_ROWS && (p->length % DEPTH == 0 || p->length == 32);
-    p->narrow = !p->wide && m->m <= ROWS_NARROW && job->packed != NULL && job->packed->integers.narrow;
-    p->bias = p->wide ? 0 : BRCI_INTEGER_BIAS;
-    p->piece = m->m <= ROWS_NARROW ? depth : p->blocks == 1 ? K_WHOLE : brci_most(1, K_PIECE / p->length) * p->length;
+    p->few = p->wide && job->kernels->integer_few != NULL && m->m <= ROWS_FEW && job->packed != NULL;
+    p->narrow = (p->few || (!p->wide && m->m <= ROWS_NARROW)) && job->packed != NULL && job->packed->integers.narrow;
+    p->bias = p->wide && !p->few ? 0 : BRCI_INTEGER_BIAS;
+    p->stored = job->packed != NULL && (p->few || (!p->wide && m->m <= ROWS_NARROW)) && p->b.scales > 0 &&
+                job->kernels->narrow_scales && is_read(job->packed->integers.scale_format);
+    p->piece = p->few || m->m <= ROWS_NARROW ? depth
+               : p->blocks == 1              ? K_WHOLE
+                                             : brci_most(1, K_PIECE / p->length) * p->length;
     p->group_bytes = ROWS * (depth + p->blocks * 4 + (p->a.scales + 2) * 4);
-    p->panel_bytes = COLUMNS * ((p->narrow ? 0 : depth) + (p->b.scales + 2 + ROWS) * 4);
+    p->panel_bytes = COLUMNS * ((p->narrow ? 0 : depth) + ((p->stored ? 0 : p->b.scales) + 2 + ROWS) * 4);
     p->panels = brci_ceil(m->n, COLUMNS);
     p->many = m->m <= ROWS_A_PANEL ? 1 : brci_most(1, B_BYTES / p->panel_bytes);
     p->rows = brci_most(ROWS, brci_least(brci_ceil(m->m, ROWS) * ROWS, A_BYTES / p->group_bytes * ROWS));
@@ -86,11 +99,12 @@ static int serves(const brci_job *job, brci_needs *needs) {
 /* The parts of a packed group of rows or panel of columns. */
 typedef struct packed {
     uint8_t *codes;
-    int32_t *start;    /* a: [blocks][32] */
-    float *scale;      /* [scales][32] */
-    float *all;        /* [32]: of all k */
-    uint32_t *strange; /* [32]: 1 where a row cannot be done in integers */
-    float *c;          /* b: [32][32], sums of a group with it */
+    int32_t *start;     /* a: [blocks][32] */
+    float *scale;       /* [scales][32], */
+    const void *stored; /* b: or where they lie as they were packed */
+    float *all;         /* [32]: of all k */
+    uint32_t *strange;  /* [32]: 1 where a row cannot be done in integers */
+    float *c;           /* b: [32][32], sums of a group with it */
 } packed;
 
 static packed group_at(const plan *p, uint8_t *memory, int64_t i) {
@@ -105,7 +119,7 @@ static packed group_at(const plan *p, uint8_t *memory, int64_t i) {
 static packed panel_at(const plan *p, uint8_t *memory, int64_t i) {
     packed b = {.codes = memory + i * p->panel_bytes};
     b.scale = (float *)(void *)(b.codes + (p->narrow ? 0 : COLUMNS * p->a.depth));
-    b.all = b.scale + COLUMNS * p->b.scales;
+    b.all = b.scale + (p->stored ? 0 : COLUMNS * p->b.scales);
     b.strange = (uint32_t *)(void *)(b.all + COLUMNS);
     b.c = (float *)(void *)(b.strange + COLUMNS);
     return b;
@@ -142,7 +156,7 @@ static int prepare(const brci_job *job, uint32_t part, int64_t first, int64_t la
             int fine = brci_integer_scales(job->kernels, &r, ROWS, g.scale + j, g.all + j);
             for (int64_t k = 0; k < p.a.depth; k += DEPTH)
                 fine &= brci_integer_bytes(job->kernels, &r, k, 0, g.codes + k * ROWS + j * DEPTH);
-            if (p.bias != 0) pack_starts(&p, g.codes + j * DEPTH, g.start + j);
+            if (!p.wide) pack_starts(&p, g.codes + j * DEPTH, g.start + j);
             g.strange[j] = !fine;
         }
     }
@@ -163,22 +177,31 @@ static void pack_panel(const brci_job *job, const plan *p, int64_t n, packed b) 
         brci_integer_panel(job->kernels, r, k, p->bias, b.strange, b.codes + k * COLUMNS);
 }
 
-/* A panel that was packed before: its scales as floats; where its codes lie as the kernels want them. */
-static const uint8_t *open_panel(const brci_job *job, const plan *p, int64_t i, packed b) {
+/* A panel that was packed before: its scales and codes as the kernels want them, if they do not lie so. */
+static void open_panel(const brci_job *job, const plan *p, int64_t i, packed *b) {
     const brci_integer_weight *w = &job->packed->integers;
     const int64_t batch = job->product->b_batch == 1 ? 0 : p->batch;
     const uint8_t *from = (const uint8_t *)job->packed->data + (batch * p->panels + i) * w->panel_bytes;
     const brc_table scales = {.data = (void *)(uintptr_t)(from + w->code_bytes), .format = w->scale_format};
-    brci_cpu_numbers(job->kernels, &scales, 0, COLUMNS * p->b.scales, b.scale);
-    memcpy(b.all, from + w->code_bytes + w->scale_bytes, COLUMNS * sizeof *b.all);
-    memset(b.strange, 0, COLUMNS * sizeof *b.strange);
-    if (p->narrow || (!w->narrow && p->bias == BRCI_INTEGER_BIAS)) return from;
-    job->kernels->integer_widen(w->narrow ? &p->b.format : NULL, from, p->b.depth, p->bias, b.codes);
-    return b.codes;
+    if (p->stored) b->stored = scales.data;
+    else brci_cpu_numbers(job->kernels, &scales, 0, COLUMNS * p->b.scales, b->scale);
+    memcpy(b->all, from + w->code_bytes + w->scale_bytes, COLUMNS * sizeof *b->all);
+    memset(b->strange, 0, COLUMNS * sizeof *b->strange);
+    if (p->narrow || (!w->narrow && p->bias == BRCI_INTEGER_BIAS)) b->codes = (uint8_t *)(uintptr_t)from;
+    else job->kernels->integer_widen(w->narrow ? &p->b.format : NULL, from, p->b.depth, p->bias, b->codes);
+}
+
+static float scale_of(const brci_job *job, const plan *p, const packed *b, int64_t k, int column) {
+    if (p->b.scales == 0) return 1;
+    const int64_t at = k / p->b.block * COLUMNS + column;
+    const brc_table stored = {.data = (void *)(uintptr_t)b->stored,
+                              .format = p->stored ? job->packed->integers.scale_format : BRC_F32};
+    return p->stored ? brci_table_float(&stored, at) : b->scale[at];
 }
 
 /* `count` numbers of column `column` of a panel from k on, as values. */
-static void read_panel(const plan *p, const packed *w, int column, int64_t k, int64_t count, float *out) {
+static void read_panel(const brci_job *job, const plan *p, const packed *w, int column, int64_t k, int64_t count,
+                       float *out) {
     for (int64_t i = 0; i < count; i++) {
         const int64_t at = k + i, step = at / 4, byte = at % 4;
         int number;
@@ -188,8 +211,7 @@ static void read_panel(const plan *p, const packed *w, int column, int64_t k, in
         } else {
             number = (int8_t)(w->codes[step * 4 * COLUMNS + column * 4 + byte] - p->bias);
         }
-        const float scale = p->b.scales == 0 ? 1 : w->scale[at / p->b.block * COLUMNS + column];
-        out[i] = (float)number * (scale * w->all[column]);
+        out[i] = (float)number * (scale_of(job, p, w, at, column) * w->all[column]);
     }
 }
 
@@ -201,7 +223,7 @@ static float element(const brci_job *job, const plan *p, const packed *w, int64_
     for (int64_t k = 0; k < q->k; k += PIECE) {
         const int64_t count = brci_least(PIECE, q->k - k);
         brci_cpu_read(job->kernels, &q->a, q->a_batch == 1 ? 0 : p->batch, m, k, count, x);
-        if (job->packed != NULL) read_panel(p, w, (int)(n % COLUMNS), k, count, y);
+        if (job->packed != NULL) read_panel(job, p, w, (int)(n % COLUMNS), k, count, y);
         else brci_cpu_read(job->kernels, &q->b, q->b_batch == 1 ? 0 : p->batch, n, k, count, y);
         for (int64_t i = 0; i < count; i++) sum += (double)x[i] * (double)y[i];
     }
@@ -222,16 +244,24 @@ static void replace_strange(const brci_job *job, const plan *p, int64_t m, int64
 /* A group times the panels [0, panels) of `memory`. */
 static void multiply_group(const brci_job *job, const plan *p, const packed *x, int rows, const packed *panels,
                            int64_t count) {
-    if (p->wide) job->kernels->integer_begin(rows, p->length);
+    const brci_kernels *kernels = job->kernels;
+    brci_integer_tile_fn *kernel = p->few    ? kernels->integer_few
+                                   : p->wide ? kernels->integer_wide
+                                             : kernels->integer_tile;
+    if (p->wide) kernels->integer_begin(rows, p->length);
     for (int64_t k = 0; k < p->a.depth; k += p->piece)
         for (int64_t i = 0; i < count; i++) {
             const packed *w = &panels[i];
+            const int as_packed = p->narrow || p->few || p->stored;
             const brci_integer_tile tile = {
                 .a = (const int8_t *)x->codes,
                 .b = w->codes,
                 .start = x->start,
                 .a_scale = p->a.scales == 0 ? NULL : x->scale,
-                .b_scale = p->b.scales == 0 ? NULL : w->scale,
+                .b_scale = p->b.scales == 0 ? NULL
+                           : p->stored      ? w->stored
+                                            : w->scale,
+                .b_format = p->stored ? job->packed->integers.scale_format : BRC_F32,
                 .a_all = x->all,
                 .b_all = w->all,
                 .a_every = p->a_every,
@@ -242,11 +272,12 @@ static void multiply_group(const brci_job *job, const plan *p, const packed *x, 
                 .depth = brci_least(p->piece, p->a.depth - k),
                 .rows = rows,
                 .narrow = p->narrow ? &p->b.format : NULL,
+                .skip = as_packed ? job->packed->integers.panel_bytes - job->packed->integers.code_bytes : 0,
                 .c = w->c,
             };
-            (p->wide ? job->kernels->integer_wide : job->kernels->integer_tile)(&tile);
+            kernel(&tile);
         }
-    if (p->wide) job->kernels->integer_end();
+    if (p->wide) kernels->integer_end();
 }
 
 #define MANY 32 /* panels a thread has at a time */
@@ -263,7 +294,7 @@ static void multiply(const brci_job *job, uint32_t part, int64_t first, int64_t 
         for (int64_t i = 0; i < count; i++) {
             panels[i] = panel_at(&p, memory, i);
             if (job->packed == NULL) pack_panel(job, &p, (panel + i) * COLUMNS, panels[i]);
-            else panels[i].codes = (uint8_t *)(uintptr_t)open_panel(job, &p, panel + i, panels[i]);
+            else open_panel(job, &p, panel + i, &panels[i]);
         }
         for (int64_t group = 0; group * ROWS < p.m; group++) {
             const packed x = group_at(&p, job->shared, group);

@@ -195,18 +195,22 @@ typedef struct brci_integer_format {
 typedef struct brci_integer_tile {
     const int8_t *a;
     const uint8_t *b;
-    const brci_integer_format *narrow; /* of b; NULL: bytes. TILE only */
+    const brci_integer_format *narrow; /* of b; NULL: bytes. TILE and FEW */
+    int64_t skip;                      /* bytes from the end of b to what is read next; TILE of all k at once, FEW */
     const int32_t *start;              /* [blocks][32] */
-    const float *a_scale, *b_scale;    /* [..][32]; NULL: 1 */
-    const float *a_all, *b_all;        /* [32] */
-    int64_t length;                    /* numbers of k in a block, a multiple of 16; the last may be shorter */
-    int64_t a_every, b_every;          /* blocks that share a number of a_scale, b_scale */
-    int64_t k, depth, whole;           /* the part that is added, [k, k + depth), of `whole` */
-    int rows;                          /* of the 32 */
-    float *c;                          /* [32][32]; between parts of a single block integers */
+    const float *a_scale;              /* [..][32]; NULL: 1 */
+    const void *b_scale;               /* the same, numbers of b_format */
+    uint32_t b_format;          /* F32; TILE and FEW: what a weight stores, if the kernels read it (stored.inc) */
+    const float *a_all, *b_all; /* [32] */
+    int64_t length;             /* numbers of k in a block, a multiple of 16; the last may be shorter */
+    int64_t a_every, b_every;   /* blocks that share a number of a_scale, b_scale */
+    int64_t k, depth, whole;    /* the part that is added, [k, k + depth), of `whole` */
+    int rows;                   /* of the 32 */
+    float *c;                   /* [32][32]; between parts of a single block integers */
 } brci_integer_tile;
 /* TILE: b is unsigned: every number plus 128, which `start` takes off: -128 times the sum of a.
- * WIDE: b is signed, `start` is not read; blocks of 32 or a multiple of 64. Between `begin` and `end`. */
+ * WIDE: b is signed, `start` is not read; blocks of 32 or a multiple of 64. Between `begin` and `end`.
+ * FEW: the same for up to 16 rows and all of k, b as it is packed: narrow, or plus 128. */
 typedef void brci_integer_tile_fn(const brci_integer_tile *tile);
 /* This thread's state for WIDE tiles of so many rows and blocks of this length. */
 typedef void brci_integer_begin_fn(int rows, int64_t length);
@@ -248,7 +252,7 @@ typedef struct brci_kernels {
     const char *name; /* of the instruction set */
     int tile_m, tile_n, stream_rows;
     int encodes_past;  /* encode heeds brci_encoding.past */
-    int narrow_scales; /* stream and expand read scales of other formats than F32 */
+    int narrow_scales; /* stream, expand, integer_tile, integer_few read scales of other formats than F32 */
     brci_widen_fn *widen_f16, *widen_bf16;
     brci_narrow_fn *narrow_f16, *narrow_bf16;
     brci_copy_fn *copy_past;
@@ -270,7 +274,7 @@ typedef struct brci_kernels {
     brci_powers_fn *powers;
     brci_tile_fn *tile;
     brci_dot_fn *dot;
-    brci_integer_tile_fn *integer_tile, *integer_wide; /* wide: NULL where there is none */
+    brci_integer_tile_fn *integer_tile, *integer_wide, *integer_few; /* the latter two: NULL where there are none */
     brci_integer_begin_fn *integer_begin;
     brci_integer_end_fn *integer_end;
     brci_integer_bytes_fn *integer_bytes;

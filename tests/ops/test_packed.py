@@ -6,7 +6,7 @@ import pytest
 from ops.test_matmul import OUTPUTS, PLAIN, RECIPES, bounded, operand
 
 F = np.float32
-RIGHT = [*RECIPES, "q4_0", "q4_1", "q8_0", "iq4_nl", "int4:rule=minmax,group=32", "nvfp4:levels=1", "mxfp8:format=e5m2", *PLAIN]
+RIGHT = [*RECIPES, "q4_0", "q4_1", "q8_0", "iq4_nl", "int4:format=nf4,group=64", "int4:rule=minmax,group=32", "nvfp4:levels=1", "mxfp8:format=e5m2", *PLAIN]
 LEFT = [*PLAIN, "fp8", "mxfp8", "int4"]
 
 

@@ -105,7 +105,7 @@ INLINE void scale(const brci_integer_tile *t, const int32_t *sums, int64_t block
                   const int by_b) {
     const int row = i / 2 * SIDE, column = i % 2 * SIDE, rows = t->rows - row;
     const float *a = by_a ? t->a_scale + block / t->a_every * ROWS + row : NULL;
-    const vf b = by_b ? load(t->b_scale + block / t->b_every * COLUMNS + column) : all(1);
+    const vf b = by_b ? load((const float *)t->b_scale + block / t->b_every * COLUMNS + column) : all(1);
     float *c = t->c + row * COLUMNS + column;
     if (rows >= SIDE) add(c, sums, a, b, SIDE, by_a);
     else
