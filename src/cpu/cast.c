@@ -330,6 +330,16 @@ static int rows_follow(const brc_array *a) {
     return 1;
 }
 
+/* How far ahead of what one pass encodes it fetches, in numbers: whole rows where they do not follow each other. */
+static int64_t onward(const reader *r, int follow) {
+    return follow ? ONWARD : (ONWARD / r->source->view.cols + 1) * pitch_of(r) / r->bytes;
+}
+
+/* Whether every row's codes may go past the caches as they are made. */
+static int goes_past(const batch *b, const brc_tensor *dst) {
+    return b->past && ((uintptr_t)dst->data | (uintptr_t)dst->row_pitch) % 64 == 0;
+}
+
 /* As many blocks as can be done in one pass, from row `row` on: rows of F32 that lie one behind the other are one. */
 static int64_t cast_at_once(const batch *b, const reader *r, const brci_casting *c, brc_tensor *dst, int64_t row,
                             int64_t last, brci_extent *met) {
@@ -342,8 +352,8 @@ static int64_t cast_at_once(const batch *b, const reader *r, const brci_casting 
     const int64_t whole = cols / length, bytes = cols * b->encoding.format.bits / 8;
     const int follow = cols % length == 0 && rows_follow(a) && dst->row_pitch == bytes;
     brci_encoding e = b->encoding;
-    e.ahead = follow ? ONWARD : (ONWARD / cols + 1) * pitch_of(r) / r->bytes;
-    e.past = b->past && ((uintptr_t)dst->data | (uintptr_t)dst->row_pitch) % 64 == 0;
+    e.ahead = onward(r, follow);
+    e.past = goes_past(b, dst);
     const brci_blocks blocks = {.encoding = &e,
                                 .way = b->way,
                                 .recipe = c->recipe,
@@ -456,10 +466,23 @@ int brci_cpu_measure_and_encode(const brci_kernels *k, const brci_source *source
     reader r;
     begin(&b, &r, k, source, dst);
     fix(&b, s);
-    b.encoding.ahead = PIECE;
     const float factor = b.factor[0];
-    for (int64_t i = first; i < last; i++)
-        for (int64_t col = 0; col < source->view.cols; col += PIECE) {
+    const int at_once = k->encode_measured != NULL && source->array != NULL && source->array->format == BRC_F32 &&
+                        source->view.cols > 0;
+    brci_encoding e = b.encoding;
+    b.encoding.ahead = PIECE;
+    e.ahead = at_once ? onward(&r, rows_follow(source->array)) : 0;
+    e.past = goes_past(&b, dst);
+    for (int64_t i = first; i < last; i++) {
+        int64_t col = 0;
+        if (at_once) {
+            uint32_t most = brci_bits(extent->amax);
+            col = k->encode_measured(&e, (const float *)(const void *)row_at(&r, i, 0), source->view.cols, factor,
+                                     codes_at(dst, i, 0, e.format.bits), &most);
+            if (most >= BRCI_F32_INFINITY) return 0;
+            extent->amax = brci_float(most);
+        }
+        for (; col < source->view.cols; col += PIECE) {
             const int64_t n = least(PIECE, source->view.cols - col);
             measure(&b, &r, i, i + 1, col, 1, n);
             if (!ordinary(&b, 1, extent)) return 0;
@@ -467,6 +490,7 @@ int brci_cpu_measure_and_encode(const brci_kernels *k, const brci_source *source
             b.out = codes_at(dst, i, col, b.encoding.format.bits);
             each_piece(&r, i, col, 1, n, PIECE, encode, &b);
         }
+    }
     if (b.past) brci_stream_end();
     return 1;
 }

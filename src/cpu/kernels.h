@@ -145,6 +145,10 @@ typedef struct brci_blocks {
  * bits. */
 #define BRCI_BLOCKS_AT_ONCE 16
 typedef int64_t brci_cast_blocks_fn(const brci_blocks *blocks, uint32_t *amax);
+/* Numbers by a factor that is known: measured and encoded, in whole multiples of 64. How many; 0 where they are not
+ * served. amax as above. */
+typedef int64_t brci_encode_measured_fn(const brci_encoding *encoding, const float *x, int64_t n, float factor,
+                                        uint8_t *out, uint32_t *amax);
 /* n codes of one table; 0 where not all are finite. `past` as above. */
 typedef int brci_look_up_fn(const brci_vector_format *format, const brci_value_table *table, const uint8_t *codes,
                             int64_t n, int past, uint8_t *out);
@@ -262,8 +266,9 @@ typedef struct brci_kernels {
     brci_peaks_fn *peaks;
     brci_encode_fn *encode;
     brci_encode_bf16_fn *encode_bf16;
-    brci_cast_blocks_fn *cast_blocks; /* NULL: none in one pass */
-    brci_tabulate_fn *tabulate;       /* NULL, as the two below: no tables of 128 bytes in registers */
+    brci_cast_blocks_fn *cast_blocks; /* NULL, as the one below: none in one pass */
+    brci_encode_measured_fn *encode_measured;
+    brci_tabulate_fn *tabulate; /* NULL, as the two below: no tables of 128 bytes in registers */
     brci_encode_tabled_fn *encode_tabled;
     brci_look_up_fn *look_up;
     brci_decode_fn *decode;
