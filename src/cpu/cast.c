@@ -7,8 +7,7 @@
     262144         /* floats of several rows that are read twice: 1 MiB, or half of it; half of a second-level cache */
 #define BLOCKS 256 /* blocks whose scales are chosen together */
 #define NARROW 65536   /* the same where tables encode, in less time than memory takes: 128 KiB, the next as much */
-#define TABLES 32      /* blocks that have tables at a time, */
-#define TABLED 2048    /* which this many numbers of a block are worth */
+#define TABLED 2048    /* numbers of a block, which are worth a table */
 #define ONWARD 16384   /* floats that are fetched in advance where blocks are done in one pass: 64 KiB */
 #define PAST (4 << 20) /* bytes of a result that goes past the caches: twice a second-level cache */
 
@@ -102,10 +101,15 @@ typedef struct batch {
     uint32_t amax[BLOCKS];
     float low[BLOCKS], high[BLOCKS], factor[BLOCKS], zero[BLOCKS];
     brci_encoding encoding;
-    brci_code_table tables[TABLES];
+    brci_code_table tables[BRCI_TABLES];
     int past; /* the codes are not read soon */
     uint8_t *out;
     uint8_t staged[PIECE];
+    int64_t last; /* row, where this part of the tensor ends */
+    struct {      /* blocks that were measured while others were encoded */
+        int64_t row, col, blocks;
+        uint32_t amax[BRCI_TABLES];
+    } ready;
 } batch;
 
 static void measure_amax(void *user, int64_t block, int64_t at, const float *x, int64_t blocks, int64_t length) {
@@ -262,36 +266,53 @@ static uint8_t *codes_at(const brc_tensor *dst, int64_t row, int64_t col, uint32
     return (uint8_t *)dst->data + row * dst->row_pitch + col * bits / 8;
 }
 
+/* Whether every row's codes may go past the caches as they are made. */
+static int goes_past(const batch *b, const brc_tensor *dst) {
+    return b->past && ((uintptr_t)dst->data | (uintptr_t)dst->row_pitch) % 64 == 0;
+}
+
 /* Whether blocks of so many rows are encoded by tables. */
 static int is_tabled(const batch *b, const reader *r, int64_t rows, int64_t length) {
     return b->kernels->tabulate != NULL && r->source->array != NULL && r->source->array->format == BRC_BF16 &&
            length % 64 == 0 && rows * length >= TABLED && rows <= r->source->view.rows;
 }
 
+/* Meanwhile those that come next are measured: beside these, or below. */
 static int encode_by_tables(batch *b, reader *r, brc_tensor *dst, int64_t row, int64_t row_end, int64_t col,
                             int64_t blocks, int64_t length) {
-    const int64_t pitch = pitch_of(r), next = col + blocks * length;
+    const int64_t rows = row_end - row, width = blocks * length;
+    const int beside = col + 2 * width <= r->source->view.cols;
+    const int64_t next_row = beside ? row : row_end, next_col = beside ? col + width : 0;
+    const int known = !b->with_ends && next_row + rows <= b->last &&
+                      row / r->source->view.rows == (next_row + rows - 1) / r->source->view.rows;
     const brci_tabled t = {.encoding = &b->encoding,
                            .factors = b->factor,
                            .tables = b->tables,
                            .x = row_at(r, row, col),
                            .out = codes_at(dst, row, col, b->encoding.format.bits),
-                           .rows = row_end - row,
-                           .pitch = pitch,
+                           .rows = rows,
+                           .pitch = pitch_of(r),
                            .out_pitch = dst->row_pitch,
                            .blocks = blocks,
                            .length = length,
-                           .past = b->past && ((uintptr_t)dst->data | (uintptr_t)dst->row_pitch) % 64 == 0};
-    b->encoding.ahead = next < r->source->view.cols ? blocks * length : (row_end - row) * pitch / r->bytes - col;
+                           .past = goes_past(b, dst),
+                           .next = known ? row_at(r, next_row, next_col) : NULL,
+                           .amax = b->ready.amax};
+    b->encoding.ahead = 0;
     b->kernels->tabulate(&b->encoding, b->factor, b->amax, blocks, b->tables);
-    return b->kernels->encode_tabled(&t);
+    if (!b->kernels->encode_tabled(&t)) return 0;
+    if (known) b->ready.row = next_row, b->ready.col = next_col, b->ready.blocks = blocks;
+    return 1;
 }
 
 /* Rows of one block row (rows, or batch * rows, that share their scales), blocks [from, to) of `length`, starting at
  * column `col`; 0 if something is not an ordinary number. */
 static int cast_window(batch *b, reader *r, const brci_casting *c, brc_tensor *dst, int64_t row, int64_t row_end,
                        int64_t col, int64_t at, int64_t blocks, int64_t length, brci_extent *met) {
-    measure(b, r, row, row_end, col, blocks, length);
+    const int ready = b->ready.row == row && b->ready.col == col && b->ready.blocks == blocks;
+    b->ready.blocks = 0;
+    if (ready) memcpy(b->amax, b->ready.amax, (size_t)blocks * sizeof *b->amax);
+    else measure(b, r, row, row_end, col, blocks, length);
     if (!ordinary(b, blocks, met)) return 0;
     choose(b, c, dst, at, blocks);
     if (is_tabled(b, r, row_end - row, length) && encode_by_tables(b, r, dst, row, row_end, col, blocks, length))
@@ -319,6 +340,7 @@ static void begin(batch *b, reader *r, const brci_kernels *k, const brci_source 
                                   /* Scales follow the largest magnitude, but for ends that are left out. */
                                   .bounded = recipe->rule != BRC_RULE_NO_CLIP};
     (void)brci_vector_format_of(brci_format(dst->format), &b->encoding.format);
+    b->ready.blocks = 0;
     b->past = source->view.batch * source->view.rows * dst->row_pitch >= PAST;
     r->source = source;
     r->bytes = source->array == NULL ? 0 : brci_format(source->array->format)->bits / 8;
@@ -333,11 +355,6 @@ static int rows_follow(const brc_array *a) {
 /* How far ahead of what one pass encodes it fetches, in numbers: whole rows where they do not follow each other. */
 static int64_t onward(const reader *r, int follow) {
     return follow ? ONWARD : (ONWARD / r->source->view.cols + 1) * pitch_of(r) / r->bytes;
-}
-
-/* Whether every row's codes may go past the caches as they are made. */
-static int goes_past(const batch *b, const brc_tensor *dst) {
-    return b->past && ((uintptr_t)dst->data | (uintptr_t)dst->row_pitch) % 64 == 0;
 }
 
 /* As many blocks as can be done in one pass, from row `row` on: rows of F32 that lie one behind the other are one. */
@@ -385,6 +402,8 @@ void brci_cpu_cast(const brci_kernels *k, const brci_casting *c, const brci_sour
     }
     begin(&b, &r, k, source, dst);
     b.way = way_of(c);
+    b.last = block.rows == 0 ? v.batch * v.rows
+                             : (last - 1) / n.rows * v.rows + least(v.rows, ((last - 1) % n.rows + 1) * block.rows);
     for (int64_t i = first; i < last; i++) {
         int64_t done;
         while ((done = cast_at_once(&b, &r, c, dst, i, last, met)) >= n.cols) i += done / n.cols;
@@ -403,7 +422,7 @@ void brci_cpu_cast(const brci_kernels *k, const brci_casting *c, const brci_sour
         const int64_t window = row_end - row == 1 ? NEAR
                                : tabled           ? NARROW
                                                   : WINDOW,
-                      most = tabled ? TABLES : BLOCKS,
+                      most = tabled ? BRCI_TABLES : BLOCKS,
                       many = least(most, (window - 1) / ((row_end - row) * length) + 1);
         for (int64_t j = done; fine && j < whole; j += many)
             fine = cast_window(&b, &r, c, dst, row, row_end, j * length, i * n.cols + j, least(many, whole - j), length,

@@ -67,9 +67,9 @@ typedef struct brci_code_table {
     uint32_t least; /* magnitude, as bits, from which on it is so */
 } brci_code_table;
 
-/* Rows of BF16 to be encoded by tables. */
+/* Rows of BF16 to be encoded by tables, and others, of as many blocks, that are measured meanwhile. */
 typedef struct brci_tabled {
-    const brci_encoding *encoding; /* `ahead` counts from where a row begins here to where the next window's does */
+    const brci_encoding *encoding;
     const float *factors;
     const brci_code_table *tables; /* as many as factors: a block each */
     const uint8_t *x;
@@ -77,7 +77,11 @@ typedef struct brci_tabled {
     int64_t rows, pitch, out_pitch; /* bytes from one row to the next */
     int64_t blocks, length;         /* of a row; length: a multiple of 64 */
     int past;                       /* codes go past the caches: rows of `out` begin on multiples of 64 bytes */
+    const uint8_t *next;            /* NULL: none */
+    uint32_t *amax;                 /* their largest magnitudes, one a block, as bits */
 } brci_tabled;
+
+#define BRCI_TABLES 32 /* blocks at most */
 
 /* The bytes of the BF16 that finite codes of 8-bit floats stand for, without their sign. */
 typedef struct brci_value_table {

@@ -88,6 +88,11 @@ def lines_of_large(brc):
             outs = (np.float32, ml_dtypes.bfloat16, np.float16) if dtype == np.float32 else ()
             yield " ".join(map(str, ("large", np.dtype(dtype), recipe, *map(digest, (t.data, t.scale, t.globals)), t.report.amax,
                                      *(digest(brc.dequantize(t, out)) for out in outs))))
+    for odd in ((), (np.nan, np.inf, -np.inf)):      # the reference's, amid what is done in one pass
+        x[[200, 777, 778][:len(odd)], [700, 4100, 64][:len(odd)]] = odd
+        for recipe, dtype in (("mxfp8:partial=1", np.float32), ("fp8-delayed", np.float32), ("fp8-block128:partial=1", ml_dtypes.bfloat16)):
+            t = brc.cast(x.astype(dtype), recipe, brc.delayed_state() if "delayed" in recipe else brc.ffi.NULL)
+            yield " ".join(map(str, ("large, in one pass", recipe, *map(digest, (t.data, t.scale)), t.report.nan, t.report.infinite, t.report.amax)))
 
 
 def lines_of_tables(brc):

@@ -76,28 +76,54 @@ INLINE int encode_64(const constants *c, const uint8_t *x, bytes128 table, __m51
     return 1;
 }
 
-INLINE int encode(const brci_tabled *t, int past) {
-    const int64_t ahead = 2 * t->encoding->ahead;
+#define ROWS_AHEAD 8 /* which are asked for in advance, for the second-level cache */
+
+/* The larger numbers of a and of 64 numbers, without their signs. */
+INLINE __m512i measure_64(const constants *c, __m512i a, const uint8_t *x) {
+    const __m512i larger = _mm512_max_epu16(_mm512_and_si512(_mm512_loadu_si512(x), c->size),
+                                            _mm512_and_si512(_mm512_loadu_si512(x + 64), c->size));
+    return _mm512_max_epu16(a, larger);
+}
+
+static uint32_t largest_of(__m512i v) {
+    return _mm512_reduce_max_epu32(
+        _mm512_max_epu32(_mm512_slli_epi32(v, 16), _mm512_and_si512(v, _mm512_set1_epi32((int)0xFFFF0000u))));
+}
+
+INLINE int encode(const brci_tabled *t, int past, int measured) {
     const constants c = constants_of();
+    __m512i largest[BRCI_TABLES];
+    for (int64_t i = 0; measured && i < t->blocks; i++) largest[i] = _mm512_setzero_si512();
     for (int64_t row = 0; row < t->rows; row++) {
-        const uint8_t *x = t->x + row * t->pitch;
+        const uint8_t *x = t->x + row * t->pitch, *next = measured ? t->next + row * t->pitch : NULL;
+        const int64_t ahead = row + ROWS_AHEAD < t->rows ? ROWS_AHEAD * t->pitch : 0;
         uint8_t *out = t->out + row * t->out_pitch;
         for (int64_t i = 0; i < t->blocks; i++) {
             const bytes128 table = load_table(t->tables[i].offset);
             const __m512i least = _mm512_set1_epi16((short)(t->tables[i].least >> 16));
+            __m512i larger = measured ? largest[i] : c.size;
             for (int64_t k = 0; k < t->length; k += 64, x += 128, out += 64) {
-                __builtin_prefetch(x + ahead, 0, 2);
-                __builtin_prefetch(x + ahead + 64, 0, 2);
+                if (measured) {
+                    __builtin_prefetch(next + ahead, 0, 2);
+                    __builtin_prefetch(next + ahead + 64, 0, 2);
+                    larger = measure_64(&c, larger, next);
+                    next += 128;
+                }
                 if (!encode_64(&c, x, table, least, past, out) &&
                     !brci_encode_bf16_avx512(t->encoding, x, 1, 64, t->factors + i, out))
                     return 0;
             }
+            if (measured) largest[i] = larger;
         }
     }
+    for (int64_t i = 0; measured && i < t->blocks; i++) t->amax[i] = largest_of(largest[i]);
     return 1;
 }
 
-int KERNEL_NAME(encode_tabled)(const brci_tabled *t) { return t->past ? encode(t, 1) : encode(t, 0); }
+int KERNEL_NAME(encode_tabled)(const brci_tabled *t) {
+    if (t->next != NULL) return t->past ? encode(t, 1, 1) : encode(t, 0, 1);
+    return t->past ? encode(t, 1, 0) : encode(t, 0, 0);
+}
 
 int KERNEL_NAME(look_up)(const brci_vector_format *f, const brci_value_table *table, const uint8_t *codes, int64_t n,
                          int past, uint8_t *out) {
