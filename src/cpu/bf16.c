@@ -26,6 +26,8 @@ typedef struct shape {
     int64_t piece, plane;  /* of k; numbers of a plane of a */
     int planes, group;
     int unscaled; /* a is read without its scales, of which there is one a row */
+    int few;      /* rows: panels are read as they lie */
+    float fold;   /* of the panels, where it is used */
 } shape;
 
 /* In how many numbers of BF16 the left side's are split at most; `unscaled`: its codes, with one scale a row. */
@@ -45,8 +47,12 @@ static int planes_of(const brci_source *a, int *unscaled) {
 
 static shape shape_of(const brci_job *job) {
     const brci_multiplication *p = job->product;
+    const brci_panels *w = &job->packed->panels;
     shape s = {.depth = brci_ceil(p->k, TILE) * TILE, .piece = brci_panels_piece(job->packed, PIECE), .group = GROUP};
     s.planes = planes_of(&p->a, &s.unscaled);
+    s.few = p->m <= HALF;
+    /* Of few rows scaling the sums costs less than scaling the numbers. */
+    s.fold = s.few && w->narrow.block % TILE == 0 ? 0 : w->fold;
     s.rows = brci_least(brci_ceil(p->m, TILE) * TILE, ROWS);
     s.rows = brci_least(s.rows, brci_most(A_BYTES / (2 * s.planes * s.depth) / TILE, 1) * TILE);
     s.plane = s.rows * s.depth;
@@ -91,8 +97,9 @@ static int prepare(const brci_job *job, uint32_t part, int64_t first, int64_t la
     const brci_multiplication *p = job->product;
     const shape s = shape_of(job);
     const brci_panels *w = &job->packed->panels;
-    const float one = 1, least = w->fold == 0 ? 0x1p-80f : 0x1p-40f;
+    const float one = 1, least = s.fold == 0 ? 0x1p-80f : 0x1p-40f;
     const int64_t batch = p->a_batch == 1 ? 0 : s.batch;
+    const int apart = brci_pair_apart(w->narrow.kind);
     float *factors = (float *)(void *)job->shared, x[READ];
     uint16_t *a = (uint16_t *)(void *)(job->shared + factor_bytes(&s));
     brci_source source = p->a;
@@ -108,7 +115,7 @@ static int prepare(const brci_job *job, uint32_t part, int64_t first, int64_t la
         const int64_t row = s.first + i;
         uint16_t *to = a + i / HALF * HALF * s.depth + i % HALF * TILE;
         if (i >= brci_ceil(s.m, HALF) * HALF) break; /* a tile's second half that is not read */
-        factors[i] = w->global * (w->fold != 0 ? w->unfold : 1);
+        factors[i] = w->global * (s.fold != 0 ? w->unfold : 1);
         if (i < s.m && s.unscaled) {
             const float own = brci_multiplier_at(p->a.tensor, batch, row, 0);
             if (!(brci_magnitude(own) < BRCI_F32_INFINITY) || (own != 0 && brci_absolute(own) < LEAST_FACTOR)) return 0;
@@ -118,11 +125,13 @@ static int prepare(const brci_job *job, uint32_t part, int64_t first, int64_t la
             const int64_t n = brci_least(READ, s.depth - k), there = i < s.m ? brci_least(n, p->k - k) : 0;
             memset(x, 0, sizeof x);
             if (there > 0) brci_read_side(job->kernels, &source, batch, row, k, there, x);
-            if (!job->kernels->split(x, n, least, s.planes, s.plane, to + k * HALF)) return 0;
+            if (!job->kernels->split(x, n, least, apart, s.planes, s.plane, to + k * HALF)) return 0;
         }
     }
     return 1;
 }
+
+static const float ones[BRCI_COLUMNS] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
 
 typedef struct memory {
     const float *factors;
@@ -136,15 +145,14 @@ static void multiply_group(const brci_job *job, const shape *s, const memory *at
     const brci_multiplication *p = job->product;
     const brci_panels *w = &job->packed->panels;
     const int64_t many = brci_least(s->group, brci_ceil(p->n - column, TILE)), batch = p->b_batch == 1 ? 0 : s->batch,
-                  every = w->fold != 0 || w->narrow.block == 0 ? 0 : brci_least(w->narrow.block, s->piece) / TILE;
-    static const float ones[BRCI_COLUMNS] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
+                  every = s->fold != 0 || w->narrow.block == 0 ? 0 : brci_least(w->narrow.block, s->piece) / TILE;
     const int64_t panel_scales = brci_most(1, s->piece / TILE) * BRCI_COLUMNS;
     for (int64_t k = 0; k < p->k; k += s->piece) {
         const int64_t depth = brci_least(s->piece, w->depth - k), steps = brci_ceil(depth, TILE);
         for (int64_t j = 0; j < 2 * many; j++) {
             const int64_t panel = brci_least(column / BRCI_COLUMNS + j, w->panels - 1); /* past the last: not used */
             const brci_panel from = brci_panel_at(job->packed, batch, panel, k);
-            job->kernels->halve(&from, depth, w->fold, at->b + j * s->piece * BRCI_COLUMNS,
+            job->kernels->halve(&from, depth, s->fold, at->b + j * s->piece * BRCI_COLUMNS,
                                 at->scales + j * panel_scales);
         }
         for (int64_t i = first; i < last; i++)
@@ -172,11 +180,32 @@ static void multiply_group(const brci_job *job, const shape *s, const memory *at
             float *c = at->c + (j * (last - first) + i - first) * TILE * TILE;
             const int64_t rows = brci_least(TILE, s->m - i * TILE);
             const float *scales = at->scales + j * 2 * panel_scales;
-            if (every != 0 || w->fold != 0) job->kernels->bf16_scale(c, (int)rows, at->factors + i * TILE, ones, ones);
+            if (every != 0 || s->fold != 0) job->kernels->bf16_scale(c, (int)rows, at->factors + i * TILE, ones, ones);
             else job->kernels->bf16_scale(c, (int)rows, at->factors + i * TILE, scales, scales + panel_scales);
             brci_cpu_finish(job->kernels, p, s->batch, s->first + i * TILE, column + j * TILE, rows,
                             brci_least(TILE, p->n - column - j * TILE), c, TILE);
         }
+}
+
+static void multiply_few(const brci_job *job, const shape *s, const memory *at, int64_t column) {
+    const brci_multiplication *p = job->product;
+    const brci_panels *w = &job->packed->panels;
+    const int64_t batch = p->b_batch == 1 ? 0 : s->batch, panel = column / BRCI_COLUMNS;
+    const brci_bf16_few few = {
+        .a = at->a,
+        .a_plane = s->plane,
+        .planes = s->planes,
+        .rows = (int)s->m,
+        /* past the last: not used */
+        .panels = {brci_panel_at(job->packed, batch, panel, 0),
+                   brci_panel_at(job->packed, batch, brci_least(panel + 1, w->panels - 1), 0)},
+        .depth = w->depth,
+        .fold = s->fold,
+        .c = at->c,
+    };
+    job->kernels->bf16_few(&few);
+    job->kernels->bf16_scale(at->c, few.rows, at->factors, ones, ones);
+    brci_cpu_finish(job->kernels, p, s->batch, s->first, column, s->m, brci_least(TILE, p->n - column), at->c, TILE);
 }
 
 static void multiply(const brci_job *job, uint32_t part, int64_t first, int64_t last) {
@@ -190,6 +219,10 @@ static void multiply(const brci_job *job, uint32_t part, int64_t first, int64_t 
     job->kernels->bf16_open(1);
     for (int64_t i = first; i < last; i++) {
         const int64_t group = i / s.parts, share = i % s.parts;
+        if (s.few) {
+            multiply_few(job, &s, &at, group * TILE);
+            continue;
+        }
         multiply_group(job, &s, &at, group * s.group * TILE, brci_share(s.tiles, s.parts, share),
                        brci_share(s.tiles, s.parts, share + 1));
     }

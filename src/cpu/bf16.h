@@ -5,11 +5,14 @@
 #ifndef BRCI_BF16_H
 #define BRCI_BF16_H
 
-#include <stdint.h>
+#include "cpu/narrow.h"
 
 #define BRCI_BF16_TILE 32 /* rows, columns of a tile of sums, and of k at a time */
 #define BRCI_BF16_PLANES 3
 #define BRCI_BF16_PART 512 /* numbers of 16 rows, or columns, by 32 of k: they lie together */
+
+/* What stands beside each other in a pair of k: numbers of each 8 of k that are so far apart. */
+static inline int brci_pair_apart(brci_narrow_kind kind) { return kind == BRCI_NARROW_4 ? 4 : 1; }
 
 /* A tile of sums needs so much of b: [k/32][16 pairs of k][16 columns][2] of each panel of 16 columns. */
 typedef struct brci_bf16_tile {
@@ -22,5 +25,15 @@ typedef struct brci_bf16_tile {
     int more;               /* added to what c holds */
     float *c;               /* [32][32] */
 } brci_bf16_tile;
+
+typedef struct brci_bf16_few {
+    const uint16_t *a; /* as above */
+    int64_t a_plane;
+    int planes, rows;     /* rows: 1..16 */
+    brci_panel panels[2]; /* of one geometry */
+    int64_t depth;        /* of k, whole units */
+    float fold;           /* not 0: scales, times it, are multiplied into the numbers before */
+    float *c;             /* [16][32] */
+} brci_bf16_few;
 
 #endif

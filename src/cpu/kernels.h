@@ -240,15 +240,20 @@ typedef void brci_stream_fn(const brci_panel *panel, int64_t depth, const float 
  * [depth][width] after the other. */
 typedef void brci_expand_fn(const brci_panel *panel, int64_t depth, float *out, int64_t width);
 
-/* A panel as BF16, as brci_bf16_tile.b wants it, filled up with zeros to whole steps of 32 of k. fold 0: without its
+/* A panel as BF16, as brci_bf16_tile.b wants it, filled up with zeros to whole steps of 32 of k; pairs of k as
+ * brci_pair_apart says. fold 0: without its
  * scales, which come as F32; else with them, times `fold`. */
 typedef void brci_halve_fn(const brci_panel *panel, int64_t depth, float fold, uint16_t *out, float *scales);
-/* A row's n numbers (whole steps of 32 of k) as sums of `planes` of BF16, as brci_bf16_tile.a wants them. 0 where they
+/* A row's n numbers (whole steps of 32 of k) as sums of `planes` of BF16, as brci_bf16_tile.a wants them, in pairs of
+ * numbers `apart` from each other. 0 where they
  * are not: more bits, a magnitude of BRCI_MOST_BITS or more, or one below `least` but 0. */
-typedef int brci_split_fn(const float *x, int64_t n, float least, int planes, int64_t plane, uint16_t *out);
+typedef int brci_split_fn(const float *x, int64_t n, float least, int apart, int planes, int64_t plane, uint16_t *out);
 /* Before the first tile and, with 0, after the last of a thread. */
 typedef void brci_bf16_open_fn(int open);
 typedef void brci_bf16_tile_fn(const brci_bf16_tile *tile);
+/* Tiles of up to 16 rows and all of k, their sums times the scales: what halve and bf16_tile do, some of k at a time.
+ */
+typedef void brci_bf16_few_fn(const brci_bf16_few *few);
 /* A tile of sums times a factor of its row, times one of its column: 16 and 16 of them. */
 typedef void brci_bf16_scale_fn(float *c, int rows, const float *factors, const float *left, const float *right);
 
@@ -291,10 +296,11 @@ typedef struct brci_kernels {
     brci_integer_widen_fn *integer_widen;
     brci_stream_fn *stream;
     brci_expand_fn *expand;
-    brci_halve_fn *halve; /* NULL, as the four below: no units for BF16 */
+    brci_halve_fn *halve; /* NULL, as the five below: no units for BF16 */
     brci_split_fn *split;
     brci_bf16_open_fn *bf16_open;
     brci_bf16_tile_fn *bf16_tile;
+    brci_bf16_few_fn *bf16_few;
     brci_bf16_scale_fn *bf16_scale;
 } brci_kernels;
 
