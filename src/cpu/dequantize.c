@@ -116,6 +116,18 @@ static void write_blocks(writer *w, const uint8_t *codes, int64_t blocks, int64_
     }
 }
 
+/* How many of `blocks` were written whose scales need not become floats first. */
+static int64_t write_scaled(const writer *w, const brc_tensor *t, float global, int64_t scale_at, const uint8_t *codes,
+                            int64_t blocks, int64_t length, uint8_t *out) {
+    const int divides = t->global.data != NULL && t->global.kind != BRC_KIND_MULTIPLIER;
+    if (w->kernels->decode_scaled == NULL || w->out != BRC_F32 || t->zero.data != NULL || divides ||
+        brci_format(t->scale.format)->bits != 8)
+        return 0;
+    return w->kernels->decode_scaled(&w->decoding.format, t->scale.format, codes,
+                                     (const uint8_t *)t->scale.data + scale_at, global, blocks, length,
+                                     w->decoding.past, (float *)(void *)out);
+}
+
 /* One row; 0 where a multiplier is not ordinary. */
 static int write_row(writer *w, const brc_tensor *t, int64_t batch, int64_t row, const uint8_t *codes, uint8_t *out) {
     const brci_view v = brci_tensor_view(t);
@@ -125,7 +137,8 @@ static int write_row(writer *w, const brc_tensor *t, int64_t batch, int64_t row,
     const int64_t zero_at = t->zero.data == NULL ? 0 : brc_table_index(t, &t->zero, batch, row, 0);
     float global = 1, m[BLOCKS], zeros[BLOCKS];
     if (t->global.data != NULL) global = brci_table_float(&t->global, brc_table_index(t, &t->global, batch, row, 0));
-    for (int64_t j = 0; j < cols; j += BLOCKS) {
+    const int64_t done = write_scaled(w, t, global, scale_at, codes, whole, length, out);
+    for (int64_t j = done; j < cols; j += BLOCKS) {
         int64_t n = least(BLOCKS, cols - j), full = least(n, whole - j), at = j * length;
         const float *zero = t->zero.data == NULL ? NULL : zeros;
         brci_cpu_numbers(w->kernels, &t->scale, scale_at + j, n, m);

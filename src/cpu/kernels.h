@@ -159,6 +159,11 @@ typedef int brci_look_up_fn(const brci_vector_format *format, const brci_value_t
 /* Values of `blocks` blocks. m is finite and not 0, zeros are finite. */
 typedef void brci_decode_fn(const brci_decoding *decoding, const uint8_t *codes, int64_t blocks, int64_t length,
                             const float *m, float *out);
+/* Values of blocks of 4-bit codes times scales of 8 bits, as they lie, times `global`. How many it did, from the first
+ * one on: all but a few, or those before one whose multiplier is 0 or not finite; 0 where they are not served. */
+typedef int64_t brci_decode_scaled_fn(const brci_vector_format *format, uint32_t scale_format, const uint8_t *codes,
+                                      const uint8_t *scales, float global, int64_t blocks, int64_t length, int past,
+                                      float *out);
 /* E8M0 scales and factors from the magnitudes of n blocks; `rule` is a brc_rule of OCP MX. */
 typedef void brci_exponents_fn(const uint32_t *amax, int64_t n, uint32_t rule, const brc_format_info *element,
                                uint8_t *scales, float *factors);
@@ -281,6 +286,7 @@ typedef struct brci_kernels {
     brci_encode_tabled_fn *encode_tabled;
     brci_look_up_fn *look_up;
     brci_decode_fn *decode;
+    brci_decode_scaled_fn *decode_scaled; /* NULL: scales are floats first */
     brci_exponents_fn *exponents;
     brci_fractions_fn *fractions;
     brci_reciprocals_fn *reciprocals;
