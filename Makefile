@@ -29,7 +29,8 @@ CONFIGURE = cmake -S . -DCMAKE_RULE_MESSAGES=OFF -DCMAKE_TARGET_MESSAGES=OFF -DC
             -DBRECCIA_STRICT=$(STRICT) --log-level=WARNING $(CMAKE_FLAGS)
 # The CUDA kernels are compiled once, into $(BUILD); the other builds check the C code.
 NO_KERNELS = -DBRECCIA_CUDA=OFF
-LIBRARY_ALONE = -DBRECCIA_FILES=OFF -DBRECCIA_BENCH=OFF
+NO_PROGRAMS = -DBRECCIA_CLI=OFF -DBRECCIA_BENCH=OFF
+LIBRARY_ALONE = -DBRECCIA_FILES=OFF $(NO_PROGRAMS)
 COMPILE = cmake --build
 # One worker a processor, each with half of the files, so that what a file imports or makes is seldom made twice.
 PYTEST = $(PYTHON) -m pytest -q -n $(JOBS) --dist worksteal
@@ -70,7 +71,7 @@ test-clang: setup-test
 
 test-sanitize: setup-check
 	@echo "== address and undefined behaviour sanitizers: $(BUILD)-sanitize"
-	@$(CONFIGURE) -B $(BUILD)-sanitize -DBRECCIA_TESTS=ON -DBRECCIA_SANITIZE=address $(NO_KERNELS)
+	@$(CONFIGURE) -B $(BUILD)-sanitize -DBRECCIA_TESTS=ON -DBRECCIA_SANITIZE=address $(NO_PROGRAMS) $(NO_KERNELS)
 	@$(COMPILE) $(BUILD)-sanitize -j $(JOBS)
 	@$(CTEST) --test-dir $(BUILD)-sanitize $(QUICK)
 
