@@ -5,7 +5,8 @@
 #   make demo [MODEL=path]  quantizes a real checkpoint with every recipe and prints one table
 #   make test               everything tested: gcc, clang, sanitizers, valgrind, C and Python tests
 #   make test-neon          AArch64's kernels, by a cross compiler and an emulator; a part of make test, as test-tsan (threads) is
-#   make test-exhaustive    the tests that walk whole domains (all 2^32 floats): long
+#   make test-exhaustive    the tests that walk whole domains (all 2^32 floats): long; `make test-all`: both, and the CUDA
+#                           kernels compiled whole, where make test only checks their syntax and types
 #   make python             the Python package, into .venv
 #   make gpu                on a machine with an NVIDIA GPU: builds what needs only libc, into build-gpu, and checks it there
 #   make check              formatting, warnings, folders against src/DEPENDS, licence lines
@@ -27,8 +28,9 @@ PYTHON = .venv/bin/python
 CLANG_FORMAT = .venv/bin/clang-format
 CONFIGURE = cmake -S . -DCMAKE_RULE_MESSAGES=OFF -DCMAKE_TARGET_MESSAGES=OFF -DCMAKE_INSTALL_PREFIX=$(PREFIX) \
             -DBRECCIA_STRICT=$(STRICT) --log-level=WARNING $(CMAKE_FLAGS)
-# The CUDA kernels are compiled once, into $(BUILD); the other builds check the C code.
+# The CUDA kernels are compiled into $(BUILD) alone; what is tested is the C code, in folders of its own.
 NO_KERNELS = -DBRECCIA_CUDA=OFF
+TESTED = $(BUILD)-test
 NO_PROGRAMS = -DBRECCIA_CLI=OFF -DBRECCIA_BENCH=OFF
 LIBRARY_ALONE = -DBRECCIA_FILES=OFF $(NO_PROGRAMS)
 COMPILE = cmake --build
@@ -40,7 +42,8 @@ C_FILES = $(shell find src cli python/ext tests bench examples fuzz -name '*.[ch
 
 .NOTPARALLEL:
 .PHONY: all python setup-build setup-demo setup-check setup-test demo test build-tests test-clang test-sanitize test-tsan \
-        test-neon test-valgrind test-c test-python test-exhaustive gpu check bench bench-cpu bench-memory install format clean distclean
+        test-neon test-valgrind test-kernels test-c test-python test-exhaustive test-all gpu check bench bench-cpu bench-memory install \
+        format clean distclean
 
 all: setup-build $(BUILD)/CMakeFiles/TargetDirectories.txt
 	@$(COMPILE) $(BUILD) -j $(JOBS)
@@ -56,12 +59,12 @@ demo: setup-demo all
 	@$(PYTHON) scripts/demo --cli $(BUILD)/bin/breccia $(MODEL)
 
 # The runners' closing lines come last: ctest's, then pytest's.
-test: setup-test build-tests test-clang test-sanitize test-tsan test-neon test-valgrind test-c test-python
+test: setup-test build-tests test-kernels test-clang test-sanitize test-tsan test-neon test-valgrind test-c test-python
 
 build-tests: setup-check
-	@echo "== build: $(BUILD)"
-	@$(CONFIGURE) -B $(BUILD) -DBRECCIA_TESTS=ON
-	@$(COMPILE) $(BUILD) -j $(JOBS)
+	@echo "== build: $(TESTED)"
+	@$(CONFIGURE) -B $(TESTED) -DBRECCIA_TESTS=ON $(NO_KERNELS)
+	@$(COMPILE) $(TESTED) -j $(JOBS)
 
 test-clang: setup-test
 	@echo "== clang: $(BUILD)-clang"
@@ -93,27 +96,37 @@ test-neon: setup-check
 	else echo "test-neon: LEFT OUT: no cross compiler or emulator, see the line above"; fi
 
 test-valgrind: setup-test build-tests
-	@echo "== valgrind: $(BUILD)"
-	@$(CTEST) --test-dir $(BUILD) -L valgrind
+	@echo "== valgrind: $(TESTED)"
+	@$(CTEST) --test-dir $(TESTED) -L valgrind
 
 test-c: build-tests
-	@echo "== C tests: $(BUILD)"
-	@$(CTEST) --test-dir $(BUILD) $(QUICK)
+	@echo "== C tests: $(TESTED)"
+	@$(CTEST) --test-dir $(TESTED) $(QUICK)
 
-# The package into .venv: sdist, and from it the wheel, which tests/python/test_wheel.py looks at too.
-python: setup-test
+# The kernels through the compiler's front end, for both targets; `make` compiles them whole, which takes minutes.
+test-kernels:
+	@echo "== CUDA kernels: syntax and types"
+	@src/cuda/build.sh --check $(JOBS)
+
+# The package into .venv: sdist, and from it the wheel, which tests/python/test_wheel.py looks at too. It links the libraries
+# of $(TESTED); without BRECCIA_LIBRARIES the wheel compiles its own, as .github/workflows/ci.yml does.
+python: setup-test build-tests
 	@echo "== Python package"
-	@rm -rf $(BUILD)/dist && mkdir -p $(BUILD)
-	@PATH=$(CURDIR)/.venv/bin:$$PATH $(PYTHON) -m build --no-isolation --outdir $(BUILD)/dist . >$(BUILD)/dist.log 2>&1 || { cat $(BUILD)/dist.log; exit 1; }
-	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --force-reinstall $(BUILD)/dist/*.whl
+	@rm -rf $(TESTED)/dist
+	@PATH=$(CURDIR)/.venv/bin:$$PATH $(PYTHON) -m build --no-isolation -C cmake.define.BRECCIA_LIBRARIES=$(abspath $(TESTED)/lib) \
+	    --outdir $(TESTED)/dist . >$(TESTED)/dist.log 2>&1 || { cat $(TESTED)/dist.log; exit 1; }
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --force-reinstall $(TESTED)/dist/*.whl
 
-test-python: setup-test build-tests python
-	@echo "== Python tests: $(BUILD)"
-	@BRECCIA_BUILD=$(BUILD) BRECCIA_DIST=$(BUILD)/dist $(PYTEST) $(PYTEST_FLAGS)
+test-python: python
+	@echo "== Python tests: $(TESTED)"
+	@BRECCIA_BUILD=$(TESTED) BRECCIA_DIST=$(TESTED)/dist $(PYTEST) $(PYTEST_FLAGS)
 
 test-exhaustive: setup-test build-tests
-	@! ctest --test-dir $(BUILD) -N -L exhaustive | grep -q 'Total Tests: [1-9]' || $(CTEST) --test-dir $(BUILD) -L exhaustive
-	@BRECCIA_BUILD=$(BUILD) $(PYTEST) -m exhaustive $(PYTEST_FLAGS)
+	@! ctest --test-dir $(TESTED) -N -L exhaustive | grep -q 'Total Tests: [1-9]' || $(CTEST) --test-dir $(TESTED) -L exhaustive
+	@BRECCIA_BUILD=$(TESTED) $(PYTEST) -m exhaustive $(PYTEST_FLAGS)
+
+# And what takes long: the kernels compiled whole, which fails on spills, and the walks through whole domains.
+test-all: test all test-exhaustive
 
 # QUICK=quick, EXHAUSTIVE=all, PARTS="build casts": see tests/cuda/on_gpu. Installs nothing.
 gpu:
@@ -123,11 +136,10 @@ check: setup-check
 	@scripts/check_files
 	@scripts/check_depends
 	@$(CLANG_FORMAT) --dry-run --Werror $(C_FILES)
-	@$(CONFIGURE) -B $(BUILD)-check -DBRECCIA_TESTS=ON -DBRECCIA_STRICT=ON $(NO_KERNELS)
-	@$(COMPILE) $(BUILD)-check -j $(JOBS)
+	@$(MAKE) build-tests STRICT=ON
 	@echo "check: fine"
 
-bench: bench-memory
+bench: all bench-memory
 	@for program in $(filter-out $(BUILD)/bench/bench_memory,$(wildcard $(BUILD)/bench/bench_*)); do $$program || exit 1; done
 	@$(MAKE) python
 	@for program in bench/bench_*.py; do $(PYTHON) $$program || exit 1; done
@@ -136,8 +148,8 @@ bench: bench-memory
 bench-cpu: setup-test all
 	@BRECCIA_BUILD=$(BUILD) $(PYTHON) bench/cpu $(FLAGS)
 
-bench-memory: all
-	@$(BUILD)/bench/bench_memory
+bench-memory: build-tests
+	@$(TESTED)/bench/bench_memory
 
 install: all
 	@cmake -DCMAKE_INSTALL_MESSAGE=LAZY $(BUILD) --log-level=WARNING >/dev/null
@@ -147,7 +159,7 @@ format: setup-check
 	@$(CLANG_FORMAT) -i $(C_FILES)
 
 clean:
-	rm -rf $(BUILD) $(BUILD)-clang $(BUILD)-sanitize $(BUILD)-tsan $(BUILD)-neon $(BUILD)-gpu $(BUILD)-check
+	rm -rf $(BUILD) $(TESTED) $(BUILD)-clang $(BUILD)-sanitize $(BUILD)-tsan $(BUILD)-neon $(BUILD)-gpu
 
 distclean: clean
 	rm -rf .venv .cache

@@ -70,7 +70,7 @@ print("driven")
 
 def libraries(cmake):
     """Those of `make test-sanitize`, up to date; where it has not run, all is compiled here, which takes minutes."""
-    built = breccia_c.BUILD.with_name(breccia_c.BUILD.name + "-sanitize")
+    built = breccia_c.BUILD.with_name("build-sanitize")
     if not (built / "CMakeCache.txt").exists():
         return []
     subprocess.run([cmake, "--build", built, "--target", "breccia_file_static", "-j2"], check=True, capture_output=True)

@@ -75,11 +75,13 @@ def test_stable_abi(dist):
     assert all(one["is_abi3"] and one["is_abi3_baseline_compatible"] and one["baseline"] == "3.11" for one in results), results
 
 
-def test_sdist(dist):
-    """The wheel above was built from it: `build` makes the sdist first."""
+def test_sdist(root, dist):
+    """The wheel above was built from it: `build` makes the sdist first. Everything that the wheel may be compiled from is in it."""
     (sdist,) = dist.glob("*.tar.gz")
     names = {name.partition("/")[2] for name in tarfile.open(sdist).getnames()}
-    assert {"pyproject.toml", "LICENSE", "CMakeLists.txt", "python/CMakeLists.txt", "include/breccia/breccia.h", "src/core/tensor.c"} <= names
+    sources = {str(path.relative_to(root)) for folder in ("src", "include", "python", "cmake") for path in (root / folder).rglob("*")
+               if path.suffix in (".c", ".h", ".inc", ".def", ".txt", ".in", ".cmake", ".py", ".pyi")}
+    assert {"pyproject.toml", "LICENSE", "CMakeLists.txt", "python/CMakeLists.txt", "include/breccia/breccia.h", "src/core/tensor.c"} | sources <= names
     assert not [name for name in names if name.startswith(("tests/", "build", ".git/", "bench/"))]
 
 
