@@ -17,6 +17,14 @@ settings.register_profile("same", derandomize=True)    # the same examples every
 settings.load_profile("same")
 
 
+LONGEST = ("test_host.py", "test_types.py", "test_levels.py", "test_sanitized.py", "test_examples.py")
+
+
+def pytest_collection_modifyitems(items):
+    """The longest come first: no processor waits for them at the end."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
 def absent(what):
     """Skips with a clear word; under CI=true, where everything must be there, fails."""
     (pytest.fail if IN_CI else pytest.skip)(what)

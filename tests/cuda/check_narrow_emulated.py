@@ -159,7 +159,7 @@ def main():
     for row in TABLE:
         nb = int(row[5])
         many = 2 * nb + 5 if row[0] == "MANY" else nb
-        shapes = [(300, 272, ((nb // 2 + 1, "BF16", 0, 132, None),))]
+        shapes = [(150, 272, ((nb // 2 + 1, "BF16", 0, 132, None),))]
         kind = (row[0], row[4], row[-1])
         if "all" in sys.argv or kind not in kinds:
             shapes += [(1000, 300, ((min(nb, 8), "F32", 0, 1, tall if row[0] == "FEW" else None), (1, "F32", 0, 2, None))),

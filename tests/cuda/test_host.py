@@ -13,11 +13,11 @@ from breccia_c import BUILD, ROOT
 NO_HEADERS = "not run (CUDA's headers are missing)"
 
 
-def run(part, folder, **variables):
-    """Lines that the part printed."""
+def run(parts, folder, **variables):
+    """Lines that the parts printed."""
     environment = {**os.environ, "NVCC": "none", "PATH": os.path.dirname(sys.executable) + os.pathsep + os.environ["PATH"],
                    "BRECCIA_CPU": str(BUILD / "lib" / "libbreccia.so"), **variables}
-    done = subprocess.run(["sh", ROOT / "tests" / "cuda" / "run", folder, part], env=environment, capture_output=True, text=True, timeout=3600)
+    done = subprocess.run(["sh", ROOT / "tests" / "cuda" / "run", folder, *parts.split()], env=environment, capture_output=True, text=True, timeout=3600)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     lines = done.stdout.splitlines()
     if lines[-1].endswith(NO_HEADERS):
@@ -29,15 +29,18 @@ def test_host(tmp_path):
     assert sum(line.endswith(": right") for line in run("host", tmp_path)) >= 6
 
 
-CLOSING = {"casts": " 0 differ", "narrow": " 0 differ", "products": " right", "python": " right"}
+# Casts and the package share the driver, which takes long to compile.
+CLOSING = {"casts python": (" 0 differ", " right"), "narrow": (" 0 differ",), "products": (" right",)}
 
 
-@pytest.mark.parametrize("part", CLOSING)
-def test_emulated(tmp_path, part):
-    assert run(part, tmp_path)[-1].endswith(CLOSING[part])
+@pytest.mark.parametrize("parts", CLOSING)
+def test_emulated(tmp_path, parts):
+    lines = run(parts, tmp_path)
+    for closing in CLOSING[parts]:
+        assert any(line.endswith(closing) for line in lines), lines
 
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("part", ("casts", "narrow"))
 def test_emulated_whole(tmp_path, part):
-    assert run(part, tmp_path, EMULATED="all")[-1].endswith(CLOSING[part])
+    assert run(part, tmp_path, EMULATED="all")[-1].endswith(" 0 differ")

@@ -372,16 +372,17 @@ def test_scales_that_flushed_are_a_warning(tmp_path):
 # ------------------------------------------------------------------------------------------------ a real model
 
 def test_smollm2(tmp_path, smollm2):
-    """Every tensor as gguf-py decodes it; the file again from its values; pairs and tokens kept."""
+    """Every fifth tensor as gguf-py decodes it (each of the nine kinds of a layer, in several layers); the file again from its values; pairs and tokens kept."""
     reader = gguf.GGUFReader(smollm2)
     with files.Checkpoint(smollm2) as c:
         c.usable()
         assert not c.findings and len(c.names()) == len(reader.tensors) == 272
         scaled = {}
-        for t in reader.tensors:
+        for number, t in enumerate(reader.tensors):
             entry = c[t.name]
             if entry.scaled:
                 scaled[t.name] = entry.tensor()
+            if entry.scaled and number % 5 == 0:
                 golden_files.same(brc.dequantize(scaled[t.name]), quants.dequantize(t.data, t.tensor_type), t.name)
         assert len(scaled) == 211
         some = {n: scaled[n] for n in list(scaled)[:9]}
