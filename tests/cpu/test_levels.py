@@ -121,6 +121,7 @@ def lines_of_tables(brc):
     for format, block, largest in (("e4m3", 16, 1), ("e4m3", 16, 1e-37), ("e4m3", 16, -1e37), ("e8m0", 32, 1), ("e8m0", 32, 2**100)):
         scale = np.tile(np.arange(256, dtype=np.uint8), (4, 1))   # every scale, and rows of ordinary ones alone
         scale[1:3] = random.integers(40, 60, (2, 256))
+        scale[2, 37] = 255                                        # NaN, in the middle
         codes = random.integers(0, 256, (4, 128 * block), dtype=np.uint8)
         t = brc.tensor("e2m1", (4, 256 * block), codes, scale=(scale, format, (1, 1, block)), layout="per_block_k",
                        globals=None if largest == 1 else (np.float32([largest]), "f32", (0, 0, 0)))
