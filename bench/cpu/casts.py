@@ -117,7 +117,8 @@ def cast_row(text, bar, peer_bar, recorded, reads=1, dtype="f32", state=False, m
     def make(c):
         x = c.array(shape(c), np.float32)
         if dtype == "bf16":
-            x = x.astype(brc.DTYPES["bf16"])
+            wide, x = x, c.array(shape(c), brc.DTYPES["bf16"], fill=False)     # as the others: from a page's start
+            x[:] = wide
         given = brc.delayed_state() if state else None
         call, t = breccia_cast(c, x, text, given)
         out = scaled_bytes(t)
