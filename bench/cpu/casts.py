@@ -225,6 +225,8 @@ ROWS["F32 -> NVFP4 one level"] = cast_row("nvfp4:levels=1", 0.70, 27, "ggml .28 
 ROWS["F32 -> NVFP4 two levels"] = cast_row("nvfp4", 0.75, 17, "torchao, compiled, .25 (1t)", 2, makers=nvfp4_torchao)
 ROWS["F32 -> INT4 g128"] = cast_row("int4", 0.80, 11, "torch.compile .77 (1t)", makers=int4_torch)
 ROWS["F32 -> Q4_0"] = cast_row("q4_0", 0.75, 3.9, "ggml 2.1 (1t)", makers=ggml_quantize("quantize_row_q4_0_ref", 32, 18))
+ROWS["F32 -> Q4_1"] = cast_row("q4_1", None, None, "", makers=ggml_quantize("quantize_row_q4_1_ref", 32, 20))
+ROWS["F32 -> MLX 4 bits g64"] = cast_row("int4:format=uint4,group=64,rule=minmax,arith=mlx", None, None, "")
 ROWS["F32 -> Q8_0"] = cast_row("q8_0", 0.90, 1.45, "ggml 6.9 (1t)", makers=ggml_quantize("quantize_row_q8_0", 32, 34))
 
 

@@ -19,10 +19,16 @@ static int array_fits(const brc_array *a) {
     return a->format == BRC_F16 || a->format == BRC_BF16;
 }
 
+/* The low end is a code of its own: Q4_1 and its kind, MLX's affine blocks. */
+static int has_offsets(const brc_recipe *r) {
+    return r->rule == BRC_RULE_MINMAX && (r->arith == BRC_ARITH_GGML || r->arith == BRC_ARITH_MLX);
+}
+
 /* Of ggml's arithmetic the plain integers. */
 static int codes_fit(const brc_recipe *r) {
     const int plain = r->arith == BRC_ARITH_GGML && brci_format(r->element)->family == BRC_INT;
-    return !brci_has_own_codes(r) || (plain && (r->rule == BRC_RULE_AMAX || r->rule == BRC_RULE_PEAK));
+    return !brci_has_own_codes(r) || has_offsets(r) ||
+           (plain && (r->rule == BRC_RULE_AMAX || r->rule == BRC_RULE_PEAK));
 }
 
 int brci_cpu_cast_fits(const brci_source *source, const brc_recipe *recipe, const brc_tensor *dst) {
@@ -96,7 +102,7 @@ static void each_piece(reader *r, int64_t row, int64_t col, int64_t blocks, int6
 /* What is known of some blocks, and what becomes of them. */
 typedef struct batch {
     const brci_kernels *kernels;
-    int with_ends, with_peaks;
+    int with_ends, with_peaks, with_bounds;
     brci_scales_way way;
     uint32_t amax[BLOCKS];
     float low[BLOCKS], high[BLOCKS], factor[BLOCKS], zero[BLOCKS];
@@ -124,12 +130,21 @@ static void measure_ends(void *user, int64_t block, int64_t at, const float *x, 
     (b->with_peaks ? b->kernels->peaks : b->kernels->ends)(x, blocks, length, b->low + block, b->high + block);
 }
 
+static void measure_bounds(void *user, int64_t block, int64_t at, const float *x, int64_t blocks, int64_t length) {
+    batch *b = user;
+    (void)at;
+    b->kernels->amax(x, blocks, length, b->amax + block);
+    b->kernels->bounds(x, blocks, length, b->low + block, b->high + block);
+}
+
 /* Extents of `blocks` blocks of some rows, and nothing else, into what is known. */
 static void measure(batch *b, reader *r, int64_t row, int64_t row_end, int64_t col, int64_t blocks, int64_t length) {
     memset(b->amax, 0, (size_t)blocks * sizeof *b->amax);
     memset(b->low, 0, (size_t)blocks * sizeof *b->low);
     memset(b->high, 0, (size_t)blocks * sizeof *b->high);
-    if (b->with_ends) {
+    if (b->with_bounds) {
+        for (int64_t i = row; i < row_end; i++) each_piece(r, i, col, blocks, length, 0, measure_bounds, b);
+    } else if (b->with_ends) {
         for (int64_t i = row; i < row_end; i++) each_piece(r, i, col, blocks, length, 0, measure_ends, b);
         for (int64_t i = 0; i < blocks; i++) {
             const uint32_t low = brci_magnitude(b->low[i]), high = brci_magnitude(b->high[i]);
@@ -224,10 +239,26 @@ static void choose_ggml(batch *b, const brci_casting *c, brc_tensor *dst, int64_
     b->kernels->narrow_f16(scale, n, (uint8_t *)dst->scale.data + at * 2, 0);
 }
 
+/* Q4_1 and its kind: scales are the whole range over the last code, zero points the low end. */
+static void choose_ranges(batch *b, const brci_casting *c, brc_tensor *dst, int64_t at, int64_t n) {
+    const float most = (float)brci_format(BRC_F16)->max;
+    float scale[BLOCKS], zero[BLOCKS], range[BLOCKS], none[BLOCKS] = {0};
+    for (int64_t i = 0; i < n; i++) {
+        const float wide = b->high[i] - b->low[i];
+        range[i] = wide > FLT_MAX ? FLT_MAX : wide;
+        b->zero[i] = b->low[i];
+        zero[i] = b->low[i] > most ? most : b->low[i] < -most ? -most : b->low[i];
+    }
+    b->kernels->reciprocals(none, range, n, (float)c->element->max, 0, scale, b->factor);
+    b->kernels->narrow_f16(scale, n, (uint8_t *)dst->scale.data + at * 2, 0);
+    b->kernels->narrow_f16(zero, n, (uint8_t *)dst->zero.data + at * 2, 0);
+}
+
 static void choose_each(batch *b, const brci_casting *c, brc_tensor *dst, int64_t at, int64_t n) {
     for (int64_t i = 0; i < n; i++) {
         brci_extent extent = {.amax = brci_float(b->amax[i]), .low = b->low[i], .high = b->high[i]};
-        brci_scaling s = brci_choose(c, &extent);
+        const float ends[2] = {b->low[i], b->high[i]};
+        brci_scaling s = b->with_bounds ? brci_choose_affine(c, ends, 2) : brci_choose(c, &extent);
         brci_table_put(&dst->scale, at + i, s.scale);
         if (dst->zero.data != NULL) brci_table_put(&dst->zero, at + i, s.zero);
         b->factor[i] = s.coder.factor;
@@ -254,7 +285,8 @@ static brci_scales_way way_of(const brci_casting *c) {
 static void choose(batch *b, const brci_casting *c, brc_tensor *dst, int64_t at, int64_t n) {
     const brc_recipe *r = c->recipe;
     uint8_t *bytes = (uint8_t *)dst->scale.data + at;
-    if (b->way == BRCI_SCALES_GGML) choose_ggml(b, c, dst, at, n);
+    if (b->way == BRCI_SCALES_GGML && b->with_bounds) choose_ranges(b, c, dst, at, n);
+    else if (b->way == BRCI_SCALES_GGML) choose_ggml(b, c, dst, at, n);
     else if (b->way == BRCI_SCALES_RATIOS) choose_ratios(b, c, dst, at, n);
     else if (b->way == BRCI_SCALES_EXPONENTS) b->kernels->exponents(b->amax, n, r->rule, c->element, bytes, b->factor);
     else if (b->way == BRCI_SCALES_FRACTIONS)
@@ -331,10 +363,12 @@ static void begin(batch *b, reader *r, const brci_kernels *k, const brci_source 
     const int is_ggml = recipe->arith == BRC_ARITH_GGML;
     b->kernels = r->kernels = k;
     b->with_peaks = recipe->rule == BRC_RULE_PEAK;
+    b->with_bounds = has_offsets(recipe);
     b->with_ends = recipe->rule == BRC_RULE_MINMAX || recipe->rule == BRC_RULE_NO_CLIP || b->with_peaks;
     b->encoding = (brci_encoding){.zeros = dst->zero.data != NULL ? b->zero : NULL,
                                   .divide = recipe->arith == BRC_ARITH_DIV, /* choose_each says it for the others */
-                                  .ggml = !is_ggml        ? BRCI_GGML_NONE
+                                  .ggml = b->with_bounds  ? is_ggml ? BRCI_GGML_MINMAX : BRCI_MLX_MINMAX
+                                          : !is_ggml      ? BRCI_GGML_NONE
                                           : b->with_peaks ? BRCI_GGML_PEAK
                                                           : BRCI_GGML_AMAX,
                                   /* Scales follow the largest magnitude, but for ends that are left out. */

@@ -45,8 +45,9 @@ typedef struct brci_vector_format {
 /* Whether the vector kernels read a format; fills `v`. They write those that are no codebooks. */
 int brci_vector_format_of(const brc_format_info *format, brci_vector_format *v);
 
-/* ggml's integers (reference/ggml.c), by the rule that gave their scale. */
-enum { BRCI_GGML_NONE, BRCI_GGML_AMAX, BRCI_GGML_PEAK };
+/* Integers of systems of their own: ggml's (reference/ggml.c) by the rule that gave their scale, and MLX's affine ones.
+ */
+enum { BRCI_GGML_NONE, BRCI_GGML_AMAX, BRCI_GGML_PEAK, BRCI_GGML_MINMAX, BRCI_MLX_MINMAX };
 
 /* How the elements of a row of blocks are encoded: y = x*factor or x/factor, one factor a block. */
 typedef struct brci_encoding {
@@ -54,8 +55,8 @@ typedef struct brci_encoding {
     int divide, round_first;
     int bounded;        /* with divide: quotients are far from overflow */
     int no_minus_zero;  /* FLOAT, with divide: -0 becomes +0 */
-    int ggml;           /* INT: towards zero after half a step */
-    const float *zeros; /* INT, UINT: one a block, or NULL */
+    int ggml;           /* INT, UINT: one of BRCI_GGML_*, BRCI_MLX_* */
+    const float *zeros; /* INT, UINT: one a block, or NULL; in units of the value for *_MINMAX */
     int64_t ahead;      /* how many floats further those lie that come next, to be fetched meanwhile */
     int past;           /* codes go past the caches, to a multiple of 64 bytes, where the kernels can */
 } brci_encoding;
@@ -112,6 +113,8 @@ typedef void brci_amax_half_fn(const void *x, int64_t rows, int64_t pitch, int64
 typedef void brci_ends_fn(const float *x, int64_t blocks, int64_t length, float *low, float *high);
 /* Ends of whole blocks; of two of one magnitude the first one counts, the other becomes 0 (ggml). */
 typedef brci_ends_fn brci_peaks_fn;
+/* Ends of whole blocks of finite numbers, on one side of 0 too; of a low end of 0 the first one's sign (ggml). */
+typedef brci_ends_fn brci_bounds_fn;
 /* Codes of `blocks` blocks, packed; every block starts on a byte. */
 typedef void brci_encode_fn(const brci_encoding *encoding, const float *x, int64_t blocks, int64_t length,
                             const float *factors, uint8_t *out);
@@ -278,6 +281,7 @@ typedef struct brci_kernels {
     brci_amax_half_fn *amax_half;
     brci_ends_fn *ends;
     brci_peaks_fn *peaks;
+    brci_bounds_fn *bounds;
     brci_encode_fn *encode;
     brci_encode_bf16_fn *encode_bf16;
     brci_cast_blocks_fn *cast_blocks; /* NULL, as the one below: none in one pass */

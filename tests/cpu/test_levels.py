@@ -35,7 +35,9 @@ RECIPES = [
     *(f"{name}:partial=1" for name in ("q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "iq4_nl")),
     "nvfp4:arith=ct,partial=1", "nvfp4:arith=modelopt,partial=1", "nvfp4:levels=1,arith=ct,partial=1", "mxfp4:rule=even,arith=ct,partial=1",
     "mxfp8:rule=even,arith=ct,partial=1", "nvfp4:levels=1,arith=mlx,partial=1", "int4:arith=modelopt,partial=1", "fp8-block128:arith=ct,partial=1",
-    "int8:arith=modelopt", "mxfp4:rule=floor,arith=ggml,partial=1",
+    "int8:arith=modelopt", "mxfp4:rule=floor,arith=ggml,partial=1", "mxfp4:arith=mlx,partial=1", "mxfp8:arith=mlx,partial=1", "mxfp4:arith=modelopt,partial=1",
+    *(f"int4:format=uint{bits},group={group},scale={scale},rule=minmax,arith=mlx,partial=1" for bits, group, scale in
+      ((4, 64, "f16"), (8, 32, "bf16"), (3, 128, "f32"), (4, 32, "f32"))),
 ]
 # Results of 4 MiB and more are written past the caches; sources that are tensors are read a piece at a time.
 LARGE = ("fp8", "fp8-delayed", "fp8-block128:partial=1", "mxfp8:partial=1", "mxfp4:partial=1", "int8", "int4:partial=1", "q8_0:partial=1", "nvfp4:partial=1")
@@ -58,7 +60,9 @@ def inputs():
     odd[3, 7], odd[5, 100], odd[10] = np.nan, np.inf, 3e38
     odd[9] *= np.float32(1e-40)
     wide = made["(64, 512)"]
-    return {**made, "non-finite": odd, "by columns": np.asfortranarray(wide), "slice": wide[1::2, 3:403]}
+    sided = np.abs(wide) + np.float32(0.5)        # blocks above 0, from it on, below it, and of nothing else
+    sided[8:16, ::40], sided[16:32], sided[32:40, 3::64], sided[40:42], sided[41, ::3] = 0, -sided[16:32], -0.0, -0.0, 0
+    return {**made, "non-finite": odd, "one side": sided, "by columns": np.asfortranarray(wide), "slice": wide[1::2, 3:403]}
 
 
 def digest(x):
