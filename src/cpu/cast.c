@@ -24,10 +24,10 @@ static int has_offsets(const brc_recipe *r) {
     return r->rule == BRC_RULE_MINMAX && (r->arith == BRC_ARITH_GGML || r->arith == BRC_ARITH_MLX);
 }
 
-/* Of ggml's arithmetic the plain integers. */
+/* Of ggml's arithmetic the plain integers; where ties go below, E2M1. */
 static int codes_fit(const brc_recipe *r) {
     const int plain = r->arith == BRC_ARITH_GGML && brci_format(r->element)->family == BRC_INT;
-    return !brci_has_own_codes(r) || has_offsets(r) ||
+    return !brci_has_own_codes(r) || has_offsets(r) || (r->element == BRC_E2M1 && r->arith != BRC_ARITH_GGML) ||
            (plain && (r->rule == BRC_RULE_AMAX || r->rule == BRC_RULE_PEAK));
 }
 
@@ -266,6 +266,7 @@ static void choose_each(batch *b, const brci_casting *c, brc_tensor *dst, int64_
         b->encoding.divide = s.coder.divide;
         b->encoding.round_first = s.coder.round_first;
         b->encoding.no_minus_zero = s.coder.no_minus_zero;
+        b->encoding.ties = s.coder.ties_below;
     }
 }
 
@@ -273,7 +274,7 @@ static brci_scales_way way_of(const brci_casting *c) {
     const brc_recipe *r = c->recipe;
     if (r->arith == BRC_ARITH_GGML) return BRCI_SCALES_GGML;
     if (brci_is_mx_rule(r->rule) && r->arith == BRC_ARITH_RECIP) return BRCI_SCALES_EXPONENTS;
-    if (brci_has_fraction_scales(r) && r->arith != BRC_ARITH_CT && r->arith != BRC_ARITH_MODELOPT)
+    if (brci_has_fraction_scales(r) && (r->arith == BRC_ARITH_RECIP || r->arith == BRC_ARITH_DIV))
         return BRCI_SCALES_FRACTIONS;
     return r->rule == BRC_RULE_AMAX && r->arith == BRC_ARITH_DIV && !r->pow2 &&
                    brci_format(r->scale)->role == BRC_HIGH && c->delayed <= 0

@@ -49,6 +49,10 @@ int brci_vector_format_of(const brc_format_info *format, brci_vector_format *v);
  */
 enum { BRCI_GGML_NONE, BRCI_GGML_AMAX, BRCI_GGML_PEAK, BRCI_GGML_MINMAX, BRCI_MLX_MINMAX };
 
+/* What becomes of numbers that are not above 0 where ties go below (MLX, ModelOpt): those that round to 0 are +0, or
+ * all have a sign. Values as brci_ties (reference/scale.h). */
+enum { BRCI_BELOW_PLUS_ZERO = 1, BRCI_BELOW_MINUS_ZERO };
+
 /* How the elements of a row of blocks are encoded: y = x*factor or x/factor, one factor a block. */
 typedef struct brci_encoding {
     brci_vector_format format;
@@ -56,6 +60,7 @@ typedef struct brci_encoding {
     int bounded;        /* with divide: quotients are far from overflow */
     int no_minus_zero;  /* FLOAT, with divide: -0 becomes +0 */
     int ggml;           /* INT, UINT: one of BRCI_GGML_*, BRCI_MLX_* */
+    int ties;           /* E2M1: of two equally near ones the smaller magnitude; BRCI_BELOW_* */
     const float *zeros; /* INT, UINT: one a block, or NULL; in units of the value for *_MINMAX */
     int64_t ahead;      /* how many floats further those lie that come next, to be fetched meanwhile */
     int past;           /* codes go past the caches, to a multiple of 64 bytes, where the kernels can */
