@@ -254,6 +254,14 @@ static void choose_ranges(batch *b, const brci_casting *c, brc_tensor *dst, int6
     b->kernels->narrow_f16(zero, n, (uint8_t *)dst->zero.data + at * 2, 0);
 }
 
+/* What a coder says besides its factor and zero point, which is the same for all blocks. */
+static void encode_as(batch *b, const brci_coder *coder) {
+    b->encoding.divide = coder->divide;
+    b->encoding.round_first = coder->round_first;
+    b->encoding.no_minus_zero = coder->no_minus_zero;
+    b->encoding.ties = coder->ties_below;
+}
+
 static void choose_each(batch *b, const brci_casting *c, brc_tensor *dst, int64_t at, int64_t n) {
     for (int64_t i = 0; i < n; i++) {
         brci_extent extent = {.amax = brci_float(b->amax[i]), .low = b->low[i], .high = b->high[i]};
@@ -263,10 +271,7 @@ static void choose_each(batch *b, const brci_casting *c, brc_tensor *dst, int64_
         if (dst->zero.data != NULL) brci_table_put(&dst->zero, at + i, s.zero);
         b->factor[i] = s.coder.factor;
         b->zero[i] = s.coder.zero;
-        b->encoding.divide = s.coder.divide;
-        b->encoding.round_first = s.coder.round_first;
-        b->encoding.no_minus_zero = s.coder.no_minus_zero;
-        b->encoding.ties = s.coder.ties_below;
+        encode_as(b, &s.coder);
     }
 }
 
@@ -492,9 +497,7 @@ int brci_cpu_measure(const brci_kernels *k, const brci_source *source, const brc
 static void fix(batch *b, const brci_scaling *s) {
     b->factor[0] = s->coder.factor;
     b->zero[0] = s->coder.zero;
-    b->encoding.divide = s->coder.divide;
-    b->encoding.round_first = s->coder.round_first;
-    b->encoding.no_minus_zero = s->coder.no_minus_zero;
+    encode_as(b, &s->coder);
 }
 
 void brci_cpu_encode(const brci_kernels *k, const brci_source *source, brc_tensor *dst, int64_t first, int64_t last,
