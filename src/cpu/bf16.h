@@ -18,12 +18,13 @@ static inline int brci_pair_apart(brci_narrow_kind kind) { return kind == BRCI_N
 typedef struct brci_bf16_tile {
     const uint16_t *a; /* [k/32][16 rows][32]; the next 16 rows and the next plane so many numbers later */
     int64_t a_rows, a_plane;
-    int planes, rows;       /* rows: 1..32 */
-    const uint16_t *b[2];   /* two panels */
-    int64_t steps, every;   /* of 32 of k; every: steps that share a scale, 0 = none is applied */
-    const float *scales[2]; /* [blocks][16] */
-    int more;               /* added to what c holds */
-    float *c;               /* [32][32] */
+    int planes, rows;        /* rows: 1..32 */
+    const uint16_t *b[2];    /* two panels */
+    int64_t steps, every;    /* of 32 of k; every: steps that share a scale, 0 = none is applied */
+    const float *scales[2];  /* [blocks][16] of columns, */
+    const float *row_scales; /* or [blocks][32] of rows; NULL = none */
+    int more;                /* added to what c holds */
+    float *c;                /* [32][32] */
 } brci_bf16_tile;
 
 typedef struct brci_bf16_few {

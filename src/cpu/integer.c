@@ -84,13 +84,15 @@ int brci_integer_scales(const brci_kernels *kernels, const brci_integer_row *r, 
     for (int64_t i = 0; i < n; i += PIECE) {
         const int64_t count = least(PIECE, n - i);
         brci_cpu_numbers(kernels, &r->tensor->scale, r->scale_at + i, count, piece);
-        for (int64_t j = 0; j < count; j++) {
+        int some = 0; /* out of range */
+        for (int64_t j = 0; j < count; j++) some |= !in_range(piece[j]);
+        for (int64_t j = 0; some && j < count; j++)
             if (!in_range(piece[j]) &&
                 !(brci_absolute(piece[j]) < SCALE_MIN && r->tensor->zero.data == NULL && is_zero(r, i + j)))
                 fine = 0;
-            if (r->side->block == 0) *all = piece[j] * r->all;
-            else out[(i + j) * width] = piece[j];
-        }
+        if (r->side->block == 0) *all = piece[0] * r->all;
+        else
+            for (int64_t j = 0; j < count; j++) out[(i + j) * width] = piece[j];
     }
     return fine;
 }
@@ -117,11 +119,20 @@ int brci_integer_bytes(const brci_kernels *kernels, const brci_integer_row *r, i
 }
 
 void brci_integer_panel(const brci_kernels *kernels, const brci_integer_row r[BRCI_INTEGER_COLUMNS], int64_t k,
-                        int bias, uint32_t strange[BRCI_INTEGER_COLUMNS], uint8_t *out) {
-    uint8_t rows[16][DEPTH];
+                        int64_t depth, int bias, uint32_t strange[BRCI_INTEGER_COLUMNS], uint8_t *out) {
+    uint8_t rows[BRCI_INTEGER_RUN / DEPTH][16][DEPTH];
+    const int64_t bits = r[0].side->format.bits;
     for (int half = 0; half < BRCI_INTEGER_COLUMNS; half += 16) {
-        for (int i = 0; i < 16; i++)
-            strange[half + i] |= (uint32_t)!brci_integer_bytes(kernels, &r[half + i], k, bias, rows[i]);
-        kernels->integer_turn((const uint8_t(*)[DEPTH])rows, out + half * 4);
+        for (int i = 0; i < 16; i++) {
+            const brci_integer_row *row = &r[half + i];
+            for (int64_t at = 0; at < depth; at += DEPTH)
+                strange[half + i] |= (uint32_t)!brci_integer_bytes(kernels, row, k + at, bias, rows[at / DEPTH][i]);
+            /* What comes next of this row: so many rows are more than the hardware's prefetching follows. */
+            for (int64_t at = 0; at < BRCI_INTEGER_RUN * bits / 8; at += 64)
+                __builtin_prefetch(row->codes + (k + BRCI_INTEGER_RUN) * bits / 8 + at, 0, 2);
+        }
+        for (int64_t at = 0; at < depth; at += DEPTH)
+            kernels->integer_turn((const uint8_t(*)[DEPTH])rows[at / DEPTH],
+                                  out + at * BRCI_INTEGER_COLUMNS + half * 4);
     }
 }

@@ -3,7 +3,8 @@
  * counted in halves): the dots inside a block are exact 32-bit integers, blocks are added as floats.
  *
  * The error of an element is at most (blocks + 7) * 2^-24 * sum(|a||b|): what dequantization rounds is not rounded, the
- * product of the scales, the dot as a float and each block's sum are. That is below the K*2^-24 that is promised. */
+ * product of the scales, the dot as a float and each block's sum are. That is below the K*2^-24 that is promised. Where
+ * scales are multiplied into numbers of BF16 before (integer_halve), products are exact and their sums rounded: K/2. */
 #ifndef BRCI_INTEGER_H
 #define BRCI_INTEGER_H
 
@@ -37,10 +38,11 @@ brci_integer_row brci_integer_row_of(const brci_source *source, const brci_integ
 int brci_integer_scales(const brci_kernels *kernels, const brci_integer_row *row, int64_t width, float *out,
                         float *all);
 
-/* Panel of columns that `rows` are, k in [k, k + 64): `strange` where numbers are no bytes with their zero points off.
- */
+#define BRCI_INTEGER_RUN 512 /* of k that are read from a row before the next one's turn */
+/* Panel of columns that `rows` are, k in [k, k + depth), depth up to BRCI_INTEGER_RUN in steps of 64: `strange` where
+ * numbers are no bytes with their zero points off. */
 void brci_integer_panel(const brci_kernels *kernels, const brci_integer_row rows[BRCI_INTEGER_COLUMNS], int64_t k,
-                        int bias, uint32_t strange[BRCI_INTEGER_COLUMNS], uint8_t *out);
+                        int64_t depth, int bias, uint32_t strange[BRCI_INTEGER_COLUMNS], uint8_t *out);
 
 /* Numbers [first, first + 64), plus `bias`; `bias` beyond the end. Whether they are bytes with their zero points taken
  * off. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Products of integers (integer.h). The left side is packed for all threads, some groups of rows at a time; the right
  * side is packed by each thread as it goes, or was before (pack_integers.c). */
+#include "cpu/bf16.h"
 #include "cpu/finish.h"
 #include "cpu/integer.h"
 #include "cpu/packed.h"
@@ -17,7 +18,12 @@
 #define WIDE_ROWS 5          /* from so many rows on, and blocks of 32 on, tiles are faster than vectors */
 #define K_PIECE 512          /* of k: 32 rows and 32 columns of it stay in a first-level cache */
 #define K_WHOLE 2048         /* the same of a single block, whose sums then wait in memory less often */
+#define HALVED_ROWS 9        /* from so many rows on BF16 is faster than vectors with blocks of 16 */
+#define K_HALVED 256         /* of k, as BF16 */
+#define HALVED_MOST 16       /* magnitude of numbers that leave 4 bits of BF16's 8 to their scales */
+#define HALVED_BLOCK 16      /* of k, of such scales */
 #define PIECE 256            /* of k, read at a time by the slow way */
+#define HALF 16              /* rows, columns of a tile's register */
 
 /* Geometry of a product, derived from the job alone. */
 typedef struct plan {
@@ -26,13 +32,14 @@ typedef struct plan {
     int64_t a_every, b_every; /* blocks that share a scale, where it changes along k at all */
     int wide;                 /* by tiles of 16 rows (kernels.h: WIDE) */
     int few;                  /* the same of few rows and packed codes (FEW) */
+    int halved;               /* both sides become BF16, b with its scales (kernels.h: integer_halve) */
     int narrow;               /* b is read as it was packed, two numbers a byte */
     int stored;               /* b's scales are read as they were packed */
     int bias;                 /* added to the numbers of b */
     int64_t piece;            /* of k that is multiplied at a time */
     int64_t rows, rounds;     /* of a that are packed at a time, a multiple of 32; rounds of a matrix */
     int64_t panels, many;     /* of a matrix; that a thread has at a time */
-    int64_t group_bytes, panel_bytes;
+    int64_t group_bytes, panel_bytes, number_bytes;
     int64_t batch, first, m; /* of this round: the matrix, its first row, rows */
 } plan;
 
@@ -51,30 +58,52 @@ static int is_read(uint8_t format) {
     return format == BRC_F32 || format == BRC_F16 || format == BRC_BF16 || format == BRC_E8M0 || format == BRC_E4M3;
 }
 
+/* Whether tiles of BF16 serve, which those of integers do not. */
+static int is_halved(const brci_job *job, const plan *p) {
+    const brc_packed *w = job->packed;
+    return job->kernels->integer_halve != NULL && job->product->m >= HALVED_ROWS && w != NULL && w->integers.narrow &&
+           w->integers.scale_format == BRC_E4M3 && p->b.block == HALVED_BLOCK && p->b.format.least >= -HALVED_MOST &&
+           p->b.format.largest <= HALVED_MOST && p->a.block % BRCI_BF16_TILE == 0 && p->a.depth <= LENGTH_MAX;
+}
+
+/* Of k as BF16: whole blocks of a, or even parts of them. */
+static int64_t piece_of(int64_t block, int64_t length) {
+    if (block == 0 || length % K_HALVED == 0) return K_HALVED;
+    return length < K_HALVED ? K_HALVED / length * length : length;
+}
+
+/* Of k: codes of a panel that a thread keeps. */
+static int64_t kept_of(const plan *p) { return p->narrow ? 0 : p->halved && p->few ? p->piece : p->a.depth; }
+
 static int plan_of(const brci_job *job, plan *p) {
     const brci_multiplication *m = job->product;
     *p = (plan){.rounds = 1};
     if (m->transpose_a || !brci_integer_side_of(&m->a, &p->a)) return 0;
     if (job->packed != NULL) p->b = job->packed->integers.side;
     else if (!m->transpose_b || !brci_integer_side_of(&m->b, &p->b)) return 0;
-    const int64_t a = p->a.block, b = p->b.block, depth = p->a.depth;
+    p->halved = is_halved(job, p);
+    const int64_t a = p->a.block, b = p->halved ? 0 : p->b.block, depth = p->a.depth;
+    p->number_bytes = p->halved ? 2 : 1;
     p->length = common(a, b); /* a multiple of 16, as both are */
     if (p->length == 0) p->length = brci_least(depth, LENGTH_MAX);
     if (p->length > LENGTH_MAX) return 0;
     p->blocks = brci_ceil(depth, p->length);
     p->a_every = a == 0 ? p->blocks : a / p->length;
     p->b_every = b == 0 ? p->blocks : b / p->length;
-    p->wide = job->kernels->integer_wide != NULL && m->m >= WIDE_ROWS && (p->length % DEPTH == 0 || p->length == 32);
-    p->few = p->wide && job->kernels->integer_few != NULL && m->m <= ROWS_FEW && job->packed != NULL;
-    p->narrow = (p->few || (!p->wide && m->m <= ROWS_NARROW)) && job->packed != NULL && job->packed->integers.narrow;
+    p->wide = p->halved ||
+              (job->kernels->integer_wide != NULL && m->m >= WIDE_ROWS && (p->length % DEPTH == 0 || p->length == 32));
+    p->few = p->wide && m->m <= ROWS_FEW && job->packed != NULL && (p->halved || job->kernels->integer_few != NULL);
+    p->narrow = ((p->few && !p->halved) || (!p->wide && m->m <= ROWS_NARROW)) && job->packed != NULL &&
+                job->packed->integers.narrow;
     p->bias = p->wide && !p->few ? 0 : BRCI_INTEGER_BIAS;
-    p->stored = job->packed != NULL && (p->few || (!p->wide && m->m <= ROWS_NARROW)) && p->b.scales > 0 &&
+    p->stored = job->packed != NULL && (p->few || p->halved || (!p->wide && m->m <= ROWS_NARROW)) && p->b.scales > 0 &&
                 job->kernels->narrow_scales && is_read(job->packed->integers.scale_format);
-    p->piece = p->few || m->m <= ROWS_NARROW ? depth
-               : p->blocks == 1              ? K_WHOLE
-                                             : brci_most(1, K_PIECE / p->length) * p->length;
-    p->group_bytes = ROWS * (depth + p->blocks * 4 + (p->a.scales + 2) * 4);
-    p->panel_bytes = COLUMNS * ((p->narrow ? 0 : depth) + ((p->stored ? 0 : p->b.scales) + 2 + ROWS) * 4);
+    p->piece = p->halved                       ? piece_of(a, p->length)
+               : p->few || m->m <= ROWS_NARROW ? depth
+               : p->blocks == 1                ? K_WHOLE
+                                               : brci_most(1, K_PIECE / p->length) * p->length;
+    p->group_bytes = ROWS * (depth * p->number_bytes + p->blocks * 4 + (p->a.scales + 2) * 4);
+    p->panel_bytes = COLUMNS * (kept_of(p) * p->number_bytes + ((p->stored ? 0 : p->b.scales) + 2 + ROWS) * 4);
     p->panels = brci_ceil(m->n, COLUMNS);
     p->many = m->m <= ROWS_A_PANEL ? 1 : brci_most(1, B_BYTES / p->panel_bytes);
     p->rows = brci_most(ROWS, brci_least(brci_ceil(m->m, ROWS) * ROWS, A_BYTES / p->group_bytes * ROWS));
@@ -101,7 +130,8 @@ typedef struct packed {
     uint8_t *codes;
     int32_t *start;     /* a: [blocks][32] */
     float *scale;       /* [scales][32], */
-    const void *stored; /* b: or where they lie as they were packed */
+    const void *stored; /* b: or where they lie as they were packed; */
+    const uint8_t *two; /* and so codes of two a byte */
     float *all;         /* [32]: of all k */
     uint32_t *strange;  /* [32]: 1 where a row cannot be done in integers */
     float *c;           /* b: [32][32], sums of a group with it */
@@ -109,16 +139,21 @@ typedef struct packed {
 
 static packed group_at(const plan *p, uint8_t *memory, int64_t i) {
     packed g = {.codes = memory + i * p->group_bytes};
-    g.start = (int32_t *)(void *)(g.codes + ROWS * p->a.depth);
+    g.start = (int32_t *)(void *)(g.codes + ROWS * p->a.depth * p->number_bytes);
     g.scale = (float *)(void *)(g.start + ROWS * p->blocks);
     g.all = g.scale + ROWS * p->a.scales;
     g.strange = (uint32_t *)(void *)(g.all + ROWS);
     return g;
 }
 
+/* A group as BF16: 16 rows, from k on (bf16.h). */
+static uint16_t *halves_at(const plan *p, const packed *g, int64_t half, int64_t k) {
+    return (uint16_t *)(void *)g->codes + (half * p->a.depth + k) * HALF;
+}
+
 static packed panel_at(const plan *p, uint8_t *memory, int64_t i) {
     packed b = {.codes = memory + i * p->panel_bytes};
-    b.scale = (float *)(void *)(b.codes + (p->narrow ? 0 : COLUMNS * p->a.depth));
+    b.scale = (float *)(void *)(b.codes + COLUMNS * kept_of(p) * p->number_bytes);
     b.all = b.scale + (p->stored ? 0 : COLUMNS * p->b.scales);
     b.strange = (uint32_t *)(void *)(b.all + COLUMNS);
     b.c = (float *)(void *)(b.strange + COLUMNS);
@@ -154,8 +189,13 @@ static int prepare(const brci_job *job, uint32_t part, int64_t first, int64_t la
             const brci_integer_row r =
                 brci_integer_row_of(&m->a, &p.a, m->a_batch == 1 ? 0 : p.batch, p.first + i * ROWS + j);
             int fine = brci_integer_scales(job->kernels, &r, ROWS, g.scale + j, g.all + j);
-            for (int64_t k = 0; k < p.a.depth; k += DEPTH)
-                fine &= brci_integer_bytes(job->kernels, &r, k, 0, g.codes + k * ROWS + j * DEPTH);
+            for (int64_t k = 0; k < p.a.depth; k += DEPTH) {
+                uint8_t numbers[DEPTH];
+                fine &= brci_integer_bytes(job->kernels, &r, k, 0, p.halved ? numbers : g.codes + k * ROWS + j * DEPTH);
+                if (p.halved)
+                    job->kernels->integer_spread((const int8_t *)numbers,
+                                                 halves_at(&p, &g, j / HALF, k) + j % HALF * BRCI_BF16_TILE);
+            }
             if (!p.wide) pack_starts(&p, g.codes + j * DEPTH, g.start + j);
             g.strange[j] = !fine;
         }
@@ -173,8 +213,16 @@ static void pack_panel(const brci_job *job, const plan *p, int64_t n, packed b) 
         r[i] = brci_integer_row_of(&m->b, &p->b, m->b_batch == 1 ? 0 : p->batch, n + brci_least(i, count - 1));
         b.strange[i] = !brci_integer_scales(job->kernels, &r[i], COLUMNS, b.scale + i, b.all + i);
     }
-    for (int64_t k = 0; k < p->b.depth; k += DEPTH)
-        brci_integer_panel(job->kernels, r, k, p->bias, b.strange, b.codes + k * COLUMNS);
+    for (int64_t k = 0; k < p->b.depth; k += BRCI_INTEGER_RUN)
+        brci_integer_panel(job->kernels, r, k, brci_least(BRCI_INTEGER_RUN, p->b.depth - k), p->bias, b.strange,
+                           b.codes + k * COLUMNS);
+}
+
+/* [k, k + depth) of a packed panel as BF16. */
+static void halve(const brci_job *job, const plan *p, const packed *b, int64_t k, int64_t depth) {
+    job->kernels->integer_halve(&p->b.format, b->two + k * COLUMNS / 2,
+                                (const uint8_t *)b->stored + k / HALVED_BLOCK * COLUMNS, depth,
+                                (uint16_t *)(void *)b->codes);
 }
 
 /* A panel that was packed before: its scales and codes as the kernels want them, if they do not lie so. */
@@ -187,7 +235,10 @@ static void open_panel(const brci_job *job, const plan *p, int64_t i, packed *b)
     else brci_cpu_numbers(job->kernels, &scales, 0, COLUMNS * p->b.scales, b->scale);
     memcpy(b->all, from + w->code_bytes + w->scale_bytes, COLUMNS * sizeof *b->all);
     memset(b->strange, 0, COLUMNS * sizeof *b->strange);
-    if (p->narrow || (!w->narrow && p->bias == BRCI_INTEGER_BIAS)) b->codes = (uint8_t *)(uintptr_t)from;
+    b->two = from;
+    if (p->halved && p->few) return; /* some of k at a time */
+    if (p->halved) halve(job, p, b, 0, p->b.depth);
+    else if (p->narrow || (!w->narrow && p->bias == BRCI_INTEGER_BIAS)) b->codes = (uint8_t *)(uintptr_t)from;
     else job->kernels->integer_widen(w->narrow ? &p->b.format : NULL, from, p->b.depth, p->bias, b->codes);
 }
 
@@ -205,8 +256,8 @@ static void read_panel(const brci_job *job, const plan *p, const packed *w, int 
     for (int64_t i = 0; i < count; i++) {
         const int64_t at = k + i, step = at / 4, byte = at % 4;
         int number;
-        if (p->narrow) {
-            const uint8_t two = w->codes[step * 64 + column % 16 * 4 + byte];
+        if (p->narrow || p->halved) {
+            const uint8_t two = w->two[step * 64 + column % 16 * 4 + byte];
             number = p->b.format.values[column < 16 ? two & 15 : two >> 4];
         } else {
             number = (int8_t)(w->codes[step * 4 * COLUMNS + column * 4 + byte] - p->bias);
@@ -241,7 +292,37 @@ static void replace_strange(const brci_job *job, const plan *p, int64_t m, int64
             if (x->strange[i] || w->strange[j]) w->c[i * COLUMNS + j] = element(job, p, w, m + i, n + j);
 }
 
-/* A group times the panels [0, panels) of `memory`. */
+/* The same as multiply_group, of BF16. */
+static void multiply_halves(const brci_job *job, const plan *p, const packed *x, int rows, const packed *panels,
+                            int64_t count) {
+    const brci_kernels *kernels = job->kernels;
+    const int64_t depth = p->a.depth;
+    kernels->bf16_open(1);
+    for (int64_t k = 0; k < depth; k += p->piece)
+        for (int64_t i = 0; i < count; i++) {
+            const packed *w = &panels[i];
+            const int64_t piece = brci_least(p->piece, depth - k), kept = p->few ? piece : depth;
+            const uint16_t *b = (const uint16_t *)(const void *)w->codes + (p->few ? 0 : k * HALF);
+            if (p->few) halve(job, p, w, k, piece);
+            const brci_bf16_tile tile = {
+                .a = halves_at(p, x, 0, k),
+                .a_rows = HALF * depth,
+                .planes = 1,
+                .rows = rows,
+                .b = {b, b + HALF * kept},
+                .steps = piece / BRCI_BF16_TILE,
+                .every = p->a.scales == 0 ? 0 : p->length / BRCI_BF16_TILE,
+                .row_scales = p->a.scales == 0 ? NULL : x->scale + k / p->length * ROWS,
+                .more = k > 0,
+                .c = w->c,
+            };
+            kernels->bf16_tile(&tile);
+            if (k + p->piece >= depth) kernels->bf16_scale(w->c, rows, x->all, w->all, w->all + HALF);
+        }
+    kernels->bf16_open(0);
+}
+
+/* A group times `count` panels. */
 static void multiply_group(const brci_job *job, const plan *p, const packed *x, int rows, const packed *panels,
                            int64_t count) {
     const brci_kernels *kernels = job->kernels;
@@ -299,7 +380,7 @@ static void multiply(const brci_job *job, uint32_t part, int64_t first, int64_t 
         for (int64_t group = 0; group * ROWS < p.m; group++) {
             const packed x = group_at(&p, job->shared, group);
             const int64_t rows = brci_least(ROWS, p.m - group * ROWS), at = p.first + group * ROWS;
-            multiply_group(job, &p, &x, (int)rows, panels, count);
+            (p.halved ? multiply_halves : multiply_group)(job, &p, &x, (int)rows, panels, count);
             for (int64_t i = 0; i < count; i++) {
                 const int64_t n = (panel + i) * COLUMNS, cols = brci_least(COLUMNS, m->n - n);
                 replace_strange(job, &p, at, n, rows, cols, &x, &panels[i]);

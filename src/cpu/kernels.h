@@ -246,6 +246,13 @@ typedef void brci_integer_turn_fn(const uint8_t (*rows)[BRCI_INTEGER_DEPTH], uin
 typedef void brci_integer_widen_fn(const brci_integer_format *format, const uint8_t *panel, int64_t depth, int bias,
                                    uint8_t *out);
 
+/* The same two sides as BF16 (bf16.h), for weights whose E4M3 scales, a block of 16 each, are exact in BF16 with their
+ * numbers. A narrow panel, times its scales: the first 16 columns and, depth * 16 numbers later, the others. */
+typedef void brci_integer_halve_fn(const brci_integer_format *format, const uint8_t *panel, const uint8_t *scales,
+                                   int64_t depth, uint16_t *out);
+/* 64 numbers of a row. */
+typedef void brci_integer_spread_fn(const int8_t *numbers, uint16_t *out);
+
 /* sums[m][16] = the products of a panel with x[depth][rows], m < rows <= stream_rows; depth in whole units, a panel
  * without zero points. */
 typedef void brci_stream_fn(const brci_panel *panel, int64_t depth, const float *x, int rows, float *sums);
@@ -311,12 +318,14 @@ typedef struct brci_kernels {
     brci_integer_widen_fn *integer_widen;
     brci_stream_fn *stream;
     brci_expand_fn *expand;
-    brci_halve_fn *halve; /* NULL, as the five below: no units for BF16 */
+    brci_halve_fn *halve; /* NULL, as all below: no units for BF16 */
     brci_split_fn *split;
     brci_bf16_open_fn *bf16_open;
     brci_bf16_tile_fn *bf16_tile;
     brci_bf16_few_fn *bf16_few;
     brci_bf16_scale_fn *bf16_scale;
+    brci_integer_halve_fn *integer_halve;
+    brci_integer_spread_fn *integer_spread;
 } brci_kernels;
 
 /* After the last kernel that stored past the caches, before another thread may read. */

@@ -6,7 +6,6 @@
 #include <stdlib.h>
 
 #define COLUMNS BRCI_INTEGER_COLUMNS
-#define DEPTH BRCI_INTEGER_DEPTH
 
 static int64_t up(int64_t bytes) { return brci_ceil(bytes, 64) * 64; }
 
@@ -43,7 +42,8 @@ static int pack(const brc_packed *p, const brci_weight *w, int64_t first, int64_
     if (scales == NULL) return 0;
     uint32_t strange[COLUMNS] = {0}, some = 0;
     for (int64_t i = first; i < last && !some; i++) {
-        uint8_t *panel = (uint8_t *)p->data + i * s->panel_bytes, *stored = panel + s->code_bytes, two[DEPTH * COLUMNS];
+        uint8_t *panel = (uint8_t *)p->data + i * s->panel_bytes, *stored = panel + s->code_bytes,
+                two[BRCI_INTEGER_RUN * COLUMNS];
         float *all = (float *)(void *)(stored + s->scale_bytes);
         brci_integer_row r[COLUMNS];
         memset(stored, 0, (size_t)s->scale_bytes);
@@ -59,13 +59,14 @@ static int pack(const brc_packed *p, const brci_weight *w, int64_t first, int64_
             r[c] = own;
             r[c].side = &side;
         }
-        for (int64_t k = 0; k < side.depth; k += DEPTH) {
+        for (int64_t k = 0; k < side.depth; k += BRCI_INTEGER_RUN) {
+            const int64_t depth = brci_least(BRCI_INTEGER_RUN, side.depth - k);
             if (!s->narrow) {
-                brci_integer_panel(p->kernels, r, k, BRCI_INTEGER_BIAS, strange, panel + k * COLUMNS);
+                brci_integer_panel(p->kernels, r, k, depth, BRCI_INTEGER_BIAS, strange, panel + k * COLUMNS);
                 continue;
             }
-            brci_integer_panel(p->kernels, r, k, 0, strange, two);
-            for (int64_t j = 0; j < DEPTH * COLUMNS / 2; j++) {
+            brci_integer_panel(p->kernels, r, k, depth, 0, strange, two);
+            for (int64_t j = 0; j < depth * COLUMNS / 2; j++) {
                 const uint8_t *at = two + j / 64 * 128 + j % 64;
                 panel[k * COLUMNS / 2 + j] = (uint8_t)(at[0] | at[64] << 4);
             }

@@ -72,7 +72,7 @@ def bounded(got, a, b, block, what):
 @pytest.mark.parametrize("right", WEIGHTS)
 @pytest.mark.parametrize("left", ACTIVATIONS)
 def test_scaled(brc, left, right):
-    for m, n, k in ((4, 33, 256), (23, 70, 168), (1, 5, 640), (40, 32, 1088)):
+    for m, n, k in ((4, 33, 256), (23, 70, 168), (1, 5, 640), (40, 32, 1088), (9, 34, 1104)):
         rng = np.random.default_rng(k)
         x = (rng.standard_normal((m, k)) * np.exp2(rng.integers(-9, 9, (m, 1)))).astype(F)
         y = (rng.standard_normal((n, k)) * np.exp2(rng.integers(-3, 3, (n, 1)))).astype(F)

@@ -133,8 +133,55 @@ static void tile_blocks(const brci_bf16_tile *t) {
     }
 }
 
+#define BATCH 2 /* blocks whose sums are added at once: they stay in the first-level cache beside a and b */
+
+typedef float tile_sums[BRCI_BF16_TILE * BRCI_BF16_TILE];
+
+/* 16 by 16 of the sums of `count` blocks, each row times a number of the block. */
+INLINE void add_by_rows(float *c, tile_sums *sums, int64_t at, int count, const float *scales) {
+    vf sum[SIDE];
+#pragma GCC unroll 16
+    for (int i = 0; i < SIDE; i++) sum[i] = load(c + at + i * BRCI_BF16_TILE);
+    for (int j = 0; j < count; j++, scales += BRCI_BF16_TILE)
+#pragma GCC unroll 16
+        for (int i = 0; i < SIDE; i++) sum[i] += scales[i] * load(sums[j] + at + i * BRCI_BF16_TILE);
+#pragma GCC unroll 16
+    for (int i = 0; i < SIDE; i++) save(c + at + i * BRCI_BF16_TILE, sum[i]);
+}
+
+/* A scale for each block of steps and row. */
+static void tile_by_rows(const brci_bf16_tile *t) {
+    _Alignas(64) tile_sums sums[BATCH];
+    const int64_t below = SIDE * BRCI_BF16_TILE;
+    const float *scales = t->row_scales;
+    if (!t->more) memset(t->c, 0, sizeof(float) * BRCI_BF16_TILE * BRCI_BF16_TILE);
+    for (int64_t k = 0; k < t->steps;) {
+        int count = 0;
+        for (; count < BATCH && k < t->steps; count++) {
+            const int64_t end = t->steps - k < t->every ? t->steps : k + t->every;
+            ZERO(0, 1);
+            if (t->rows > SIDE) {
+                ZERO(2, 3);
+                for (; k < end; k++) { MULTIPLY_32(k) }
+                STORE(2, 3, sums[count] + below);
+            } else {
+                for (; k < end; k++) { MULTIPLY_16(k, 0, 1) }
+            }
+            STORE(0, 1, sums[count]);
+        }
+        add_by_rows(t->c, sums, 0, count, scales);
+        add_by_rows(t->c, sums, SIDE, count, scales);
+        if (t->rows > SIDE) {
+            add_by_rows(t->c, sums, below, count, scales + SIDE);
+            add_by_rows(t->c, sums, below + SIDE, count, scales + SIDE);
+        }
+        scales += count * BRCI_BF16_TILE;
+    }
+}
+
 void KERNEL_NAME(bf16_tile)(const brci_bf16_tile *t) {
     if (t->every == 0) tile_whole(t);
+    else if (t->row_scales != NULL) tile_by_rows(t);
     else tile_blocks(t);
 }
 
