@@ -99,7 +99,8 @@ typedef struct brci_narrow_args {
     int32_t m, n, k_blocks, tiles; /* tiles of 16 rows of weights, chunks of 128 of K */
     int32_t chunk_bytes;
     int32_t rows, sides, stages; /* tiles of a block; warps that share a stage; stages of the ring */
-    int32_t teams, heights;      /* few tokens: warps over sides; tiles over rows */
+    int32_t teams;               /* few tokens: warps over sides */
+    int32_t heights, units;      /* tiles over rows (of all blocks that share tokens); that by tiles of tokens */
     int32_t out, bias_type, accumulate;
     int32_t wide;          /* D may be written 8 bytes at a time; many tokens: by the copy engine */
     int32_t early;         /* the weights may be read before the previous kernel has ended */
@@ -107,6 +108,7 @@ typedef struct brci_narrow_args {
     int32_t token_stride;  /* 0 = one scale for all tokens */
     int32_t share;         /* many tokens: the blocks of a cluster share them, else they split K */
     int32_t scale_type, scale_stride; /* of plain scales: BRCI_OUT_*, bytes from one row pair to the next */
+    uint32_t sixteen;                 /* by which narrow.cuh shifts: a product, as the compiler does not know it */
 } brci_narrow_args;
 
 /* Casts and dequantization: rows of `cols` numbers, in pieces of 16 bytes of the wide type. */
@@ -123,6 +125,7 @@ typedef struct brci_cast_args {
     const void *from_scale;   /* casts of a coded tensor: its own scales and second level, and how they are stored */
     const float *from_global; /* one number; NULL = none */
     int64_t from_scale_row;
+    int32_t from_flat;        /* the number of a piece's scale is the piece's >> cols_shift */
     int32_t from_format, from_bits, from_scale_format, from_global_kind;
     float from_global_constant;
     const float *given; /* delayed scaling: the quantization scale */

@@ -367,6 +367,7 @@ brc_status brc_cuda_requantize(const brc_tensor *src, const brc_recipe *r, const
     g.from_global_constant = src->global.constant;
     g.rows_shift = shift_of(block.rows);
     g.cols_shift = block.cols % 4 ? 31 : shift_of(block.cols / 4);
+    g.from_flat = block.rows == 1 && block.cols && g.cols % block.cols == 0;
     if ((block.rows && g.rows_shift == 31) || (block.cols && g.cols_shift == 31) || g.rows > INT32_MAX)
         return brci_cuda_fail(err, BRC_UNSUPPORTED,
                               "the GPU requantizes from blocks whose sides are powers of two, 4 columns or more");

@@ -21,17 +21,15 @@ template <class S, bool FLAT> __device__ __forceinline__ float amax_in(const brc
     uint32_t amax = 0;
     for (int64_t base = static_cast<int64_t>(blockIdx.x) * THREADS + threadIdx.x; base < g.pieces; base += step * N) {
         Source<S> source[N];
-#pragma unroll
-        for (int a = 0; a < N; a++) {
-            const int64_t piece = base + a * step;
-            if constexpr (FLAT) source[a].load(g, piece < g.pieces ? piece : base);
-            else {
-                const Place at = place<T, E4M3, false>(g, piece);
-                source[a].load(g, at.row, at.col, at.count);
-            }
+        uint4 raw[N];
+        if constexpr (FLAT) load_pieces(g, source, [&](int a) { return base + a * step < g.pieces ? base + a * step : base; });
+        else {
+            const Place at = place<T, E4M3, false>(g, base);
+            source[0].load(g, at.row, at.col, at.count);
         }
+        numbers_of(g, source, raw);
 #pragma unroll
-        for (int a = 0; a < N; a++) amax = Numbers<T>::larger(amax, Numbers<T>::of(source[a].numbers(g)));
+        for (int a = 0; a < N; a++) amax = Numbers<T>::larger(amax, Numbers<T>::of(raw[a]));
     }
     return over_threads(Numbers<T>::whole(amax));
 }
@@ -48,23 +46,24 @@ __device__ __forceinline__ uint32_t encode_some(const brci_cast_args &g, const C
     using T = Wide<S>;
     constexpr int V = PIECE<T>, N = FLAT ? AHEAD : 1;
     Source<S> source[N];
+    uint4 raw[N];
     uint32_t amax = 0;
-#pragma unroll
-    for (int a = 0; a < N; a++) {
-        const int64_t piece = first + a * step, from = BACKWARDS ? g.pieces - 1 - piece : piece;
-        if (piece >= g.pieces) source[a].nothing();
-        else if constexpr (FLAT) source[a].load(g, from);
-        else {
-            const Place at = place<T, E, false>(g, from);
-            source[a].load(g, at.row, at.col, at.count);
-        }
+    auto from = [&](int a) {
+        const int64_t piece = first + a * step;
+        return piece >= g.pieces ? -1 : BACKWARDS ? g.pieces - 1 - piece : piece;
+    };
+    if constexpr (FLAT) load_pieces(g, source, from);
+    else if (first >= g.pieces) source[0].nothing();
+    else {
+        const Place at = place<T, E, false>(g, from(0));
+        source[0].load(g, at.row, at.col, at.count);
     }
+    numbers_of(g, source, raw);
 #pragma unroll
     for (int a = 0; a < N; a++) {
         const int64_t piece = first + a * step;
-        const uint4 raw = source[a].numbers(g);
-        if (!BACKWARDS) amax = Numbers<T>::larger(amax, Numbers<T>::of(raw));
-        const uint64_t codes = encode<T, E, false>(raw, c, Multiplied{}, Plain{});
+        if (!BACKWARDS) amax = Numbers<T>::larger(amax, Numbers<T>::of(raw[a]));
+        const uint64_t codes = encode<T, E, false>(raw[a], c, Multiplied{}, Plain{});
         if (piece >= g.pieces) continue;
         const Place at = place<T, E, FLAT>(g, BACKWARDS ? g.pieces - 1 - piece : piece);
         if constexpr (FLAT) store_piece<E::BITS, V>(static_cast<uint8_t *>(g.out) + at.out, codes, true);
@@ -163,13 +162,15 @@ __device__ __forceinline__ void cast_row_in(const brci_cast_args &g)
     Source<S> source[AHEAD];
     uint4 kept[AHEAD];
     uint32_t m = 0;
+    if (std::is_same_v<S, CODED> && g.flat)
+        load_pieces(g, source, [&](int i) { return part + i * threads < g.piece_row ? row * g.piece_row + part + i * threads : -1; });
+    else
 #pragma unroll
-    for (int i = 0; i < AHEAD; i++) {
-        if (part + i * threads < g.piece_row) source[i] = fetch(part + i * threads);
-        else source[i].nothing();
-    }
-#pragma unroll
-    for (int i = 0; i < AHEAD; i++) kept[i] = source[i].numbers(g);
+        for (int i = 0; i < AHEAD; i++) {
+            if (part + i * threads < g.piece_row) source[i] = fetch(part + i * threads);
+            else source[i].nothing();
+        }
+    numbers_of(g, source, kept);
 #pragma unroll
     for (int i = 0; i < AHEAD; i++) m = Extent<T, E::WATCHED>::larger(m, Extent<T, E::WATCHED>::of(kept[i]));
     for (uint32_t piece = part + AHEAD * threads; piece < g.piece_row; piece += threads) m = Extent<T, E::WATCHED>::larger(m, Extent<T, E::WATCHED>::of(fetch(piece).numbers(g)));
@@ -218,13 +219,15 @@ __device__ __forceinline__ void cast_square_in(const brci_cast_args &g)
     Source<S> source[8];
     uint4 raw[8];
     uint32_t m = 0;
+    if (std::is_same_v<S, CODED> && g.flat)
+        load_pieces(g, source, [&](int i) { return 16 * i >= rows ? -1 : (row0 + 16 * i) * (g.cols / V) + col / V; });
+    else
 #pragma unroll
-    for (int i = 0; i < 8; i++) {
-        if (16 * i >= rows) source[i].nothing();
-        else source[i].template load<WIDE>(g, row0 + 16 * i, static_cast<uint32_t>(col), WIDE ? V : count);
-    }
-#pragma unroll
-    for (int i = 0; i < 8; i++) raw[i] = source[i].numbers(g);
+        for (int i = 0; i < 8; i++) {
+            if (16 * i >= rows) source[i].nothing();
+            else source[i].template load<WIDE>(g, row0 + 16 * i, static_cast<uint32_t>(col), WIDE ? V : count);
+        }
+    numbers_of(g, source, raw);
 #pragma unroll
     for (int i = 0; i < 8; i++) m = Numbers<T>::larger(m, Numbers<T>::of(raw[i]));
     const float amax = over_threads(Numbers<T>::whole(m));
@@ -252,13 +255,16 @@ template <class S, class E> __device__ __forceinline__ void cast_squares(const b
 /* Which rows of casts.def a .cu file builds: it defines BRC_INPUT_F32 and so on. */
 #define BRC_CAST(name, threads, call) \
     extern "C" __global__ void __launch_bounds__(threads) name(const __grid_constant__ brci_cast_args g) { brc::previous_grid_wait(); brc::call; }
+/* Three blocks of threads on a multiprocessor: 40 registers. */
+#define BRC_CAST_ROW(name, call) \
+    extern "C" __global__ void __launch_bounds__(BRCI_CAST_ROW_THREADS, 3) name(const __grid_constant__ brci_cast_args g) { brc::previous_grid_wait(); brc::call; }
 #define BRC_BLOCKS(in, element, kind, block) \
     BRC_CAST(cast_##kind##_##block##_##in##_##element, brc::THREADS, cast_blocks<brc::in BRC_COMMA brc::element BRC_COMMA brc::kind BRC_COMMA block>(g))
 #define BRC_WHOLE(in, element)                                                                                                          \
     BRC_FP8_##element(BRC_CAST(cast_given_##in##_##element, brc::THREADS, cast_given<brc::in BRC_COMMA brc::element>(g)))                \
     BRC_FP8_##element(BRC_CAST(cast_current_##in##_##element, brc::THREADS, cast_current<brc::in BRC_COMMA brc::element>(g)))            \
     BRC_FP8_##element(BRC_CAST(cast_squares_##in##_##element, 2048 / brc::PIECE<brc::in>, cast_squares<brc::in BRC_COMMA brc::element>(g))) \
-    BRC_CAST(cast_row_##in##_##element, BRCI_CAST_ROW_THREADS, cast_rows<brc::in BRC_COMMA brc::element BRC_COMMA false>(g))             \
+    BRC_CAST_ROW(cast_row_##in##_##element, cast_rows<brc::in BRC_COMMA brc::element BRC_COMMA false>(g))                                \
     BRC_CAST(cast_narrow_row_##in##_##element, brc::THREADS, cast_rows<brc::in BRC_COMMA brc::element BRC_COMMA true>(g))
 #define BRC_BOTH(in, element)                                                                                                          \
     BRC_BOTH_OF(cast_both_blocks_##in##_##element, brc::in, brc::element, brc::BOTH_BLOCKS)                                        \

@@ -24,15 +24,9 @@ __device__ __forceinline__ void cast_blocks_in(const brci_cast_args &g, int64_t 
     Source<S> source[N];
     uint4 raw[N];
     uint32_t m[N];
-#pragma unroll
-    for (int a = 0; a < N; a++) {
-        const bool here = a * THREADS + threadIdx.x < live;
-        if constexpr (!FLAT) source[a].load(g, at.row, at.col, here ? at.count : 0);
-        else if (here) source[a].load(g, first + threadIdx.x + a * THREADS);
-        else source[a].nothing();
-    }
-#pragma unroll
-    for (int a = 0; a < N; a++) raw[a] = source[a].numbers(g);
+    if constexpr (!FLAT) source[0].load(g, at.row, at.col, threadIdx.x < live ? at.count : 0);
+    else load_pieces(g, source, [&](int a) { return a * THREADS + threadIdx.x < live ? first + threadIdx.x + a * THREADS : -1; });
+    numbers_of(g, source, raw);
 #pragma unroll
     for (int a = 0; a < N; a++) m[a] = Extent<T, E::WATCHED>::of(raw[a]);
     Lanes::template reduce<Extent<T, E::WATCHED>>(m);
@@ -117,10 +111,8 @@ template <class S> __device__ __forceinline__ bool cast_nv(const brci_cast_args 
     Source<S> source[N];
     uint4 raw[N];
     uint32_t m[N];
-#pragma unroll
-    for (int a = 0; a < N; a++) source[a].load(g, first + min(a * THREADS + threadIdx.x, live - 1));
-#pragma unroll
-    for (int a = 0; a < N; a++) raw[a] = source[a].numbers(g);
+    load_pieces(g, source, [&](int a) { return first + min(a * THREADS + threadIdx.x, live - 1); });
+    numbers_of(g, source, raw);
     const float second = g.global ? __ldg(g.global) : 1.0f, inverse = reciprocal(second);
 #pragma unroll
     for (int a = 0; a < N; a++) m[a] = Largest::of(raw[a]);

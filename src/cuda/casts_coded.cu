@@ -12,6 +12,10 @@
         brc::call;                                                                                               \
     }
 
+#undef BRC_CAST_ROW
+#define BRC_CAST_ROW(name, ...) \
+    extern "C" __global__ void __launch_bounds__(BRCI_CAST_ROW_THREADS, 2) name(const __grid_constant__ brci_cast_args g) { brc::previous_grid_wait(); brc::__VA_ARGS__; }
+
 #define BLOCKS(in, element, kind, block) BRC_FROM_##in(BRC_BLOCKS(in, element, kind, block))
 #define WHOLE(in, element) BRC_FROM_##in(BRC_WHOLE(in, element))
 #define GLOBAL(in) BRC_FROM_##in(BRC_GLOBAL(in))
