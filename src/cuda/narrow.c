@@ -37,7 +37,7 @@ static const struct row {
 enum { ROWS = sizeof rows / sizeof *rows };
 
 static const double MEMORY = 4.5e12, CACHE = 7.5e12,
-                    WIDE_CACHE = 5.5e12;                /* bytes a second from memory; out of L2, few and many tokens */
+                    WIDE_CACHE = 10.5e12;               /* bytes a second from memory; out of L2, few and many tokens */
 static const double CLOCK = 1.7e9;                      /* Hz */
 static const double START = 5.5e-6, FEW_START = 4.3e-6; /* s: launch, first bytes, last sums */
 
@@ -185,7 +185,7 @@ static void plan_few(const brc_cuda_packed_product *p, const struct row *r, int 
             const int64_t deep = ceil_div(blocks, cluster), waves = ceil_div(groups, most);
             const int sides = brci_few_sides(side), teams = BRCI_FEW_WARPS / sides,
                       sums = brci_few_sums_bytes(r->tokens, sides, cluster);
-            const int stage = brci_few_stage_bytes(r->tokens, side, p->b->chunk_bytes);
+            const int stage = brci_few_stage_bytes(r->tokens, element_bytes(p->b), side, p->b->chunk_bytes);
             const int stages = (BRCI_SHARED_BYTES - BRCI_FEW_HEAD - sums) / stage;
             /* Clusters have one group each, so that a second round of them would begin anew. */
             if (cluster > blocks || stages < teams || (cluster > 1 && waves > 1)) continue;
@@ -193,16 +193,19 @@ static void plan_few(const brc_cuda_packed_product *p, const struct row *r, int 
             int64_t busy = blocks_of_all;
             if (busy < sms * 9 / 10) busy = sms * 9 / 10; /* fewer cannot draw the memory's full rate */
             const double weights = (double)side * p->b->chunk_bytes * (double)deep,
-                         tokens = (double)r->tokens * 256 * (double)deep;
+                         tokens = (double)r->tokens * 128 * element_bytes(p->b) * (double)deep;
             /* Rows that begin inside a group of 16 tiles and reach into the next are read in two pieces a step. */
             const double slow = 16 % side ? 1.08 : 1;
             const double memory = weights * (double)busy / MEMORY * slow,
                          cache = (weights + tokens) * (double)busy / CACHE;
             /* Of a stage, by the busiest of the four schedulers. One team alone does not hide what it waits for. */
             const double turns = (double)ceil_div(sides * teams, 4) * 4 / teams;
-            const int eight = p->b->kind / 4 == BRCI_CODES_E4M3;
-            const double expand = (double)deep * turns * (r->tokens > 8 ? 118 : 96) * (eight ? 1.3 : 1) / CLOCK,
-                         issue = (double)deep * 100 / CLOCK;
+            /* E4M3 becomes F16 an eighth as quickly as other instructions run. */
+            const double clocks = p->b->activations == BRC_E4M3       ? 128
+                                  : p->b->kind / 4 == BRCI_CODES_E4M3 ? r->tokens > 8 ? 153 : 125
+                                  : r->tokens > 8                     ? 118
+                                                                      : 96;
+            const double expand = (double)deep * turns * clocks / CLOCK, issue = (double)deep * 100 / CLOCK;
             double step = memory > cache ? memory : cache;
             if (expand > step) step = expand;
             if (issue > step) step = issue;
@@ -238,7 +241,7 @@ static void try_many(const brc_cuda_packed_product *p, const struct row *r, int 
     const int64_t waves = ceil_div(units, most), deep = ceil_div(blocks, split);
     const int token_bytes = r->tokens * 128 * element_bytes(p->b);
     const int stage = brci_many_stage_bytes(token_bytes, tiles, p->b->chunk_bytes),
-              sums = teams * r->tokens * (tiles * 16 + 4) * 4;
+              sums = (teams + (split > 1)) * r->tokens * (tiles * 16 + 4) * 4;
     /* Warps whose tile is not there read past the last stage. */
     const int past = (4 * sides * r->mw - tiles) * p->b->chunk_bytes;
     const int head = BRCI_MANY_HEAD + brci_many_staging(r->wgs) + past;
@@ -254,13 +257,22 @@ static void try_many(const brc_cuda_packed_product *p, const struct row *r, int 
     const int wide_codes = p->b->activations == BRC_E4M3;
     const double tensor =
         4.0 * sides * r->mw * 2 * (r->tokens < 40 ? 20 : r->tokens / 2) / (wide_codes ? 2 : 1) * 1.08 / CLOCK;
-    const double expand =
-        4.0 * sides * r->mw * (wide_codes ? 28 : 48) / 0.8 / CLOCK * (r->wgs == 2 && r->mw == 1 ? 1.3 : 1);
+    const double clocks = r->wgs == 2       ? 60 /* of a tile */
+                          : !wide_codes     ? r->tokens > 32 ? 85 : 65
+                          : r->tokens <= 8  ? 54
+                          : r->tokens <= 16 ? 58
+                                            : 71;
+    const double expand = 4.0 * sides * r->mw * clocks / CLOCK * (r->wgs == 2 && r->mw == 1 ? 1.3 : 1) *
+                          (wide_codes && teams > 2 ? 1.25 : 1);
     double step = tensor > expand ? tensor : expand;
+    /* What scales the sums takes the registers' bandwidth from the products. */
+    if (wide_codes && r->wgs == 2) step = (5.6 * r->tokens + 400) / CLOCK;
     const double memory = chunks * (double)busy / MEMORY, cache = (chunks + tokens) * (double)busy / WIDE_CACHE;
     if (memory > step && wide == 1) step = memory;
     if (cache > step) step = cache;
-    const double t = START + (double)waves * ((double)deep * step + (one ? 1.5e-6 : 0.6e-6)) + (split > 1 ? 1.0e-6 : 0);
+    const double t = (wide_codes && r->tokens <= 16 ? FEW_START : START) +
+                     (double)waves * ((double)deep * step + (one ? 1.5e-6 : 0.6e-6)) +
+                     (split > 1 ? r->tokens <= 16 ? 0.3e-6 : 1.0e-6 : 0);
     if (t * 1e6 >= plan->microseconds) return;
     plan->microseconds = (float)(t * 1e6);
     plan->grid = (int32_t)((one ? units : least(units, most)) * cluster);
@@ -410,10 +422,12 @@ brc_status brc_cuda_matmul_packed(const brc_cuda_packed_product *p, void *stream
     g.rows = plan.rows / 16;
     g.sides = r->mw ? brci_many_sides(r->wgs, r->mw, g.rows) : brci_few_sides(g.rows);
     g.teams = BRCI_FEW_WARPS / g.sides;
-    g.heights = (int32_t)ceil_div(g.tiles, g.rows);
+    g.heights = (int32_t)ceil_div(g.tiles, g.rows * (plan.share ? plan.cluster : 1));
     g.share = plan.share;
     g.tokens = (int32_t)ceil_div(p->m, r->tokens);
     g.group = (int32_t)least(g.tokens, 2048 / r->tokens);
+    g.units = g.heights * g.tokens;
+    g.sixteen = 16;
     g.stages = plan.stages;
     g.out = out_type(p->d_format);
     g.bias_type = out_type(p->bias_format);

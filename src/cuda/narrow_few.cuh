@@ -18,19 +18,37 @@
 
 namespace brc {
 
+/* A step of 16 of K, or of 32 of E4M3: as F16, which holds it exactly, in two steps of which each takes the first or the last 16 of K. A lane has four
+ * neighbours in K there, of which the first two pass as what a step of F16 has at 2t, the others as what it has at 2t + 8. */
+template <class W> __device__ __forceinline__ void multiply(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&tokens)[2])
+{
+    if constexpr (W::TYPE != RS_E4M3) mma<W::TYPE == RS_BF16>(d, a, tokens[0], tokens[1]);
+    else
+#pragma unroll
+        for (int i = 0; i < 2; i++) {
+            uint32_t wide[4], first, second;
+            f16_of_e4m3_word(a[2 * i], wide[0], wide[2]);
+            f16_of_e4m3_word(a[2 * i + 1], wide[1], wide[3]);
+            f16_of_e4m3_word(tokens[i], first, second);
+            mma<false>(d, wide, first, second);
+        }
+}
+
 template <class W, int NB>
 __device__ __forceinline__ void narrow_few(const brci_narrow_args &g)
 {
-    constexpr int HALVES = NB / 8, WARPS = BRCI_FEW_WARPS, TOKEN_BYTES = NB * 256, PIECES = 1 + (BRCI_FEW_TILES + 14) / 16;
+    constexpr int HALVES = NB / 8, WARPS = BRCI_FEW_WARPS, TOKEN_BYTES = NB * 128 * W::TOKEN, PIECES = 1 + (BRCI_FEW_TILES + 14) / 16;
     const uint32_t base = shared_base();
     const int warp = __shfl_sync(~0u, threadIdx.x / 32, 0), lane = threadIdx.x % 32;
     const int size = cluster_size(), rank = cluster_rank(), parts = 31 - __clz(size), cluster = blockIdx.x >> parts, clusters = gridDim.x >> parts;
     const int k_first = brci_k_part(g.k_blocks, rank, parts), k_last = brci_k_part(g.k_blocks, rank + 1, parts);
     const int groups = g.heights, sides = g.sides, teams = g.teams;
     const int pitch = sides * 32 + 4, sums_bytes = NB * pitch * 4;   /* 4 floats more than a multiple of 32 from token to token, against bank conflicts */
-    const int stage_bytes = brci_few_stage_bytes(NB, g.rows, g.chunk_bytes);
+    const int stage_bytes = brci_few_stage_bytes(NB, W::TOKEN, g.rows, g.chunk_bytes);
     const uint32_t full = base, empty = base + 8 * BRCI_FEW_STAGES, stages_at = base + BRCI_FEW_HEAD, sums_at = stages_at + g.stages * stage_bytes;
 
+    const uint32_t tables = base + BRCI_FEW_TABLES;
+    if (W::TOKEN == 1 && warp == WARPS) fill_tables(tables, lane);
     if (elect_one()) {
 #pragma unroll 1
         for (int i = warp; i < g.stages; i += WARPS + 1) {
@@ -44,8 +62,8 @@ __device__ __forceinline__ void narrow_few(const brci_narrow_args &g)
     grid_launch_next();
     if (size > 1) cluster_arrive();
     auto tokens = [&](int k, uint32_t bar, uint32_t at) {
-        tma_load(at, &g.a, bar, k * 128, 0, EVICT_LAST);
-        tma_load(at + NB * 128, &g.a, bar, k * 128 + 64, 0, EVICT_LAST);
+#pragma unroll
+        for (int i = 0; i < W::TOKEN; i++) tma_load(at + i * NB * 128, &g.a, bar, k * 128 + i * 64, 0, EVICT_LAST);   /* 128 bytes of K each */
     };
 
     const int begin = cluster < groups ? min(g.stages, k_last - k_first) : 0;      /* stages of the first filling */
@@ -137,9 +155,9 @@ __device__ __forceinline__ void narrow_few(const brci_narrow_args &g)
                 uint32_t b[2][HALVES][2], x[2][4];
                 [[maybe_unused]] float part[2][HALVES][4];
 #pragma unroll
-                for (int j = 0; j < 2; j++) scales[j].load(chunk[j], row);
+                for (int j = 0; j < 2; j++) scales[j].load(chunk[j], row, tables);
 #pragma unroll
-                for (int i = 0; i < 8; i++) {                /* steps of K */
+                for (int i = 0; i < W::STAGE_STEPS; i++) {   /* steps of 32 bytes of K */
                     if (i % (4 / W::WORDS) == 0)
 #pragma unroll
                         for (int j = 0; j < 2; j++) {
@@ -160,16 +178,16 @@ __device__ __forceinline__ void narrow_few(const brci_narrow_args &g)
 #pragma unroll
                     for (int j = 0; j < 2; j++) {
                         uint32_t a[4];
-                        W::operand(x[j] + i % (4 / W::WORDS) * W::WORDS, scales[j], i, a);
+                        W::operand(g, x[j] + i % (4 / W::WORDS) * W::WORDS, scales[j], i, a);
                         if constexpr (W::FOLDED) {
 #pragma unroll
-                            for (int h = 0; h < HALVES; h++) mma<W::BF16>(sum[j][h], a, tokens[h][0], tokens[h][1]);
+                            for (int h = 0; h < HALVES; h++) multiply<W>(sum[j][h], a, tokens[h]);
                             continue;
                         }
 #pragma unroll
                         for (int h = 0; h < HALVES; h++) {
                             if (i % W::STEPS == 0) part[j][h][0] = part[j][h][1] = part[j][h][2] = part[j][h][3] = 0.0f;
-                            mma<W::BF16>(part[j][h], a, tokens[h][0], tokens[h][1]);
+                            multiply<W>(part[j][h], a, tokens[h]);
                         }
                         if (i % W::STEPS == W::STEPS - 1) {
                             const float2 f = W::factors(g, chunk[j], row, i / W::STEPS);

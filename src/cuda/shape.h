@@ -37,7 +37,8 @@ enum {
     BRCI_FEW_THREADS = 32 * (BRCI_FEW_WARPS + 1),
     BRCI_FEW_TILES = 2 * BRCI_FEW_WARPS, /* of 16 rows, of a block, at most */
     BRCI_FEW_STAGES = 32,                /* at most */
-    BRCI_FEW_HEAD = 1024                 /* barriers */
+    BRCI_FEW_HEAD = 1024,                /* barriers, and tables from byte 512 */
+    BRCI_FEW_TABLES = 512
 };
 
 BRCI_SHAPE int brci_tile_rows(int team, int mw) { return (team == BRCI_TOGETHER ? 2 : 1) * mw * 64; }
@@ -93,10 +94,10 @@ BRCI_SHAPE long long brci_chunk_at(int tile, int k_block, int tiles, int k_block
     return (long long)group * 16 * k_blocks + (long long)k_block * width + tile % 16;
 }
 
-/* narrow_few.cuh: a stage (tokens, then chunks; the copy engine's swizzle wants 1024 bytes), and the teams' sums,
- * behind them what the blocks of a cluster send. */
-BRCI_SHAPE int brci_few_stage_bytes(int nb, int tiles, int chunk_bytes) {
-    return (nb * 256 + tiles * chunk_bytes + 1023) / 1024 * 1024;
+/* narrow_few.cuh: a stage (tokens of so many bytes a number, then chunks; the copy engine's swizzle wants 1024 bytes),
+ * and the teams' sums, behind them what the blocks of a cluster send. */
+BRCI_SHAPE int brci_few_stage_bytes(int nb, int token, int tiles, int chunk_bytes) {
+    return (nb * 128 * token + tiles * chunk_bytes + 1023) / 1024 * 1024;
 }
 /* Warps that share a stage. */
 BRCI_SHAPE int brci_few_sides(int tiles) { return (tiles + 1) / 2; }

@@ -35,11 +35,6 @@ __device__ __forceinline__ void store_columns(uint32_t address, const uint32_t (
 __device__ __forceinline__ void store_word(uint32_t address, uint32_t v) { asm volatile("st.shared.u32 [%0], %1;" :: "r"(address), "r"(v) : "memory"); }
 __device__ __forceinline__ void store_float(uint32_t address, float v) { asm volatile("st.shared.f32 [%0], %1;" :: "r"(address), "f"(v) : "memory"); }
 
-__device__ __forceinline__ void store_floats4(uint32_t address, const float (&v)[4])
-{
-    asm volatile("st.shared.v4.f32 [%0], {%1, %2, %3, %4};" :: "r"(address), "f"(v[0]), "f"(v[1]), "f"(v[2]), "f"(v[3]) : "memory");
-}
-
 __device__ __forceinline__ uint32_t load_byte(uint32_t address)
 {
     uint32_t v;

@@ -47,8 +47,8 @@ template <int CODES, bool BF16> __device__ __forceinline__ void expand(const uin
     } else if constexpr (BF16) {
 #pragma unroll
         for (int i = 0; i < 2; i++) {
-            a[2 * i] = (x[i] >> 4 & 0x07F007F0u) | (x[i] & 0x80008000u);
-            a[2 * i + 1] = ((x[i] << 4) & 0x07F007F0u) | ((x[i] << 8) & 0x80008000u);
+            a[2 * i] = masked_or(x[i], 0x80008000u, x[i] >> 4 & 0x07F007F0u);
+            a[2 * i + 1] = masked_or(x[i] << 8, 0x80008000u, x[i] << 4 & 0x07F007F0u);
         }
     } else {
 #pragma unroll
@@ -79,6 +79,8 @@ template <int CODES_, int SCALES_, int GROUP_, bool BF16_> struct NarrowWeights 
     /* F16 reaches only 2^-24: MX scales multiply sums there. */
     static constexpr bool FOLDED = SCALES == BRCI_SCALES_NV || (SCALES == BRCI_SCALES_MX && BF16);
     static constexpr int GROUPS = 128 / GROUP, STEPS = GROUP / 16;          /* of a chunk; of a group */
+    /* One plain scale a chunk, m * 2^e: the power can go into the operands, exactly, which leaves sums in units of m, all of one size. */
+    static constexpr bool SPLITS = SCALES == BRCI_SCALES_PLAIN && BF16 && GROUP == 128;
 
     /* Folded: a lane's scales of one chunk, for rows g and g + 8. */
     struct Scales {
@@ -108,8 +110,32 @@ template <int CODES_, int SCALES_, int GROUP_, bool BF16_> struct NarrowWeights 
         return plain_factors(args, at, g, i);
     }
 
+    /* m of the scale s of a row, and 2^e for each of a pair's numbers. A scale of zero leaves m as it was before. What 2^e cannot
+     * hold, with the codes it multiplies, stays in m. */
+    static __device__ __forceinline__ float split(float s, float before, uint32_t &power)
+    {
+        constexpr uint32_t LIFT = CODES == BRCI_CODES_E4M3 ? 120 : 0, LEAST = CODES == BRCI_CODES_E4M3 ? 10 : 1, MOST = CODES == BRCI_CODES_E4M3 ? 134 : 247;
+        const uint32_t e = min(max(__float_as_uint(s) >> 23 & 255u, LEAST), MOST);
+        power = s == 0.0f ? 0 : (e + LIFT) * 0x00800080u;
+        return s == 0.0f ? before : s * __uint_as_float((254 - e) << 23);
+    }
+
+    /* Step i of a chunk with 2^e of rows g and g + 8 folded in. */
+    static __device__ __forceinline__ void operand_split(const uint32_t *x, const uint32_t (&power)[2], uint32_t (&a)[4])
+    {
+        if constexpr (CODES == BRCI_CODES_INT4) {
+#pragma unroll
+            for (int i = 0; i < 4; i++)                           /* 128 + code + 8, less 136 */
+                a[i] = bf16_times_plus(masked_or(x[0] >> 4 * i, 0x000F000Fu, 0x43004300u), power[i % 2], times<true>(power[i % 2], 0xC308C308u));
+        } else {
+            expand<CODES, BF16>(x, a);
+#pragma unroll
+            for (int i = 0; i < 4; i++) a[i] = times<true>(a[i], power[i % 2]);
+        }
+    }
+
     /* Step i of a chunk, ready for the tensor cores. */
-    static __device__ __forceinline__ void operand(const uint32_t *x, const Scales &s, int i, uint32_t (&a)[4])
+    static __device__ __forceinline__ void operand(const brci_narrow_args &, const uint32_t *x, const Scales &s, int i, uint32_t (&a)[4])
     {
         expand<CODES, BF16>(x, a);
         if constexpr (FOLDED) {
@@ -146,7 +172,7 @@ template <int CODES_, int SCALES_, int GROUP_, bool BF16_> struct NarrowWeights 
 template <int CODES_, int SCALES_> struct NarrowWeights8 {
     static constexpr int CODES = CODES_, SCALES = SCALES_;
     static constexpr int TYPE = RS_E4M3, TOKEN = 1, STAGE_STEPS = 4, STEPS = 4, WORDS = 2, CODE_BYTES = 1024;
-    static constexpr bool FOLDED = false;
+    static constexpr bool FOLDED = false, SPLITS = false;
 
     struct Scales {
         uint32_t raw[2], tables;
@@ -170,11 +196,11 @@ template <int CODES_, int SCALES_> struct NarrowWeights8 {
         } else return plain_factors(args, chunk + CODE_BYTES, g, 0);
     }
 
-    static __device__ __forceinline__ void operand(const uint32_t *x, const Scales &s, int i, uint32_t (&a)[4])
+    static __device__ __forceinline__ void operand(const brci_narrow_args &g, const uint32_t *x, const Scales &s, int i, uint32_t (&a)[4])
     {
 #pragma unroll
         for (int r = 0; r < 2; r++) {
-            const uint32_t y = x[r] & 0x77777777u, signs[2] = {x[r], x[r] << 4};
+            const uint32_t y = x[r] & 0x77777777u, signs[2] = {x[r], x[r] * g.sixteen};
             uint2 t = make_uint2(0x44403800u, 0x4E4C4A48u);                               /* 0 to 7 */
             if constexpr (SCALES == BRCI_SCALES_MX) t = load_words2(s.tables + ((s.raw[r] >> (13 + 4 * i)) & 0x78u));
 #pragma unroll

@@ -32,14 +32,4 @@ __device__ __forceinline__ void store_four(const brci_narrow_args &g, int token,
 /* Factors of four rows. */
 __device__ __forceinline__ float4 row_factors(const brci_narrow_args &g, int n) { return __ldg(reinterpret_cast<const float4 *>(g.row_factor + n)); }
 
-/* Sums of a cluster's blocks in the order of their ranks. */
-__device__ __forceinline__ void cluster_sum(uint32_t from, int size, float (&x)[4])
-{
-    x[0] = x[1] = x[2] = x[3] = 0.0f;
-    for (int q = 0; q < size; q++) {
-        const float4 v = load_from(from, q);
-        x[0] += v.x; x[1] += v.y; x[2] += v.z; x[3] += v.w;
-    }
-}
-
 }  // namespace brc

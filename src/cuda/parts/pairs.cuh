@@ -61,6 +61,21 @@ template <bool BF16, uint16_t C> __device__ __forceinline__ uint32_t less(uint32
     }
 }
 
+/* BF16: a times b plus c, rounded once. */
+__device__ __forceinline__ uint32_t bf16_times_plus(uint32_t a, uint32_t b, uint32_t c)
+{
+    const auto d = __hfma2(reinterpret_cast<__nv_bfloat162 &>(a), reinterpret_cast<__nv_bfloat162 &>(b), reinterpret_cast<__nv_bfloat162 &>(c));
+    return reinterpret_cast<const uint32_t &>(d);
+}
+
+/* 1 / x, one unit in the last place at most from it. */
+__device__ __forceinline__ float near_reciprocal(float x)
+{
+    float r;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(x));
+    return r;
+}
+
 /* F16: both numbers of a times M plus C, constants given by their bits. */
 template <uint16_t M, uint16_t C> __device__ __forceinline__ uint32_t times_plus(uint32_t a)
 {
@@ -76,6 +91,12 @@ __device__ __forceinline__ uint32_t f16_of_e4m3(uint16_t codes)
     uint32_t d;
     asm("cvt.rn.f16x2.e4m3x2 %0, %1;" : "=r"(d) : "h"(codes));
     return d;
+}
+
+/* The two and two E4M3 codes of a word. */
+__device__ __forceinline__ void f16_of_e4m3_word(uint32_t codes, uint32_t &low, uint32_t &high)
+{
+    asm("{ .reg .b16 l, h; mov.b32 {l, h}, %2; cvt.rn.f16x2.e4m3x2 %0, l; cvt.rn.f16x2.e4m3x2 %1, h; }" : "=r"(low), "=r"(high) : "r"(codes));
 }
 
 /* One E4M3 code, nearest even. */

@@ -76,6 +76,7 @@ namespace brc {
 
 enum { EMULATED_F32 = 2, EMULATED_F16 = 3, EMULATED_BF16 = 4, EMULATED_E4M3 = 5 };      /* as formats.def numbers them */
 
+inline uint32_t opaque(uint32_t x) { return x; }
 inline uint32_t shared_base() { return 1024; }
 inline bool elect_one() { return threadIdx.x % 32 == 0; }
 template <int REGISTERS> inline void registers_take() {}
@@ -110,13 +111,11 @@ inline uint32_t load_word(uint32_t a) { return emulated_load<uint32_t>(a); }
 inline uint2 load_words2(uint32_t a) { return emulated_load<uint2>(a); }
 inline uint4 load_words4(uint32_t a) { return emulated_load<uint4>(a); }
 inline float2 load_shared2(uint32_t a) { return emulated_load<float2>(a); }
-inline float4 load_from(uint32_t a, uint32_t rank) { return emulated_load<float4>(a, static_cast<int>(rank)); }
 inline void store_four_to(uint32_t a, uint32_t rank, const float (&v)[4]) { memcpy(emulated_shared(a, static_cast<int>(rank)), v, 16); }
 inline float4 load_shared4(uint32_t a) { return emulated_load<float4>(a); }
 inline int __clz(int x) { return x ? __builtin_clz(static_cast<unsigned>(x)) : 32; }
 inline void store_word(uint32_t a, uint32_t v) { emulated_store(a, v); }
 inline void store_float(uint32_t a, float v) { emulated_store(a, v); }
-inline void store_floats4(uint32_t a, const float (&v)[4]) { memcpy(emulated_shared(a, emulated_rank()), v, 16); }
 
 inline void load_matrices(uint32_t (&m)[4], uint32_t address)
 {
@@ -213,8 +212,19 @@ template <uint16_t M, uint16_t C> inline uint32_t times_plus(uint32_t a)
     const float m = emulated_half(false, M, 0), c = emulated_half(false, C, 0);
     return emulated_pair(false, fmaf(emulated_half(false, a, 0), m, c), fmaf(emulated_half(false, a, 1), m, c));
 }
+inline uint32_t bf16_times_plus(uint32_t a, uint32_t b, uint32_t c)
+{
+    return emulated_pair(true, fmaf(emulated_half(true, a, 0), emulated_half(true, b, 0), emulated_half(true, c, 0)),
+                         fmaf(emulated_half(true, a, 1), emulated_half(true, b, 1), emulated_half(true, c, 1)));
+}
+inline float near_reciprocal(float x) { return 1 / x; }
 inline float2 floats_of_f16(uint32_t a) { return make_float2(emulated_half(false, a, 0), emulated_half(false, a, 1)); }
 inline uint32_t f16_of_e4m3(uint16_t c) { return emulated_pair(false, emulated_float(EMULATED_E4M3, c & 255), emulated_float(EMULATED_E4M3, c >> 8)); }
+inline void f16_of_e4m3_word(uint32_t codes, uint32_t &low, uint32_t &high)
+{
+    low = f16_of_e4m3(static_cast<uint16_t>(codes));
+    high = f16_of_e4m3(static_cast<uint16_t>(codes >> 16));
+}
 inline uint32_t e4m3_of_float(float v) { return emulated_code(EMULATED_E4M3, v); }
 inline uint32_t pack16(float low, float high, int bf16) { return emulated_pair(bf16, low, high); }
 inline float read_any(const void *p, int64_t i, int type)
