@@ -90,7 +90,7 @@ def check(c, scaling, dtype=torch.bfloat16, flags=0, row=None, bias=False, odd=F
     d = room[..., :c.n]
     b = c.bias.to(dtype) if bias else None
     plan = brc.planned(c.product(scaling, d, flags, b), row)
-    if plan is None:
+    if plan is None or not brc.mine():
         return None
 
     def start():

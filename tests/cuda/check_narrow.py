@@ -23,7 +23,9 @@ worst = {}
 
 
 def check(w, packed, m, act, out=torch.bfloat16, integers=False, gen=None, flags=0, bias=None, odd=0, sms=0):
-    """One product, planned for so many multiprocessors (0: the device's); a line on failure, else an empty one."""
+    """One product, planned for so many multiprocessors (0: the device's); a line on failure, else an empty one; None: not this process's."""
+    if not brc.mine():
+        return None
     k = w.k
     pitch = -(-k // 16) * 16
     x = torch.zeros(m, pitch, device=DEV)
@@ -108,6 +110,7 @@ def main():
                         lines.append(check(w, packed, m, act, torch.float32, integers, gen, flags=brc.ACCUMULATE, odd=3))
                         lines.append(check(w, packed, m, act, torch.bfloat16, integers, gen, bias=True, odd=1))
                         lines.append(check(w, packed, m, act, torch.bfloat16, integers, gen, flags=brc.B_UNCHANGED))
+            lines = [x for x in lines if x is not None]
             wrong = [x for x in lines if x]
             print(f"{kind} {options} {str(act)[6:]}: {len(lines)} ran, {len(wrong)} wrong", flush=True)
             for x in wrong[:5]:
