@@ -125,7 +125,7 @@ typedef struct brci_cast_args {
     const void *from_scale;   /* casts of a coded tensor: its own scales and second level, and how they are stored */
     const float *from_global; /* one number; NULL = none */
     int64_t from_scale_row;
-    int32_t from_flat;        /* the number of a piece's scale is the piece's >> cols_shift */
+    int32_t from_flat; /* the number of a piece's scale is the piece's >> cols_shift */
     int32_t from_format, from_bits, from_scale_format, from_global_kind;
     float from_global_constant;
     const float *given; /* delayed scaling: the quantization scale */
