@@ -347,7 +347,7 @@ static int encode_by_tables(batch *b, reader *r, brc_tensor *dst, int64_t row, i
  * column `col`; 0 if something is not an ordinary number. */
 static int cast_window(batch *b, reader *r, const brci_casting *c, brc_tensor *dst, int64_t row, int64_t row_end,
                        int64_t col, int64_t at, int64_t blocks, int64_t length, brci_extent *met) {
-    const int ready = b->ready.row == row && b->ready.col == col && b->ready.blocks == blocks;
+    const int ready = b->ready.blocks == blocks && b->ready.row == row && b->ready.col == col;
     b->ready.blocks = 0;
     if (ready) memcpy(b->amax, b->ready.amax, (size_t)blocks * sizeof *b->amax);
     else measure(b, r, row, row_end, col, blocks, length);

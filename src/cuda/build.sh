@@ -2,19 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # build.sh FOLDER        writes FOLDER/*.fatbin and FOLDER/libbreccia_cuda.so: the GPU part alone, with the core types it uses
 # build.sh FOLDER NAME   writes FOLDER/NAME.fatbin only
-# build.sh --check JOBS  writes nothing: syntax and types of every kernel on each target, without optimization, a sixth of the time
 # Where nvcc is missing, FOLDER/*.fatbin that were built elsewhere are taken as they are. Fails on spills, stack frames and warpgroup products that the compiler serialized.
 set -e
 here=$(cd "$(dirname "$0")" && pwd)
-images=$(sed -n 's/^IMAGE(\([^,]*\),.*/\1/p' "$here/images.def")
-if [ "$1" = --check ]; then
-    command -v "${NVCC:-nvcc}" > /dev/null || { echo "no nvcc: the kernels are not checked"; exit 0; }
-    for name in $images; do
-        echo "-arch=compute_90a $here/$name.cu"
-        ! grep -q "^IMAGE($name, ANY_DEVICE)" "$here/images.def" || echo "-arch=compute_80 $here/$name.cu"
-    done | xargs -P "${2:-1}" -L 1 "${NVCC:-nvcc}" -std=c++17 -w -Xcicc -O0 -ptx -o /dev/null
-    exit
-fi
 mkdir -p "$1"
 out=$(cd "$1" && pwd)
 name=$2
@@ -46,6 +36,6 @@ if [ "$name" ]; then
     compile "$name"
     exit
 fi
-for name in $images; do compile "$name"; done
+for name in $(sed -n 's/^IMAGE(\([^,]*\),.*/\1/p' "$here/images.def"); do compile "$name"; done
 ${CC:-cc} -std=c11 -O2 -Wall -Wextra -Wpedantic -Wconversion -Wshadow -fPIC -fvisibility=hidden -shared -I"$here/.." -I"$here/../../include" \
     -DBRCI_IMAGES="\"$out\"" "$here"/*.c "$here"/../core/*.c -o "$out/libbreccia_cuda.so" -ldl -lpthread
