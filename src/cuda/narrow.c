@@ -248,7 +248,8 @@ static void try_many(const brc_cuda_packed_product *p, const struct row *r, int 
     const int stages = (int)least((BRCI_SHARED_BYTES - head) / stage, BRCI_MANY_STAGES) / teams * teams;
     const int one = split > 1 || teams > 1 || tiles % 4 || r->tokens < 32 ||
                     !copied_out(p); /* one tile a block, its sums where the stages were */
-    if (stages < 2 || split > blocks || teams > deep || (split > 1 && units > most)) return;
+    /* A team waits for its next stage before it frees the last one. */
+    if (stages < 2 * teams || split > blocks || teams > deep || (split > 1 && units > most)) return;
     if (one && (sums > stages * stage || share)) return;
     int64_t busy = least(units, most) * cluster;
     if (busy < sms * 9 / 10) busy = sms * 9 / 10;
@@ -395,6 +396,8 @@ brc_status brc_cuda_matmul_packed(const brc_cuda_packed_product *p, void *stream
         (plan.cluster != 1 && plan.cluster != 2 && plan.cluster != 4 && plan.cluster != 8))
         return brci_cuda_fail(err, BRC_ARGUMENT, "the plan does not fit the product");
     const struct row *r = &rows[plan.kernel];
+    if (r->mw && plan.stages < 2 * r->wgs / brci_many_sides(r->wgs, r->mw, plan.rows / 16))
+        return brci_cuda_fail(err, BRC_ARGUMENT, "the plan has too few stages");
     const int64_t a_pitch = p->a_pitch ? p->a_pitch : b->k;
     brci_view v;
     memset(&g, 0, sizeof g);

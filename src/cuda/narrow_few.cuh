@@ -7,8 +7,9 @@
  * One warp loads. A stage holds 128 of K: the chunks of the block's g.rows tiles and the tokens. The stages' first tokens are sent
  * for by the multiplying warps, so that they are not queued behind the weights of all stages.
  * 15 warps multiply: g.sides of them share a stage, two tiles each, and as many such teams as that makes take the stages in turn:
- * the fewer stages are held at one time, the more are on their way. What the division leaves over is idle. The teams' sums, and those of the cluster's blocks, which split K, meet in shared memory in a fixed order: each block
- * finishes a part of the results, to which the others send their sums.
+ * the fewer stages are held at one time, the more are on their way. What the division leaves over is idle. The teams' sums, and
+ * those of the cluster's blocks, which split K, meet in shared memory in a fixed order: each block finishes a part of the results,
+ * to which the others send their sums.
  * What comes ahead of the first byte, and after the last, is a third of the time of small weights: no divisions there, barriers
  * made by all warps, factors of the results loaded early. */
 #pragma once

@@ -19,7 +19,8 @@ template <int WGS> struct ManyRing {
     const uint32_t base, stages_at;                           /* of the barriers, and of the stages */
     const int stage_bytes, token_bytes, own, lane, teams, share;
     const uint32_t there;                                     /* whom a lane tells that a stage is free */
-    int stage, phase;                                         /* g.stages is a multiple of teams */
+    int stage, phase;                                         /* g.stages is a multiple of teams, two of them at least, as the next stage is waited for
+                                                               * before the last one is free */
 
     __device__ __forceinline__ uint32_t at() const { return stages_at + stage * stage_bytes; }
     __device__ __forceinline__ uint32_t chunk(int u) const { return at() + token_bytes + (own + u * 4) * g.chunk_bytes; }
@@ -57,6 +58,9 @@ template <int N> __device__ __forceinline__ void scale_sums(float (&sums)[N], fl
 #pragma unroll
     for (int i = 0; i < N; i++) sums[i] *= i & 2 ? f.y : f.x;
 }
+
+/* a / b as sums are brought from one weight to the next; exactly 1 where nothing changes. */
+__device__ __forceinline__ float ratio(float a, float b) { return a == b ? 1.0f : a * near_reciprocal(b); }
 
 /* Step i's tokens of a stage for NB of them. */
 template <int NB> __device__ __forceinline__ uint64_t step_of(uint64_t tokens, int i) { return tokens + i / 4 * (NB * 8) + i % 4 * 2; }
@@ -225,7 +229,7 @@ __device__ __forceinline__ void sum_split(R &r, int k, int k_last, float (&sum)[
             const float2 scale = plain_factors(r.g, r.chunk(u) + W::CODE_BYTES, r.lane / 4, 0), before = weight[u];
             uint32_t power[2], x[4];
             weight[u] = make_float2(W::split(scale.x, before.x, power[0]), W::split(scale.y, before.y, power[1]));
-            const float2 change = make_float2(before.x * near_reciprocal(weight[u].x), before.y * near_reciprocal(weight[u].y));
+            const float2 change = make_float2(ratio(before.x, weight[u].x), ratio(before.y, weight[u].y));
 #pragma unroll
             for (int q = 0; q < BATCHES; q++) {
 #pragma unroll

@@ -85,7 +85,7 @@ def main():
     brc.prepare()
     gen = torch.Generator(device=DEV).manual_seed(1)
     r = random.Random(2)
-    bad = 0
+    bad = ran = 0
     tiny, quick = "tiny" in sys.argv, "quick" in sys.argv
     most = int(os.environ.get("MOST", "4096"))
     ms = [m for m in (1, 2, 7, 8, 9, 16, 17, 33, 64, 65, 128, 257, 1000) if m <= most]
@@ -111,6 +111,7 @@ def main():
                         lines.append(check(w, packed, m, act, torch.bfloat16, integers, gen, bias=True, odd=1))
                         lines.append(check(w, packed, m, act, torch.bfloat16, integers, gen, flags=brc.B_UNCHANGED))
             lines = [x for x in lines if x is not None]
+            ran += len(lines)
             wrong = [x for x in lines if x]
             print(f"{kind} {options} {str(act)[6:]}: {len(lines)} ran, {len(wrong)} wrong", flush=True)
             for x in wrong[:5]:
@@ -122,12 +123,14 @@ def main():
         act = r.choice([torch.bfloat16, torch.float16])
         w = nar.Weights(kind, r.randint(1, 3000), r.randint(1, 3000), gen=gen, integers=i % 2 == 1, **options)
         lines.append(check(w, nar.PackedWeights(w, act), min(most, r.choice([r.randint(1, 64), r.randint(1, 1500)])), act, r.choice([torch.float32, torch.bfloat16, torch.float16]), i % 2 == 1, gen))
+    lines = [x for x in lines if x is not None]
+    ran += len(lines)
     wrong = [x for x in lines if x]
     print(f"random shapes: {len(lines)} ran, {len(wrong)} wrong", *wrong[:8], sep="\n    ")
     bad += len(wrong)
     print("worst |error| / (bound * sum(|a||b|)), F32 results:", {" ".join(k): f"{v:.3f}" for k, v in worst.items()})
-    print("NARROW", "WRONG" if bad else "RIGHT")
-    return 1 if bad else 0
+    print("NARROW", "WRONG" if bad or not ran else "RIGHT")
+    return 1 if bad or not ran else 0
 
 
 if __name__ == "__main__":

@@ -164,6 +164,7 @@ def main():
         if "all" in sys.argv or kind not in kinds:
             shapes += [(1000, 300, ((min(nb, 8), "F32", 0, 1, tall if row[0] == "FEW" else None), (1, "F32", 0, 2, None))),
                        (300, 272, ((nb, "F32", abi.ACCUMULATE, 132, None),)), (90, 1500, ((nb, "F16", 0, 132, None),)),      # K is split
+                       (64, 2304, ((nb, "F32", 0, 1, None),)),                                        # teams use their stages again
                        (600, 300, ((many, "BF16", 0, 4, None), (many, "BF16", 0, 8, shared)))]       # blocks that do several tiles
         kinds.add(kind)
         for n, k, cases in shapes:

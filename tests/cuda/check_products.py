@@ -153,7 +153,7 @@ def main():
     modes = [(brc.TENSOR, brc.FAST), (brc.ROW, brc.FAST), (brc.TENSOR, 0), (brc.ROW, 0), (brc.BLOCK, 0), (brc.BLOCK_ROWS, 0)]
     edges = [(1, 8, 16), (63, 65, 112), (127, 2112, 144), (128, 256, 512), (257, 504, 1040), (520, 1336, 4112), (1160, 2504, 2064)]
     quick, tiny = "quick" in sys.argv, "tiny" in sys.argv
-    if tiny:                                    # for the sanitizers: every row on several tiles, more stages than a ring has
+    if tiny:                                    # for the sanitizers: every row on several tiles, nine steps
         edges, quick = [(130, 392, 1040)], True
     for m, n, k in edges:
         for integers in (True, False):

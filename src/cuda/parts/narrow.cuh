@@ -111,7 +111,8 @@ template <int CODES_, int SCALES_, int GROUP_, bool BF16_> struct NarrowWeights 
     }
 
     /* m of the scale s of a row, and 2^e for each of a pair's numbers. A scale of zero leaves m as it was before. What 2^e cannot
-     * hold, with the codes it multiplies, stays in m. */
+     * hold, with the codes it multiplies, stays in m, which is then 2^-32 to 2^121: of one row, scales further apart than about 2^120 make
+     * infinite what another order of sums would not. */
     static __device__ __forceinline__ float split(float s, float before, uint32_t &power)
     {
         constexpr uint32_t LIFT = CODES == BRCI_CODES_E4M3 ? 120 : 0, LEAST = CODES == BRCI_CODES_E4M3 ? 10 : 1, MOST = CODES == BRCI_CODES_E4M3 ? 134 : 247;

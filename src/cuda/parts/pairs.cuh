@@ -68,7 +68,7 @@ __device__ __forceinline__ uint32_t bf16_times_plus(uint32_t a, uint32_t b, uint
     return reinterpret_cast<const uint32_t &>(d);
 }
 
-/* 1 / x, one unit in the last place at most from it. */
+/* 1 / x, one unit in the last place at most from it where both are normal. */
 __device__ __forceinline__ float near_reciprocal(float x)
 {
     float r;
