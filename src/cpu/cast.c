@@ -113,7 +113,7 @@ typedef struct batch {
     uint8_t staged[PIECE];
     int64_t last; /* row, where this part of the tensor ends */
     struct {      /* blocks that were measured while others were encoded */
-        int64_t row, col, blocks;
+        int64_t row, col, blocks, length;
         uint32_t amax[BRCI_TABLES];
     } ready;
 } batch;
@@ -339,7 +339,7 @@ static int encode_by_tables(batch *b, reader *r, brc_tensor *dst, int64_t row, i
     b->encoding.ahead = 0;
     b->kernels->tabulate(&b->encoding, b->factor, b->amax, blocks, b->tables);
     if (!b->kernels->encode_tabled(&t)) return 0;
-    if (known) b->ready.row = next_row, b->ready.col = next_col, b->ready.blocks = blocks;
+    if (known) b->ready.row = next_row, b->ready.col = next_col, b->ready.blocks = blocks, b->ready.length = length;
     return 1;
 }
 
@@ -347,7 +347,8 @@ static int encode_by_tables(batch *b, reader *r, brc_tensor *dst, int64_t row, i
  * column `col`; 0 if something is not an ordinary number. */
 static int cast_window(batch *b, reader *r, const brci_casting *c, brc_tensor *dst, int64_t row, int64_t row_end,
                        int64_t col, int64_t at, int64_t blocks, int64_t length, brci_extent *met) {
-    const int ready = b->ready.blocks == blocks && b->ready.row == row && b->ready.col == col;
+    const int ready =
+        b->ready.blocks == blocks && b->ready.row == row && b->ready.col == col && b->ready.length == length;
     b->ready.blocks = 0;
     if (ready) memcpy(b->amax, b->ready.amax, (size_t)blocks * sizeof *b->amax);
     else measure(b, r, row, row_end, col, blocks, length);
@@ -530,24 +531,26 @@ int brci_cpu_measure_and_encode(const brci_kernels *k, const brci_source *source
     b.encoding.ahead = PIECE;
     e.ahead = at_once ? onward(&r, rows_follow(source->array)) : 0;
     e.past = goes_past(&b, dst);
-    for (int64_t i = first; i < last; i++) {
+    int fine = 1;
+    for (int64_t i = first; fine && i < last; i++) {
         int64_t col = 0;
         if (at_once) {
             uint32_t most = brci_bits(extent->amax);
             col = k->encode_measured(&e, (const float *)(const void *)row_at(&r, i, 0), source->view.cols, factor,
                                      codes_at(dst, i, 0, e.format.bits), &most);
-            if (most >= BRCI_F32_INFINITY) return 0;
-            extent->amax = brci_float(most);
+            if (most >= BRCI_F32_INFINITY) fine = 0;
+            else extent->amax = brci_float(most);
         }
-        for (; col < source->view.cols; col += PIECE) {
+        for (; fine && col < source->view.cols; col += PIECE) {
             const int64_t n = least(PIECE, source->view.cols - col);
             measure(&b, &r, i, i + 1, col, 1, n);
-            if (!ordinary(&b, 1, extent)) return 0;
+            fine = ordinary(&b, 1, extent);
+            if (!fine) break;
             b.factor[0] = factor; /* where halves are measured */
             b.out = codes_at(dst, i, col, b.encoding.format.bits);
             each_piece(&r, i, col, 1, n, PIECE, encode, &b);
         }
     }
-    if (b.past) brci_stream_end();
-    return 1;
+    if (b.past) brci_stream_end(); /* before the reference, too, writes where this did not end */
+    return fine;
 }

@@ -99,6 +99,19 @@ def lines_of_large(brc):
             yield " ".join(map(str, ("large, in one pass", recipe, *map(digest, (t.data, t.scale)), t.report.nan, t.report.infinite, t.report.amax)))
 
 
+def lines_of_tails(brc):
+    """BF16 blocks of many rows whose last column is shorter: what is measured ahead is that of blocks as long."""
+    random = np.random.default_rng(4)
+    for shape, recipe in (((400, 192), "fp8-block128:partial=1"), ((3, 400, 192), "fp8-block128:partial=1"), ((1536, 576), "custom:format=e4m3,scale=f32,block=512x128,partial=1")):
+        x = random.standard_normal(shape).astype(np.float32)
+        x[..., 64:128] *= 50
+        for odd in (1.0, 1000.0, np.nan):
+            x[..., 200, 100] = odd
+            for threads in (1, 3):
+                t = brc.cast(x.astype(ml_dtypes.bfloat16), recipe, threads=threads)
+                yield " ".join(map(str, ("tails", shape, recipe, odd, *map(digest, (t.data, t.scale)), t.report.nan, t.report.amax)))
+
+
 def lines_of_tables(brc):
     """BF16 that share a scale by thousands, which is where tables come in: every number of a magnitude up to some largest one, in every
     binade, with zeros and without; and every code by many scales, back to BF16."""
@@ -179,5 +192,5 @@ def test_same_bits(reference, level):
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
     import breccia_c
-    wanted = itertools.chain(lines(breccia_c), lines_of_large(breccia_c), lines_of_tables(breccia_c), lines_of_pairs(breccia_c))
+    wanted = itertools.chain(lines(breccia_c), lines_of_large(breccia_c), lines_of_tails(breccia_c), lines_of_tables(breccia_c), lines_of_pairs(breccia_c))
     print(next(wanted) if sys.argv[1:] == ["name"] else "\n".join(wanted))

@@ -41,6 +41,7 @@ INLINE void open_step(const brci_bf16_few *t, const reader *r, place *m, int64_t
         if (to - k < STEP)
             memset(out + (to - k) * BRCI_COLUMNS, 0, (size_t)((k + STEP - to) * BRCI_COLUMNS) * sizeof *out);
     }
+    __asm__ volatile("" ::: "memory"); /* to the compiler, tile loads read no memory */
 }
 
 /* `count` blocks' sums, of one panel, into c. */
