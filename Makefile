@@ -27,7 +27,7 @@ PYTHON = .venv/bin/python
 CLANG_FORMAT = .venv/bin/clang-format
 CONFIGURE = cmake -S . -DCMAKE_RULE_MESSAGES=OFF -DCMAKE_TARGET_MESSAGES=OFF -DCMAKE_INSTALL_PREFIX=$(PREFIX) \
             -DBRECCIA_STRICT=$(STRICT) --log-level=WARNING $(CMAKE_FLAGS)
-# The CUDA kernels are compiled into $(BUILD) alone; what is tested is the C code, in folders of its own.
+# The CUDA kernels are compiled into $(BUILD), and by their own test; the other builds are of the C code, in folders of its own.
 NO_KERNELS = -DBRECCIA_CUDA=OFF
 TESTED = $(BUILD)-test
 NO_PROGRAMS = -DBRECCIA_CLI=OFF -DBRECCIA_BENCH=OFF

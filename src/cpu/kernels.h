@@ -217,7 +217,7 @@ typedef struct brci_integer_tile {
     const int8_t *a;
     const uint8_t *b;
     const brci_integer_format *narrow; /* of b; NULL: bytes. TILE and FEW */
-    int64_t skip;                      /* bytes from the end of b to what is read next; TILE of all k at once, FEW */
+    int64_t skip;                      /* bytes from the end of b to what is read next; TILE of all k at once */
     const int32_t *start;              /* [blocks][32] */
     const float *a_scale;              /* [..][32]; NULL: 1 */
     const void *b_scale;               /* the same, numbers of b_format */
