@@ -11,10 +11,10 @@
 #define DEQUANTIZE BRC_SKIP
 #include "cuda/casts.def"
 #include "cuda/dequantize.cu"
+#include "fibers.hpp"
 
 #include <breccia/breccia.h>
 #include <stdlib.h>
-#include <ucontext.h>
 
 #include <vector>
 
@@ -41,7 +41,7 @@ float2 emulated_decode(int format, uint16_t codes)
 using kernel = void(const brci_cast_args);
 constexpr unsigned MOST = 1024, STACK = 1 << 16;
 
-static ucontext_t outside, fiber[MOST];
+static fiber_place outside, fiber[MOST];
 static bool finished[MOST];
 static unsigned running;
 static kernel *code;
@@ -58,7 +58,7 @@ static void meet(meeting &m, unsigned size)
         m.round++;
     }
     while (m.round == round) {
-        swapcontext(&fiber[me], &outside);
+        fiber[me].leave_for(outside);
         running = threadIdx.x = me;
     }
 }
@@ -89,7 +89,7 @@ static void enter()
 {
     code(*arguments);
     finished[running] = true;
-    swapcontext(&fiber[running], &outside);
+    fiber[running].leave_for(outside);
 }
 
 static void run_block(unsigned threads)
@@ -97,11 +97,7 @@ static void run_block(unsigned threads)
     static std::vector<char> stacks(static_cast<size_t>(MOST) * STACK);
     for (unsigned t = 0; t < threads; t++) {
         finished[t] = false;
-        getcontext(&fiber[t]);
-        fiber[t].uc_stack.ss_sp = stacks.data() + static_cast<size_t>(t) * STACK;
-        fiber[t].uc_stack.ss_size = STACK;
-        fiber[t].uc_link = nullptr;
-        makecontext(&fiber[t], enter, 0);
+        fiber[t].begin(stacks.data() + static_cast<size_t>(t) * STACK, STACK, enter);
     }
     for (unsigned left = threads; left;) {
         left = 0;
@@ -109,7 +105,7 @@ static void run_block(unsigned threads)
             if (finished[t]) continue;
             left++;
             running = threadIdx.x = t;
-            swapcontext(&outside, &fiber[t]);
+            outside.leave_for(fiber[t]);
         }
     }
 }

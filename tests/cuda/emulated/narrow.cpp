@@ -3,6 +3,7 @@
  * The kernels for packed narrow weights compiled for this processor, and the port they are launched through: the library built from this
  * and src/cuda/narrow.c offers section 4 of breccia_cuda.h on ordinary memory. */
 #define BRC_EMULATED "narrow_parts.hpp"
+#include "fibers.hpp"
 #include "narrow_parts.hpp"
 
 #include "cuda/narrow_pack.cu"
@@ -15,7 +16,6 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <ucontext.h>
 
 #include <map>
 #include <vector>
@@ -61,8 +61,8 @@ struct block {
 static std::vector<block> blocks;
 static meeting cluster_meeting;
 static int threads, size, first_block;
-static ucontext_t outside;
-static std::vector<ucontext_t> fibers;
+static fiber_place outside;
+static std::vector<fiber_place> fibers;
 static std::vector<char> finished, stacks;
 static unsigned running;
 static uint64_t progress;
@@ -80,7 +80,7 @@ static void become(unsigned i)
 static void others()
 {
     const unsigned me = running;
-    swapcontext(&fibers[me], &outside);
+    fibers[me].leave_for(outside);
     become(me);
 }
 static void meet(meeting &m, unsigned count)
@@ -135,7 +135,7 @@ static void enter()
     code(arguments);
     finished[running] = 1;
     progress++;
-    swapcontext(&fibers[running], &outside);
+    fibers[running].leave_for(outside);
 }
 
 static bool run_cluster(uint32_t shared_bytes)
@@ -148,15 +148,10 @@ static bool run_cluster(uint32_t shared_bytes)
         b.slots.assign(static_cast<size_t>(threads / 32), std::vector<uint32_t>(128));
     }
     cluster_meeting = meeting();
-    fibers.assign(all, ucontext_t());
+    fibers.resize(all);
     finished.assign(all, 0);
     stacks.resize(all * STACK);
-    for (size_t i = 0; i < all; i++) {
-        getcontext(&fibers[i]);
-        fibers[i].uc_stack.ss_sp = &stacks[i * STACK];
-        fibers[i].uc_stack.ss_size = STACK;
-        makecontext(&fibers[i], enter, 0);
-    }
+    for (size_t i = 0; i < all; i++) fibers[i].begin(&stacks[i * STACK], STACK, enter);
     for (size_t left = all; left;) {
         const uint64_t before = progress;
         left = 0;
@@ -164,7 +159,7 @@ static bool run_cluster(uint32_t shared_bytes)
             if (finished[i]) continue;
             left++;
             become(i);
-            swapcontext(&outside, &fibers[i]);
+            outside.leave_for(fibers[i]);
         }
         if (left && progress == before) {
             printf("nothing moves: %zu threads of block %d wait\n", left, first_block);

@@ -11,12 +11,12 @@
 #undef __shared__
 #define __shared__ static
 #include "cuda/gemm_plain.cuh"
+#include "fibers.hpp"
 
 #include <breccia/breccia_cuda.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <ucontext.h>
 
 #include <memory>
 #include <vector>
@@ -46,7 +46,7 @@ struct block {
     uint32_t slots[32][32];
 };
 struct fiber {
-    ucontext_t context;
+    fiber_place context;
     std::unique_ptr<char[]> stack;
     std::function<bool()> ready;
     unsigned thread, rank;
@@ -54,7 +54,7 @@ struct fiber {
     bool finished;
 };
 
-static ucontext_t outside;
+static fiber_place outside;
 static std::vector<fiber> fibers;
 static std::vector<std::unique_ptr<block>> blocks;
 static meeting of_cluster;
@@ -72,7 +72,7 @@ void emulated_until(const std::function<bool()> &ready)
 {
     if (ready()) return;
     me().ready = ready;
-    swapcontext(&me().context, &outside);
+    me().context.leave_for(outside);
 }
 
 static void meet(meeting &m, unsigned size, bool wait)
@@ -97,7 +97,7 @@ static void enter()
 {
     code();
     me().finished = true;
-    swapcontext(&me().context, &outside);
+    me().context.leave_for(outside);
 }
 
 /* False: nobody can go on. */
@@ -116,11 +116,7 @@ static bool run_cluster(emulated_index first, unsigned size, unsigned threads)
         f.finished = false;
         f.ready = nullptr;
         if (!f.stack) f.stack.reset(new char[STACK]);
-        getcontext(&f.context);
-        f.context.uc_stack.ss_sp = f.stack.get();
-        f.context.uc_stack.ss_size = STACK;
-        f.context.uc_link = nullptr;
-        makecontext(&f.context, enter, 0);
+        f.context.begin(f.stack.get(), STACK, enter);
     }
     for (bool left = true, moved = true; left;) {
         if (!moved) return false;
@@ -135,7 +131,7 @@ static bool run_cluster(emulated_index first, unsigned size, unsigned threads)
             running = i;
             threadIdx = {f.thread, 0, 0};
             blockIdx = f.place;
-            swapcontext(&outside, &f.context);
+            outside.leave_for(f.context);
         }
     }
     return true;
