@@ -3,7 +3,7 @@
  * Where a thread of a kernel stands: threads take turns on one of the processor's. A turn is a jump, as swapcontext asks the
  * system for the signal mask each time, which takes longer than what a thread does in its turn. */
 #pragma once
-#include <stddef.h>
+#include <stdlib.h>
 #include <ucontext.h>
 
 class fiber_place {
@@ -29,5 +29,6 @@ public:
         if (to.begun) __builtin_longjmp(to.at, 1);
         to.begun = true;
         setcontext(&to.first);
+        abort();                       /* it cannot come back; and the frame that is jumped to must still be there */
     }
 };
