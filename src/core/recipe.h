@@ -29,13 +29,6 @@ static inline int brci_stores_divisor(const brc_recipe *r) {
     return r->arith == BRC_ARITH_DIV || r->arith == BRC_ARITH_CT;
 }
 
-/* Codes that no other recipe would choose: ggml's, ModelOpt's MXFP4, and MLX's but for MXFP8. Which of them the
- * vector kernels serve is src/cpu/cast.c's to say. */
-static inline int brci_has_own_codes(const brc_recipe *r) {
-    return r->arith == BRC_ARITH_GGML || (r->arith == BRC_ARITH_MLX && r->element != BRC_E4M3) ||
-           (brci_is_mx_rule(r->rule) && r->arith == BRC_ARITH_MODELOPT);
-}
-
 /* What amax is divided by: the largest element, for signed integers half the code range (7.5, 127.5). */
 static inline float brci_element_reach(const brc_format_info *element) {
     return (float)(element->family == BRC_INT ? (element->max - element->min) / 2 : element->max);

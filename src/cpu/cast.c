@@ -24,18 +24,17 @@ static int has_offsets(const brc_recipe *r) {
     return r->rule == BRC_RULE_MINMAX && (r->arith == BRC_ARITH_GGML || r->arith == BRC_ARITH_MLX);
 }
 
-/* Of ggml's arithmetic the plain integers; where ties go below, E2M1. */
-static int codes_fit(const brc_recipe *r) {
-    const int plain = r->arith == BRC_ARITH_GGML && brci_format(r->element)->family == BRC_INT;
-    return !brci_has_own_codes(r) || has_offsets(r) || (r->element == BRC_E2M1 && r->arith != BRC_ARITH_GGML) ||
-           (plain && (r->rule == BRC_RULE_AMAX || r->rule == BRC_RULE_PEAK));
-}
+/* ggml's MXFP4 and NVFP4 take the element of least error, which is the nearest, the smaller of two: as long as scaled
+ * elements and errors are not rounded. That is so of all numbers below 2^22 times the scale; MXFP4's are below 8 times,
+ * and NVFP4's scales follow up to 448. */
+static int has_least_errors(const brc_recipe *r) { return r->arith == BRC_ARITH_GGML && r->element == BRC_E2M1; }
+#define EXACT_ERRORS 0x1p30f
 
 int brci_cpu_cast_fits(const brci_source *source, const brc_recipe *recipe, const brc_tensor *dst) {
     brci_vector_format format;
-    if (!brci_is_little_endian() || !codes_fit(recipe)) return 0;
+    if (!brci_is_little_endian() || recipe->rule == BRC_RULE_FIT) return 0;
     if (source->array != NULL ? !array_fits(source->array) : !brci_cpu_read_fits(source)) return 0;
-    if (!brci_vector_format_of(brci_format(dst->format), &format) || format.family == BRC_CODEBOOK) return 0;
+    if (!brci_vector_format_of(brci_format(dst->format), &format)) return 0;
     if (brci_block_counts(source->view, dst->scale.block).cols <= 1) return 1;
     if (source->tensor != NULL && dst->scale.block.cols % 8 != 0) return 0; /* as brci_cpu_read wants it */
     return (uint64_t)dst->scale.block.cols * format.bits % 8 == 0;
@@ -104,6 +103,7 @@ typedef struct batch {
     const brci_kernels *kernels;
     int with_ends, with_peaks, with_bounds;
     brci_scales_way way;
+    uint32_t limit; /* magnitudes from here on, as bits, are the reference's */
     uint32_t amax[BLOCKS];
     float low[BLOCKS], high[BLOCKS], factor[BLOCKS], zero[BLOCKS];
     brci_encoding encoding;
@@ -197,11 +197,11 @@ static void encode(void *user, int64_t block, int64_t at, const float *x, int64_
     if (staged) b->kernels->copy_past(b->staged, (blocks * length * e.format.bits + 7) / 8, out);
 }
 
-/* Whether all that was measured is finite; the largest magnitude goes into `met`. */
+/* Whether the kernels serve all that was measured; the largest magnitude goes into `met`. */
 static int ordinary(const batch *b, int64_t n, brci_extent *met) {
     uint32_t most = brci_bits(met->amax);
     b->kernels->amax((const float *)(const void *)b->amax, 1, n, &most);
-    if (most >= BRCI_F32_INFINITY) return 0;
+    if (most >= b->limit) return 0;
     met->amax = brci_float(most);
     return 1;
 }
@@ -275,12 +275,22 @@ static void choose_each(batch *b, const brci_casting *c, brc_tensor *dst, int64_
     }
 }
 
+/* What a way that is not EACH leaves to be said: the same for all blocks, so that any block says it. */
+static void encode_by_way(batch *b, const brci_casting *c) {
+    const brci_scaling s = brci_choose(c, &(brci_extent){.amax = 1, .high = 1});
+    if (b->way == BRCI_SCALES_EACH) return;
+    encode_as(b, &s.coder);
+    if (b->way == BRCI_SCALES_EXPONENTS) b->encoding.divide = c->recipe->arith == BRC_ARITH_CT; /* as `exponents` */
+    if (!has_least_errors(c->recipe)) return;
+    b->encoding.ties = BRCI_BELOW_PLUS_ZERO;
+    b->encoding.divide = b->way == BRCI_SCALES_FRACTIONS;
+}
+
 static brci_scales_way way_of(const brci_casting *c) {
     const brc_recipe *r = c->recipe;
+    if (brci_is_mx_rule(r->rule)) return BRCI_SCALES_EXPONENTS;
+    if (brci_has_fraction_scales(r)) return BRCI_SCALES_FRACTIONS;
     if (r->arith == BRC_ARITH_GGML) return BRCI_SCALES_GGML;
-    if (brci_is_mx_rule(r->rule) && r->arith == BRC_ARITH_RECIP) return BRCI_SCALES_EXPONENTS;
-    if (brci_has_fraction_scales(r) && (r->arith == BRC_ARITH_RECIP || r->arith == BRC_ARITH_DIV))
-        return BRCI_SCALES_FRACTIONS;
     return r->rule == BRC_RULE_AMAX && r->arith == BRC_ARITH_DIV && !r->pow2 &&
                    brci_format(r->scale)->role == BRC_HIGH && c->delayed <= 0
                ? BRCI_SCALES_RATIOS
@@ -294,7 +304,7 @@ static void choose(batch *b, const brci_casting *c, brc_tensor *dst, int64_t at,
     if (b->way == BRCI_SCALES_GGML && b->with_bounds) choose_ranges(b, c, dst, at, n);
     else if (b->way == BRCI_SCALES_GGML) choose_ggml(b, c, dst, at, n);
     else if (b->way == BRCI_SCALES_RATIOS) choose_ratios(b, c, dst, at, n);
-    else if (b->way == BRCI_SCALES_EXPONENTS) b->kernels->exponents(b->amax, n, r->rule, c->element, bytes, b->factor);
+    else if (b->way == BRCI_SCALES_EXPONENTS) b->kernels->exponents(b->amax, n, r, c->element, bytes, b->factor);
     else if (b->way == BRCI_SCALES_FRACTIONS)
         b->kernels->fractions(b->amax, n, r, c->element, c->global, bytes, b->factor);
     else choose_each(b, c, dst, at, n);
@@ -367,7 +377,7 @@ static int cast_window(batch *b, reader *r, const brci_casting *c, brc_tensor *d
 
 static void begin(batch *b, reader *r, const brci_kernels *k, const brci_source *source, const brc_tensor *dst) {
     const brc_recipe *recipe = &dst->recipe;
-    const int is_ggml = recipe->arith == BRC_ARITH_GGML;
+    const int is_ggml = recipe->arith == BRC_ARITH_GGML && brci_is_integer(brci_format(dst->format));
     b->kernels = r->kernels = k;
     b->with_peaks = recipe->rule == BRC_RULE_PEAK;
     b->with_bounds = has_offsets(recipe);
@@ -381,6 +391,7 @@ static void begin(batch *b, reader *r, const brci_kernels *k, const brci_source 
                                   /* Scales follow the largest magnitude, but for ends that are left out. */
                                   .bounded = recipe->rule != BRC_RULE_NO_CLIP};
     (void)brci_vector_format_of(brci_format(dst->format), &b->encoding.format);
+    b->limit = has_least_errors(recipe) && recipe->rule == BRC_RULE_AMAX ? brci_bits(EXACT_ERRORS) : BRCI_F32_INFINITY;
     b->ready.blocks = 0;
     b->past = source->view.batch * source->view.rows * dst->row_pitch >= PAST;
     r->source = source;
@@ -414,6 +425,7 @@ static int64_t cast_at_once(const batch *b, const reader *r, const brci_casting 
     e.past = goes_past(b, dst);
     const brci_blocks blocks = {.encoding = &e,
                                 .way = b->way,
+                                .limit = b->limit,
                                 .recipe = c->recipe,
                                 .element = c->element,
                                 .global = c->global,
@@ -443,6 +455,7 @@ void brci_cpu_cast(const brci_kernels *k, const brci_casting *c, const brci_sour
     }
     begin(&b, &r, k, source, dst);
     b.way = way_of(c);
+    encode_by_way(&b, c);
     b.last = block.rows == 0 ? v.batch * v.rows
                              : (last - 1) / n.rows * v.rows + least(v.rows, ((last - 1) % n.rows + 1) * block.rows);
     for (int64_t i = first; i < last; i++) {

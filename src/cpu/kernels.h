@@ -11,6 +11,7 @@
 #include "core/format.h"
 #include "cpu/bf16.h"
 #include "cpu/narrow.h"
+#include "cpu/steps.h"
 
 /* What a processor must offer, detected with the operating system's support for the registers (detect.c). */
 enum {
@@ -40,9 +41,10 @@ typedef struct brci_vector_format {
     float low, high;                       /* INT, UINT: the ends, in codes */
     float step, unit;                      /* INT: codes of 1.0 (2^fraction bits), value of code 1 */
     const float *values;                   /* 4 bits: what the 16 codes stand for */
+    const brci_steps *steps;               /* CODEBOOK */
 } brci_vector_format;
 
-/* Whether the vector kernels read a format; fills `v`. They write those that are no codebooks. */
+/* Whether the vector kernels read and write a format; fills `v`. */
 int brci_vector_format_of(const brc_format_info *format, brci_vector_format *v);
 
 /* Integers of systems of their own: ggml's (reference/ggml.c) by the rule that gave their scale, and MLX's affine ones.
@@ -146,7 +148,8 @@ typedef struct brci_blocks {
     brci_scales_way way;
     const brc_recipe *recipe;
     const brc_format_info *element;
-    float global; /* levels 2 */
+    float global;   /* levels 2 */
+    uint32_t limit; /* magnitudes from here on, as bits, are not served: infinity, or less */
     const float *x;
     int64_t blocks, length;
     void *scales;
@@ -172,11 +175,11 @@ typedef void brci_decode_fn(const brci_decoding *decoding, const uint8_t *codes,
 typedef int64_t brci_decode_scaled_fn(const brci_vector_format *format, uint32_t scale_format, const uint8_t *codes,
                                       const uint8_t *scales, float global, int64_t blocks, int64_t length, int past,
                                       float *out);
-/* E8M0 scales and factors from the magnitudes of n blocks; `rule` is a brc_rule of OCP MX. */
-typedef void brci_exponents_fn(const uint32_t *amax, int64_t n, uint32_t rule, const brc_format_info *element,
-                               uint8_t *scales, float *factors);
-
-/* E4M3 scales and factors (NVFP4), one or two levels, arith recip or div. */
+/* E8M0 scales and factors from the magnitudes of n blocks, by a rule of OCP MX. Factors of compressed-tensors divide,
+ * others multiply. */
+typedef void brci_exponents_fn(const uint32_t *amax, int64_t n, const brc_recipe *recipe,
+                               const brc_format_info *element, uint8_t *scales, float *factors);
+/* E4M3 scales and factors (NVFP4), one or two levels. Those of arith=recip multiply, others divide. */
 typedef void brci_fractions_fn(const uint32_t *amax, int64_t n, const brc_recipe *recipe,
                                const brc_format_info *element, float global, uint8_t *scales, float *factors);
 

@@ -18,7 +18,7 @@ static const char *const levels[] = {"generic", "neon", "avx2", "avx512"};
 /* Formats that have encoders in vectors. */
 static int is_encoded(const brc_format_info *f) {
     brci_vector_format v;
-    return brci_vector_format_of(f, &v) && f->family != BRC_CODEBOOK;
+    return brci_vector_format_of(f, &v);
 }
 
 /* n finite floats; 0 and a line in `text` at the first difference. */

@@ -11,6 +11,9 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from core.codes import CODEBOOKS      # noqa: E402
+
 # What /proc/cpuinfo must say for a level to be there.
 AVX2, AVX512 = {"avx2", "f16c", "fma"}, {"avx2", "avx512f", "avx512bw", "avx512vl", "avx512dq"}
 LEVELS = {"generic": set(), "avx2": AVX2, "avx_vnni": AVX2 | {"avx_vnni"}, "avx512": AVX512, "avx512_vnni": AVX512 | {"avx512_vnni"},
@@ -30,17 +33,23 @@ RECIPES = [
     "int8:group=32,rule=minmax,partial=1", "int8:block=tensor,rule=minmax", "int8:format=uint8,rule=minmax,arith=recip",
     "int4:partial=1", "int4:rule=minmax,group=32,partial=1", "int4:format=uint4,rule=minmax,group=32,partial=1,arith=recip",
     "int4:arith=recip,group=32,partial=1", "int4:rule=noclip,partial=1", "int4:scale=bf16,partial=1",
-    *(f"int4:format=int{bits},group=32,partial=1" for bits in (2, 3, 5, 6, 7)), "custom:format=nf4,block=1x64,scale=f32,partial=1",
+    *(f"int4:format=int{bits},group=32,partial=1" for bits in (2, 3, 5, 6, 7)),
+    *(f"custom:format={book},partial=1,{rest}" for book in ("nf4", "iq4_nl") for rest in
+      ("block=1x64,scale=f32", "block=1x32,scale=f16", "block=1x10,scale=bf16,arith=recip", "block=1x32,scale=e8m0,rule=rceil")),
+    "custom:format=nf4,block=tensor", "custom:format=nf4,block=16x16,scale=f16,partial=1", "custom:format=nf4,levels=2,scale=e4m3,block=1x16,partial=1",
     "custom:format=e4m3,scale=e4m3,block=1x16,partial=1", "custom:format=e2m1,block=expert", "custom:format=int4,block=5x7,partial=1",
     *(f"{name}:partial=1" for name in ("q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "iq4_nl")),
     "nvfp4:arith=ct,partial=1", "nvfp4:arith=modelopt,partial=1", "nvfp4:levels=1,arith=ct,partial=1", "mxfp4:rule=even,arith=ct,partial=1",
     "mxfp8:rule=even,arith=ct,partial=1", "nvfp4:levels=1,arith=mlx,partial=1", "int4:arith=modelopt,partial=1", "fp8-block128:arith=ct,partial=1",
-    "int8:arith=modelopt", "mxfp4:rule=floor,arith=ggml,partial=1", "mxfp4:arith=mlx,partial=1", "mxfp8:arith=mlx,partial=1", "mxfp4:arith=modelopt,partial=1",
+    "int8:arith=modelopt", "mxfp4:rule=floor,arith=ggml,partial=1", "mxfp4:rule=floor,arith=ggml,group=10,partial=1",
+    "nvfp4:levels=1,arith=ggml,partial=1", "nvfp4:levels=1,arith=ggml,group=64,partial=1", "nvfp4:levels=1,arith=modelopt,partial=1",
+    "nvfp4:levels=1,arith=div,partial=1", "custom:format=e4m3,scale=e4m3,block=1x16,arith=deepgemm,partial=1", "nvfp4:format=e4m3,arith=ct,partial=1", "mxfp6-e2m3:rule=even,arith=ct,partial=1", "mxfp4:arith=mlx,partial=1", "mxfp8:arith=mlx,partial=1", "mxfp4:arith=modelopt,partial=1",
     *(f"int4:format=uint{bits},group={group},scale={scale},rule=minmax,arith=mlx,partial=1" for bits, group, scale in
       ((4, 64, "f16"), (8, 32, "bf16"), (3, 128, "f32"), (4, 32, "f32"))),
 ]
 # Results of 4 MiB and more are written past the caches; sources that are tensors are read a piece at a time.
-LARGE = ("fp8", "fp8-delayed", "fp8-block128:partial=1", "mxfp8:partial=1", "mxfp4:partial=1", "int8", "int4:partial=1", "q8_0:partial=1", "nvfp4:partial=1")
+LARGE = ("fp8", "fp8-delayed", "fp8-block128:partial=1", "mxfp8:partial=1", "mxfp4:partial=1", "int8", "int4:partial=1", "q8_0:partial=1", "nvfp4:partial=1",
+         "custom:format=nf4,block=1x64,scale=f32,partial=1", "nvfp4:levels=1,arith=ggml,partial=1")
 PAIRS = (("fp8", "mxfp4:partial=1"), ("int4:partial=1", "fp8-block128:partial=1"), ("q4_0:partial=1", "q8_0:partial=1"),
          ("fp8-block128:partial=1", "fp8"), ("mxfp8:partial=1", "int4:group=32,rule=minmax,partial=1"), ("nvfp4:partial=1", "int8"))
 SHAPES = ((64, 512), (33, 200), (3, 40, 72), (2, 2, 130, 150), (7, 5), (1, 8192), (300,), (0, 32), (4, 0), (3, 4097))
@@ -62,7 +71,25 @@ def inputs():
     wide = made["(64, 512)"]
     sided = np.abs(wide) + np.float32(0.5)        # blocks above 0, from it on, below it, and of nothing else
     sided[8:16, ::40], sided[16:32], sided[32:40, 3::64], sided[40:42], sided[41, ::3] = 0, -sided[16:32], -0.0, -0.0, 0
-    return {**made, "non-finite": odd, "one side": sided, "by columns": np.asfortranarray(wide), "slice": wide[1::2, 3:403]}
+    return {**made, "middles": middles(random), "non-finite": odd, "one side": sided, "by columns": np.asfortranarray(wide), "slice": wide[1::2, 3:403]}
+
+
+def middles(random):
+    """Middles between values, their neighbours, and values, in blocks of 64 whose scales are known: E2M1 by scales of 4 bits (of 6 over E8M0,
+    too), NF4 by any, and IQ4_NL's under a peak that one of its tries makes an end."""
+    books = (np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6]), CODEBOOKS["nf4"], CODEBOOKS["iq4_nl"])
+    rows = []
+    for number in range(96):
+        book = books[number % 3]
+        scale = (random.integers(8, 16) / 8 * 2.0 ** random.integers(-12, 9), random.uniform(1e-3, 50), 2.0 ** random.integers(-9, 9))[number % 3]
+        some = np.concatenate([(book[1:] + book[:-1]) / 2, book]).astype(np.float32) * np.float32(scale)
+        some = np.nextafter(random.choice(some, 512), np.float32(random.choice([-np.inf, 0, np.inf], 512))).astype(np.float32)
+        some[::2] = (random.choice(np.concatenate([(book[1:] + book[:-1]) / 2, book]), 256) * np.float32(scale)).astype(np.float32)
+        if number % 3 == 0:
+            some *= random.choice(np.float32([-1, 1]), 512)
+        some[::16] = np.abs(book).max() * np.float32(scale) * (1, 1, -1)[number % 3]
+        rows.append(some)
+    return np.array(rows)
 
 
 def digest(x):
@@ -191,7 +218,6 @@ def test_same_bits(reference, level):
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
     import breccia_c
     wanted = itertools.chain(lines(breccia_c), lines_of_large(breccia_c), lines_of_tails(breccia_c), lines_of_tables(breccia_c), lines_of_pairs(breccia_c))
     print(next(wanted) if sys.argv[1:] == ["name"] else "\n".join(wanted))

@@ -91,8 +91,26 @@ static void random_quotients(void **state) {
     }
 }
 
+/* Codebooks: quotients beside the middles between values, which have as many digits as floats have. */
+static void quotients_beside_steps(void **state) {
+    static const brc_format formats[] = {BRC_NF4, BRC_IQ4_NL};
+    uint32_t seed = 1;
+    (void)state;
+    for (size_t i = 0; i < sizeof formats / sizeof *formats; i++)
+        for (unsigned code = 0; code < 15; code++) {
+            const brc_format_info *f = brci_format(formats[i]);
+            const double middle = (brci_decode(f, code) + brci_decode(f, code + 1)) / 2;
+            for (int turn = 0; turn < 2000; turn++) {
+                seed = seed * 1664525u + 1013904223u;
+                const float s = brci_float(0x40000000u | seed >> 9);
+                if (asked++ % share == 0) check(f, (float)(middle * (double)s), s);
+            }
+        }
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(hardest_quotients), cmocka_unit_test(random_quotients)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(hardest_quotients), cmocka_unit_test(random_quotients),
+                                       cmocka_unit_test(quotients_beside_steps)};
     const char *text = getenv("BRECCIA_TEST_SHARE");
     if (text != NULL) share = strtoul(text, NULL, 10);
     return cmocka_run_group_tests(tests, NULL, NULL);
