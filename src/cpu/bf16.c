@@ -195,7 +195,6 @@ static void multiply_few(const brci_job *job, const shape *s, const memory *at, 
         .a = at->a,
         .a_plane = s->plane,
         .planes = s->planes,
-        .rows = (int)s->m,
         /* past the last: not used */
         .panels = {brci_panel_at(job->packed, batch, panel, 0),
                    brci_panel_at(job->packed, batch, brci_least(panel + 1, w->panels - 1), 0)},
@@ -204,7 +203,7 @@ static void multiply_few(const brci_job *job, const shape *s, const memory *at, 
         .c = at->c,
     };
     job->kernels->bf16_few(&few);
-    job->kernels->bf16_scale(at->c, few.rows, at->factors, ones, ones);
+    job->kernels->bf16_scale(at->c, (int)s->m, at->factors, ones, ones);
     brci_cpu_finish(job->kernels, p, s->batch, s->first, column, s->m, brci_least(TILE, p->n - column), at->c, TILE);
 }
 

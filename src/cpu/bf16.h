@@ -30,7 +30,7 @@ typedef struct brci_bf16_tile {
 typedef struct brci_bf16_few {
     const uint16_t *a; /* as above */
     int64_t a_plane;
-    int planes, rows;     /* rows: 1..16 */
+    int planes;
     brci_panel panels[2]; /* of one geometry */
     int64_t depth;        /* of k, whole units */
     float fold;           /* not 0: scales, times it, are multiplied into the numbers before */

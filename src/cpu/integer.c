@@ -7,7 +7,7 @@
 #define BLOCK_STEP 16       /* of which a block has a whole number, where there are several */
 #define SCALE_MIN 0x1p-40f  /* of a scale: products of two, times a dot, are normal numbers */
 #define SCALE_MAX 0x1p40f
-#define PIECE 256 /* scales at a time */
+#define PIECE 256 /* scales, numbers at a time */
 
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
@@ -135,4 +135,17 @@ void brci_integer_panel(const brci_kernels *kernels, const brci_integer_row r[BR
             kernels->integer_turn((const uint8_t(*)[DEPTH])rows[at / DEPTH],
                                   out + at * BRCI_INTEGER_COLUMNS + half * 4);
     }
+}
+
+float brci_integer_element(const brci_kernels *kernels, const brci_multiplication *p, int64_t batch, int64_t m,
+                           int64_t n) {
+    float x[PIECE], y[PIECE];
+    double sum = 0;
+    for (int64_t k = 0; k < p->k; k += PIECE) {
+        const int64_t count = least(PIECE, p->k - k);
+        brci_cpu_read(kernels, &p->a, p->a_batch == 1 ? 0 : batch, m, k, count, x);
+        brci_cpu_read(kernels, &p->b, p->b_batch == 1 ? 0 : batch, n, k, count, y);
+        for (int64_t i = 0; i < count; i++) sum += (double)x[i] * (double)y[i];
+    }
+    return (float)sum;
 }

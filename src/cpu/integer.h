@@ -38,6 +38,10 @@ brci_integer_row brci_integer_row_of(const brci_source *source, const brci_integ
 int brci_integer_scales(const brci_kernels *kernels, const brci_integer_row *row, int64_t width, float *out,
                         float *all);
 
+/* One element of a product from dequantized values, for rows that have scales out of range. */
+float brci_integer_element(const brci_kernels *kernels, const brci_multiplication *product, int64_t batch, int64_t m,
+                           int64_t n);
+
 #define BRCI_INTEGER_RUN 512 /* of k that are read from a row before the next one's turn */
 /* Panel of columns that `rows` are, k in [k, k + depth), depth up to BRCI_INTEGER_RUN in steps of 64: `strange` where
  * numbers are no bytes with their zero points off. */

@@ -11,7 +11,7 @@
 #define DEPTH BRCI_INTEGER_DEPTH
 #define LENGTH_MAX (1 << 16) /* of a block: 128 * 128 * length stays below 2^31 */
 #define A_BYTES (32 << 20)   /* of packed a at a time: stays in a third-level cache */
-#define B_BYTES (1 << 20)    /* of b a thread packs at a time: half of a second-level cache */
+#define B_BYTES (1 << 20)    /* of b a thread has at a time: half of a second-level cache */
 #define ROWS_A_PANEL 64      /* up to this many rows of a, panels are packed one by one */
 #define ROWS_NARROW 7        /* up to so many, vectors read codes of 4 bits as they are packed */
 #define ROWS_FEW 16          /* the same of tiles, codes of 8 bits too */
@@ -33,7 +33,8 @@ typedef struct plan {
     int wide;                 /* by tiles of 16 rows (kernels.h: WIDE) */
     int few;                  /* the same of few rows and packed codes (FEW) */
     int halved;               /* both sides become BF16, b with its scales (kernels.h: integer_halve) */
-    int narrow;               /* b is read as it was packed, two numbers a byte */
+    int narrow;               /* b is read as it was packed, two numbers a byte, */
+    int as_packed;            /* or as bytes: so and so it takes no memory here */
     int stored;               /* b's scales are read as they were packed */
     int bias;                 /* added to the numbers of b */
     int64_t piece;            /* of k that is multiplied at a time */
@@ -42,16 +43,6 @@ typedef struct plan {
     int64_t group_bytes, panel_bytes, number_bytes;
     int64_t batch, first, m; /* of this round: the matrix, its first row, rows */
 } plan;
-
-/* The largest number that divides both; 0 is divided by all. */
-static int64_t common(int64_t a, int64_t b) {
-    while (b != 0) {
-        const int64_t rest = a % b;
-        a = b;
-        b = rest;
-    }
-    return a;
-}
 
 /* Scales that kernels read as they are stored (brci_kernels.narrow_scales). */
 static int is_read(uint8_t format) {
@@ -73,7 +64,7 @@ static int64_t piece_of(int64_t block, int64_t length) {
 }
 
 /* Of k: codes of a panel that a thread keeps. */
-static int64_t kept_of(const plan *p) { return p->narrow ? 0 : p->halved && p->few ? p->piece : p->a.depth; }
+static int64_t kept_of(const plan *p) { return p->as_packed ? 0 : p->halved && p->few ? p->piece : p->a.depth; }
 
 static int plan_of(const brci_job *job, plan *p) {
     const brci_multiplication *m = job->product;
@@ -84,7 +75,7 @@ static int plan_of(const brci_job *job, plan *p) {
     p->halved = is_halved(job, p);
     const int64_t a = p->a.block, b = p->halved ? 0 : p->b.block, depth = p->a.depth;
     p->number_bytes = p->halved ? 2 : 1;
-    p->length = common(a, b); /* a multiple of 16, as both are */
+    p->length = brci_common(a, b); /* a multiple of 16, as both are */
     if (p->length == 0) p->length = brci_least(depth, LENGTH_MAX);
     if (p->length > LENGTH_MAX) return 0;
     p->blocks = brci_ceil(depth, p->length);
@@ -96,6 +87,7 @@ static int plan_of(const brci_job *job, plan *p) {
     p->narrow = ((p->few && !p->halved) || (!p->wide && m->m <= ROWS_NARROW)) && job->packed != NULL &&
                 job->packed->integers.narrow;
     p->bias = p->wide && !p->few ? 0 : BRCI_INTEGER_BIAS;
+    p->as_packed = p->narrow || (job->packed != NULL && !job->packed->integers.narrow && p->bias == BRCI_INTEGER_BIAS);
     p->stored = job->packed != NULL && (p->few || p->halved || (!p->wide && m->m <= ROWS_NARROW)) && p->b.scales > 0 &&
                 job->kernels->narrow_scales && is_read(job->packed->integers.scale_format);
     p->piece = p->halved                       ? piece_of(a, p->length)
@@ -105,7 +97,8 @@ static int plan_of(const brci_job *job, plan *p) {
     p->group_bytes = ROWS * (depth * p->number_bytes + p->blocks * 4 + (p->a.scales + 2) * 4);
     p->panel_bytes = COLUMNS * (kept_of(p) * p->number_bytes + ((p->stored ? 0 : p->b.scales) + 2 + ROWS) * 4);
     p->panels = brci_ceil(m->n, COLUMNS);
-    p->many = m->m <= ROWS_A_PANEL ? 1 : brci_most(1, B_BYTES / p->panel_bytes);
+    p->many = 1;
+    if (m->m > ROWS_A_PANEL) p->many = brci_most(1, B_BYTES / (p->panel_bytes + (p->as_packed ? COLUMNS * depth : 0)));
     p->rows = brci_most(ROWS, brci_least(brci_ceil(m->m, ROWS) * ROWS, A_BYTES / p->group_bytes * ROWS));
     p->rounds = brci_ceil(m->m, p->rows);
     p->batch = job->round / p->rounds;
@@ -238,8 +231,10 @@ static void open_panel(const brci_job *job, const plan *p, int64_t i, packed *b)
     b->two = from;
     if (p->halved && p->few) return; /* some of k at a time */
     if (p->halved) halve(job, p, b, 0, p->b.depth);
-    else if (p->narrow || (!w->narrow && p->bias == BRCI_INTEGER_BIAS)) b->codes = (uint8_t *)(uintptr_t)from;
-    else job->kernels->integer_widen(w->narrow ? &p->b.format : NULL, from, p->b.depth, p->bias, b->codes);
+    else if (p->as_packed) b->codes = (uint8_t *)(uintptr_t)from;
+    else
+        job->kernels->integer_widen(w->narrow ? &p->b.format : NULL, from, p->b.depth, p->bias, BRCI_INTEGER_AHEAD,
+                                    b->codes);
 }
 
 static float scale_of(const brci_job *job, const plan *p, const packed *b, int64_t k, int column) {
@@ -271,11 +266,11 @@ static float element(const brci_job *job, const plan *p, const packed *w, int64_
     const brci_multiplication *q = job->product;
     float x[PIECE], y[PIECE];
     double sum = 0;
+    if (job->packed == NULL) return brci_integer_element(job->kernels, q, p->batch, m, n);
     for (int64_t k = 0; k < q->k; k += PIECE) {
         const int64_t count = brci_least(PIECE, q->k - k);
         brci_cpu_read(job->kernels, &q->a, q->a_batch == 1 ? 0 : p->batch, m, k, count, x);
-        if (job->packed != NULL) read_panel(job, p, w, (int)(n % COLUMNS), k, count, y);
-        else brci_cpu_read(job->kernels, &q->b, q->b_batch == 1 ? 0 : p->batch, n, k, count, y);
+        read_panel(job, p, w, (int)(n % COLUMNS), k, count, y);
         for (int64_t i = 0; i < count; i++) sum += (double)x[i] * (double)y[i];
     }
     return (float)sum;
@@ -333,7 +328,6 @@ static void multiply_group(const brci_job *job, const plan *p, const packed *x, 
     for (int64_t k = 0; k < p->a.depth; k += p->piece)
         for (int64_t i = 0; i < count; i++) {
             const packed *w = &panels[i];
-            const int as_packed = p->narrow || p->few || p->stored;
             const brci_integer_tile tile = {
                 .a = (const int8_t *)x->codes,
                 .b = w->codes,
@@ -353,7 +347,7 @@ static void multiply_group(const brci_job *job, const plan *p, const packed *x, 
                 .depth = brci_least(p->piece, p->a.depth - k),
                 .rows = rows,
                 .narrow = p->narrow ? &p->b.format : NULL,
-                .skip = as_packed ? job->packed->integers.panel_bytes - job->packed->integers.code_bytes : 0,
+                .skip = p->as_packed ? job->packed->integers.panel_bytes - job->packed->integers.code_bytes : 0,
                 .c = w->c,
             };
             kernel(&tile);

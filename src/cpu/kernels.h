@@ -220,7 +220,7 @@ typedef struct brci_integer_tile {
     const int8_t *a;
     const uint8_t *b;
     const brci_integer_format *narrow; /* of b; NULL: bytes. TILE and FEW */
-    int64_t skip;                      /* bytes from the end of b to what is read next; TILE of all k at once */
+    int64_t skip;                      /* bytes from the end of b to what is read next; all k at once, and FEW */
     const int32_t *start;              /* [blocks][32] */
     const float *a_scale;              /* [..][32]; NULL: 1 */
     const void *b_scale;               /* the same, numbers of b_format */
@@ -245,9 +245,31 @@ typedef void brci_integer_bytes_fn(const brci_integer_format *format, const uint
 /* 16 rows of 64 bytes to half a panel: out[step][row] = the 4 bytes of that step of the row, a step of 128 bytes. */
 typedef void brci_integer_turn_fn(const uint8_t (*rows)[BRCI_INTEGER_DEPTH], uint8_t *out);
 /* A panel of `depth` of k to bytes that hold the numbers plus `bias`: a narrow one by `format`; NULL: one of bytes,
- * which hold them plus 128. */
+ * which hold them plus 128. What lies `ahead` bytes later is asked for. */
+#define BRCI_INTEGER_AHEAD 16384
 typedef void brci_integer_widen_fn(const brci_integer_format *format, const uint8_t *panel, int64_t depth, int bias,
-                                   uint8_t *out);
+                                   int64_t ahead, uint8_t *out);
+
+/* A row of b as it is stored, times up to BRCI_ROWS_FEW rows of a. A chunk is 64 bytes of codes, in 16 lanes: of 8 bits
+ * lane i has 4i .. 4i + 3 of its 64 of k, of 4 bits 8i .. 8i + 7 of its 128. */
+#define BRCI_ROWS_CHUNK 64
+#define BRCI_ROWS_LANES 16
+#define BRCI_ROWS_FEW 16
+typedef struct brci_integer_rows {
+    const brci_integer_format *format; /* of b: 4 or 8 bits */
+    const uint8_t *b;
+    int64_t bytes;         /* of b's codes */
+    int64_t groups, group; /* chunks in which no scale changes but from lane to lane: so many together */
+    int scales;            /* b's in a group: 1, 2, 4 or 8, for as many lanes each */
+    const float *b_scale; /* [groups][scales], and 16 more that may be read. NULL: neither side has any, in one group */
+    int rows;
+    const int8_t *a; /* of 4 bits the even k of each chunk, then the odd; zeros beyond k. Rows are so far apart: */
+    int64_t a_row;
+    const int32_t *start; /* [groups][rows][16]: -128 times the sums of a, as brci_integer_tile.start */
+    const float *a_scale; /* the same */
+    float *sums;          /* of row i: sums[32 * i] */
+} brci_integer_rows;
+typedef void brci_integer_rows_fn(const brci_integer_rows *rows);
 
 /* The same two sides as BF16 (bf16.h), for weights whose E4M3 scales, a block of 16 each, are exact in BF16 with their
  * numbers. A narrow panel, times its scales: the first 16 columns and, depth * 16 numbers later, the others. */
@@ -256,20 +278,22 @@ typedef void brci_integer_halve_fn(const brci_integer_format *format, const uint
 /* 64 numbers of a row. */
 typedef void brci_integer_spread_fn(const int8_t *numbers, uint16_t *out);
 
+/* What scales that kernels read as they are stored (stored.inc) are to be multiplied by: E4M3 is read as an F16. */
+static inline float brci_stored_unit(uint32_t format) { return format == BRC_E4M3 ? 0x1p8f : 1; }
+
 /* sums[m][16] = the products of a panel with x[depth][rows], m < rows <= stream_rows; depth in whole units, a panel
- * without zero points. */
+ * without zero points. x was multiplied by brci_stored_unit before: afterwards bits of small sums were lost. */
 typedef void brci_stream_fn(const brci_panel *panel, int64_t depth, const float *x, int rows, float *sums);
 /* The values of a panel as F32: out[k * width + column]. A width below 16 has several panels of so many columns, one of
  * [depth][width] after the other. */
 typedef void brci_expand_fn(const brci_panel *panel, int64_t depth, float *out, int64_t width);
 
 /* A panel as BF16, as brci_bf16_tile.b wants it, filled up with zeros to whole steps of 32 of k; pairs of k as
- * brci_pair_apart says. fold 0: without its
- * scales, which come as F32; else with them, times `fold`. */
+ * brci_pair_apart says. fold 0: without its scales, which come as F32; else with them, times `fold`. */
 typedef void brci_halve_fn(const brci_panel *panel, int64_t depth, float fold, uint16_t *out, float *scales);
-/* A row's n numbers (whole steps of 32 of k) as sums of `planes` of BF16, as brci_bf16_tile.a wants them, in pairs of
- * numbers `apart` from each other. 0 where they
- * are not: more bits, a magnitude of BRCI_MOST_BITS or more, or one below `least` but 0. */
+/* A row's n numbers (whole steps of 32 of k) as sums of `planes` numbers of BF16, as brci_bf16_tile.a wants them, in
+ * pairs of numbers `apart` from each other. 0 where that cannot be: numbers of more bits, of a magnitude of
+ * BRCI_MOST_BITS or more, or, but for 0, below `least`. */
 typedef int brci_split_fn(const float *x, int64_t n, float least, int apart, int planes, int64_t plane, uint16_t *out);
 /* Before the first tile and, with 0, after the last of a thread. */
 typedef void brci_bf16_open_fn(int open);
@@ -319,6 +343,7 @@ typedef struct brci_kernels {
     brci_integer_bytes_fn *integer_bytes;
     brci_integer_turn_fn *integer_turn;
     brci_integer_widen_fn *integer_widen;
+    brci_integer_rows_fn *integer_rows;
     brci_stream_fn *stream;
     brci_expand_fn *expand;
     brci_halve_fn *halve; /* NULL, as all below: no units for BF16 */

@@ -69,10 +69,11 @@ static int serves(const brci_job *job, brci_needs *needs) {
     return p->m > 0;
 }
 
-/* x[k][rows] of each group of rows, filled up with zeros. */
+/* x[k][rows] of each group of rows, filled up with zeros, in the kernel's units. */
 static int prepare(const brci_job *job, uint32_t part, int64_t first, int64_t last) {
     const brci_multiplication *p = job->product;
     const int64_t depth = job->packed->panels.depth, groups = groups_of(job);
+    const float unit = brci_stored_unit(job->packed->panels.narrow.scale_format);
     float *x = (float *)(void *)job->shared;
     if (!is_streamed(job)) { return brci_way_tiles.prepare(job, part, first, last); }
     for (int64_t i = first; i < last; i++) {
@@ -80,8 +81,10 @@ static int prepare(const brci_job *job, uint32_t part, int64_t first, int64_t la
         brci_pack_panel(job->kernels, &p->a, p->a_batch == 1 ? 0 : job->round, !p->transpose_a, row, rows, 0, p->k,
                         rows, x + row * depth);
         memset(x + row * depth + rows * p->k, 0, (size_t)(rows * (depth - p->k)) * sizeof *x);
-        for (int64_t j = row * depth; j < (row + rows) * depth; j++)
+        for (int64_t j = row * depth; j < (row + rows) * depth; j++) {
+            x[j] *= unit;
             if (brci_magnitude(x[j]) >= BRCI_MOST_BITS) return 0;
+        }
     }
     return 1;
 }

@@ -33,6 +33,8 @@ extern const brci_way brci_way_tiles;
 extern const brci_way brci_way_rows;
 /* Integer codes on both sides (integers.c), packed or not. */
 extern const brci_way brci_way_integers;
+/* The same of few rows and weights of 4 or 8 bits as they are stored (integer_rows.c). */
+extern const brci_way brci_way_integer_rows;
 /* Panels as BF16, where there are units for it (bf16.c). */
 extern const brci_way brci_way_bf16;
 /* Panels as they are stored, for few rows (panels.c), else by tiles. */
@@ -41,6 +43,16 @@ extern const brci_way brci_way_panels;
 static inline int64_t brci_least(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t brci_most(int64_t a, int64_t b) { return a > b ? a : b; }
 static inline int64_t brci_ceil(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+/* The largest number that divides both; 0 is divided by all. */
+static inline int64_t brci_common(int64_t a, int64_t b) {
+    while (b != 0) {
+        const int64_t rest = a % b;
+        a = b;
+        b = rest;
+    }
+    return a;
+}
 
 /* n things shared out evenly among parts: the first of part i. */
 static inline int64_t brci_share(int64_t n, int64_t parts, int64_t i) {

@@ -9,8 +9,8 @@
 /* Whole tiles and edges of every tile; k beyond a block, and longer than a piece that is packed. */
 static const struct {
     int64_t m, n, k;
-} sizes[] = {{1, 1, 1},    {1, 37, 200},  {3, 16, 64},   {7, 33, 257},
-             {13, 25, 96}, {26, 66, 288}, {67, 70, 257}, {2, 5, 1100}};
+} sizes[] = {{1, 1, 1},     {1, 37, 200},  {3, 16, 64}, {7, 33, 257}, {13, 25, 96},
+             {26, 66, 288}, {67, 70, 257}, {6, 35, 32}, {2, 5, 1100}};
 #define SIZES (sizeof sizes / sizeof *sizes)
 enum { MOST_A = 26 * 1100, MOST_B = 66 * 1100, MOST_C = 67 * 70 };
 
@@ -23,6 +23,7 @@ static const char *const rights[] = {"f32",
                                      "mxfp8:partial=1",
                                      "mxfp4:partial=1",
                                      "nvfp4:partial=1",
+                                     "nvfp4:levels=1,partial=1",
                                      "int8",
                                      "int4:group=32,partial=1",
                                      "int4:format=uint4,rule=minmax,group=32,partial=1",
@@ -42,14 +43,23 @@ typedef struct side {
 
 static side a, b;
 
-static void make(side *s, const char *text, int64_t rows, int64_t cols, int integers, uint32_t *seed) {
+/* Numbers below 1; small integers; the smallest normal floats, for one side, and small ones for the other. */
+typedef enum kind { ORDINARY, INTEGERS, TINY, SMALL } kind;
+
+static float number(uint32_t random, kind of) {
+    if (of == INTEGERS) return (float)(random >> 29) - 3.0f;
+    if (of == TINY) return ((float)(random >> 1) * 0x1p-31f + 1) * (random & 1 ? -0x1p-126f : 0x1p-126f);
+    return (float)(int32_t)random * (of == SMALL ? 0x1p-35f : 0x1p-31f);
+}
+
+static void make(side *s, const char *text, int64_t rows, int64_t cols, kind of, uint32_t *seed) {
     const int64_t shape[2] = {rows, cols};
     const brc_array numbers = brc_array_of(BRC_F32, 2, shape, s->numbers);
     brc_array values = brc_array_of(BRC_F32, 2, shape, s->values);
     brc_recipe recipe;
     for (int64_t i = 0; i < rows * cols; i++) {
         *seed = *seed * 1664525u + 1013904223u;
-        s->numbers[i] = integers ? (float)(*seed >> 29) - 3.0f : (float)(int32_t)*seed * 0x1p-31f;
+        s->numbers[i] = number(*seed, of);
     }
     s->scaled = (brc_owned){0};
     s->operand = (brc_operand){0};
@@ -82,7 +92,7 @@ static void check(const char *what, int64_t m, int64_t n, int64_t k, const float
                 sum += x * y;
                 size += fabs(x * y);
             }
-            const double bound = exact ? 0 : (double)k * 0x1p-24 * size + fabs(sum) * 0x1p-24;
+            const double bound = exact ? 0 : (double)k * 0x1p-24 * size + fmax(fabs(sum), 0x1p-126) * 0x1p-24;
             const double error = fabs((double)found[i * n + j] - sum);
             if (!(error <= bound)) {
                 wrong(faults, "%s, %lld x %lld x %lld: [%lld, %lld] is %a, not %a (error %g, bound %g)", what,
@@ -93,24 +103,26 @@ static void check(const char *what, int64_t m, int64_t n, int64_t k, const float
         }
 }
 
-static void multiply(size_t left, size_t right, size_t size, int integers, int *faults) {
+static void multiply(size_t left, size_t right, size_t size, kind of, int *faults) {
     static float out[MOST_C];
     const int64_t m = sizes[size].m, n = sizes[size].n, k = sizes[size].k, shape[2] = {m, n};
     const int transposed = (left + right + size) % 3 != 0;
     uint32_t seed = (uint32_t)(left * 131 + right * 17 + size + 1);
     char what[160];
     brc_packed *packed = NULL;
-    make(&a, lefts[left], m, k, integers, &seed);
-    make(&b, rights[right], transposed ? n : k, transposed ? k : n, integers, &seed);
+    make(&a, lefts[left], m, k, of, &seed);
+    make(&b, rights[right], transposed ? n : k, transposed ? k : n, of == TINY ? SMALL : of, &seed);
     b.operand.transposed = (uint32_t)transposed;
     snprintf(what, sizeof what, "%s * %s%s%s", lefts[left], rights[right], transposed ? " transposed" : "",
-             integers ? " of integers" : "");
+             of == INTEGERS ? " of integers"
+             : of == TINY   ? " of tiny numbers"
+                            : "");
     snprintf(whereabouts, 4096, "%s, %lld x %lld x %lld", what, (long long)m, (long long)n, (long long)k);
     brc_array c = brc_array_of(BRC_F32, 2, shape, out);
     brc_product p = {.size = sizeof p, .a = a.operand, .b = b.operand, .out = &c};
     memset(out, 0xFF, sizeof out);
     if (brc_matmul(&p, NULL) != BRC_OK) abort();
-    check(what, m, n, k, out, integers, faults);
+    check(what, m, n, k, out, of == INTEGERS, faults);
     p.b = (brc_operand){0};
     if (brc_pack_new(&b.operand,
                      a.operand.scaled != NULL ? (brc_format)a.operand.scaled->format : (brc_format)a.plain.format, NULL,
@@ -119,7 +131,7 @@ static void multiply(size_t left, size_t right, size_t size, int integers, int *
         memset(out, 0xFF, sizeof out);
         if (brc_matmul(&p, NULL) != BRC_OK) abort();
         strncat(what, ", packed", sizeof what - strlen(what) - 1);
-        check(what, m, n, k, out, integers, faults);
+        check(what, m, n, k, out, of == INTEGERS, faults);
         brc_packed_free(packed);
     }
     brc_release(&a.scaled);
@@ -132,11 +144,15 @@ static int every_product(void) {
     for (size_t size = 0; size < SIZES; size++)
         for (size_t right = 0; right < RIGHTS; right++)
             for (size_t left = 0; left < LEFTS; left++)
-                if ((size * 7 + right * 3 + left) % some == 0) multiply(left, right, size, 0, &faults);
+                if ((size * 7 + right * 3 + left) % some == 0) multiply(left, right, size, ORDINARY, &faults);
     for (size_t size = 0; size < SIZES; size++) /* -3 to 4, K up to 257: sums below 2^12, no rounding in any order */
         if (sizes[size].k <= 257)
             for (size_t right = 0; right < 2; right++)
-                for (size_t left = 0; left < 2; left++) multiply(left, right, size, 1, &faults);
+                for (size_t left = 0; left < 2; left++) multiply(left, right, size, INTEGERS, &faults);
+    for (size_t size = 1; size < SIZES; size++) /* K such that sum(|a||b|) is a normal float */
+        for (size_t right = 0; right < RIGHTS; right++)
+            for (size_t left = 0; left < 2; left++)
+                if ((size * 7 + right * 3 + left) % some == 0) multiply(left, right, size, TINY, &faults);
     return faults;
 }
 

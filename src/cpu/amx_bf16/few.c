@@ -113,7 +113,7 @@ INLINE void few(const brci_bf16_few *t, const int folded, const brci_narrow_kind
     }
     for (int half = 0; half < 2; half++) {
         const vf s = folded ? all(1)
-                            : all(stored_unit(n->scale_format)) *
+                            : all(brci_stored_unit(n->scale_format)) *
                                   (blocks ? all(1) : scale_in_units(n, t->panels[half].scales, 0, 0));
         for (int i = 0; i < SIDE; i++) {
             float *to = t->c + i * BRCI_BF16_TILE + half * SIDE;

@@ -30,7 +30,7 @@ void KERNEL_NAME(integer_halve)(const brci_integer_format *format, const uint8_t
     const __m512 values = _mm512_loadu_ps(numbers);
     const __m512i uppers =
         _mm512_broadcast_i64x4(_mm512_cvtepi32_epi16(_mm512_srli_epi32(_mm512_castps_si512(values), 16)));
-    const vf unit = all(stored_unit(BRC_E4M3));
+    const vf unit = all(brci_stored_unit(BRC_E4M3));
     uint16_t *right = out + depth * BRCI_COLUMNS;
     for (int64_t k = 0; k < depth; k += BLOCK, scales += BRCI_INTEGER_COLUMNS) {
         const vf a = stored_in_units(BRC_E4M3, scales, 0) * unit,

@@ -53,15 +53,16 @@ INLINE void add(const brci_integer_tile *t, tile_sums *sums, int64_t block, int 
 
 INLINE void few(const brci_integer_tile *t, const int rows, const int by_a, const int by_b) {
     uint8_t bytes[PIECE * COLUMNS] __attribute__((aligned(64)));
-    tile_sums sums[2 * BLOCKS] __attribute__((aligned(64)));
+    tile_sums sums[2 * BLOCKS] __attribute__((aligned(64))) = {{0}}; /* rows that tiles lack are added too */
     const int64_t step = t->length < DEPTH ? t->length : DEPTH;
     int64_t within = 0, block = 0; /* of k in the block under way */
     memset(t->c, 0, SIDE * COLUMNS * sizeof *t->c);
     for (int64_t k = 0; k < t->whole; k += PIECE) {
         const int64_t depth = t->whole - k < PIECE ? t->whole - k : PIECE;
-        const uint8_t *from = t->b + k * (t->narrow != NULL ? COLUMNS / 2 : COLUMNS);
+        const int64_t bytes_of_k = t->narrow != NULL ? COLUMNS / 2 : COLUMNS, left = (t->whole - k) * bytes_of_k,
+                      ahead = BRCI_INTEGER_AHEAD + (left > BRCI_INTEGER_AHEAD ? 0 : t->skip);
         int done = 0;
-        brci_integer_widen_avx512_vnni(t->narrow, from, depth, 0, bytes);
+        brci_integer_widen_avx512_vnni(t->narrow, t->b + k * bytes_of_k, depth, 0, ahead, bytes);
         for (int64_t at = 0; at < depth; at += step) {
             if (within == 0) {
                 _tile_zero(0);
@@ -83,7 +84,7 @@ INLINE void few(const brci_integer_tile *t, const int rows, const int by_a, cons
     for (int row = 0; row < t->rows; row++)
         for (int j = 0; j < COLUMNS; j += LANES) {
             float *to = t->c + row * COLUMNS + j;
-            save(to, load(to) * (t->a_all[row] * stored_unit(t->b_format)) * load(t->b_all + j));
+            save(to, load(to) * (t->a_all[row] * brci_stored_unit(t->b_format)) * load(t->b_all + j));
         }
 }
 
