@@ -254,7 +254,7 @@ typedef void brci_integer_widen_fn(const brci_integer_format *format, const uint
  * lane i has 4i .. 4i + 3 of its 64 of k, of 4 bits 8i .. 8i + 7 of its 128. */
 #define BRCI_ROWS_CHUNK 64
 #define BRCI_ROWS_LANES 16
-#define BRCI_ROWS_FEW 16
+#define BRCI_ROWS_FEW 8
 typedef struct brci_integer_rows {
     const brci_integer_format *format; /* of b: 4 or 8 bits */
     const uint8_t *b;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Products on each instruction set against sums in double: within K * 2^-24 * sum(|a||b|) and half an ulp, and exactly
  * where all partial sums are small integers. The widest tests of products are Python's (tests/ops); this one also runs
- * where there is no Python. */
+ * where there is no Python, and finds what reads beyond codes or scales. */
 #include "levels.h"
 
 #include <math.h>
@@ -15,7 +15,7 @@ static const struct {
 enum { MOST_A = 26 * 1100, MOST_B = 66 * 1100, MOST_C = 67 * 70 };
 
 /* "f32", "f16", "bf16": plain. */
-static const char *const lefts[] = {"f32", "bf16", "int8", "mxfp8:partial=1"};
+static const char *const lefts[] = {"f32", "bf16", "int8", "mxfp8:partial=1", "int8:group=32,partial=1"};
 static const char *const rights[] = {"f32",
                                      "f16",
                                      "fp8",
@@ -37,6 +37,8 @@ typedef struct side {
     brc_operand operand;
     brc_array plain;
     brc_owned scaled;
+    brc_tensor fenced; /* the same as scaled, its codes and scales just before pages that may not be touched */
+    uint8_t *codes, *scales;
     float numbers[MOST_B], values[MOST_B];
     uint8_t halves[2 * MOST_B];
 } side;
@@ -50,6 +52,24 @@ static float number(uint32_t random, kind of) {
     if (of == INTEGERS) return (float)(random >> 29) - 3.0f;
     if (of == TINY) return ((float)(random >> 1) * 0x1p-31f + 1) * (random & 1 ? -0x1p-126f : 0x1p-126f);
     return (float)(int32_t)random * (of == SMALL ? 0x1p-35f : 0x1p-31f);
+}
+
+enum { ROOM = 1 << 19 }; /* a multiple of every system's pages */
+
+static uint8_t *room(void) {
+    uint8_t *all = mmap(NULL, 2 * ROOM, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (all == MAP_FAILED || mprotect(all, ROOM, PROT_READ | PROT_WRITE) != 0) abort();
+    return all;
+}
+
+/* Codes and scales up to the end of their rooms, as far as the numbers' alignment lets them. */
+static void fence(side *s) {
+    brc_sizes bytes;
+    if (s->codes == NULL) s->codes = room(), s->scales = room();
+    s->fenced = s->scaled.tensor;
+    if (brc_tensor_sizes(&s->fenced, &bytes, NULL) != BRC_OK || bytes.data > ROOM || bytes.scale > ROOM) abort();
+    s->fenced.data = memcpy(s->codes + ROOM - bytes.data, s->fenced.data, (size_t)bytes.data);
+    s->fenced.scale.data = memcpy(s->scales + ROOM - bytes.scale, s->fenced.scale.data, (size_t)bytes.scale);
 }
 
 static void make(side *s, const char *text, int64_t rows, int64_t cols, kind of, uint32_t *seed) {
@@ -75,7 +95,8 @@ static void make(side *s, const char *text, int64_t rows, int64_t cols, kind of,
         if (brc_recipe_parse(text, &recipe, NULL) != BRC_OK) abort();
         if (brc_cast_new(&numbers, &recipe, NULL, NULL, &s->scaled, NULL, NULL) != BRC_OK) abort();
         if (brc_dequantize(&s->scaled.tensor, NULL, &values, NULL) != BRC_OK) abort();
-        s->operand.scaled = &s->scaled.tensor;
+        fence(s);
+        s->operand.scaled = &s->fenced;
         return;
     }
     s->operand.plain = &s->plain;
