@@ -43,7 +43,7 @@ typedef struct brci_gemm_args {
     int32_t rows, stages;           /* small-M kernel: weight rows of a unit, stages of the pipeline */
     int32_t scaled;                 /* small-M kernel: 1 = block scales */
     int32_t share;                  /* small-M kernel: the blocks of a cluster share the tokens, else they split K */
-    int32_t early;                  /* small-M kernel: B may be read before the previous kernel has ended */
+    int32_t early;                  /* few rows: B may be read before the previous kernel has ended */
     int32_t groups, grouping;       /* several products (the maps then have a third axis): how many, BRCI_GROUPS_* */
     const int32_t *group_rows;      /* on the device; NULL for BATCH */
     int64_t d_step, row_step, col_step; /* from one product to the next: elements of D, scales of A, scales of B */
@@ -113,6 +113,8 @@ typedef struct brci_narrow_args {
 
 /* Casts and dequantization: rows of `cols` numbers, in pieces of 16 bytes of the wide type. */
 enum { BRCI_CAST_THREADS = 256, BRCI_CAST_AHEAD = 4, BRCI_CAST_ROW_THREADS = 512 };
+/* casts_both.cuh: side of a block's tile, and how many tiles follow one another downwards. */
+enum { BRCI_BOTH_TILE = 128, BRCI_BOTH_RUN = 4 };
 
 /* Pieces that a thread of a dequantization has under way. */
 #define BRCI_DEQUANTIZE_AHEAD(bits) ((bits) == 6 ? 4 : 2)

@@ -177,9 +177,10 @@ static brc_status cast_both(brci_cast_args *g, int shape, int format, int rank, 
         TRY(find(g, format, sms, NULL, stream, err));
         g->backwards = 1;
     }
-    divide_rows(g, 8 * ceil_div(g->cols, 128)); /* how casts_both.cuh counts its tiles */
-    return launch(kernel, ceil_div(g->rows, 1024) * g->piece_row, 128u * (uint32_t)wide_bytes(format), 0, g, stream,
-                  err);
+    /* How casts_both.cuh counts its tiles. */
+    divide_rows(g, BRCI_BOTH_RUN * ceil_div(g->cols, BRCI_BOTH_TILE));
+    return launch(kernel, ceil_div(g->rows, BRCI_BOTH_RUN * BRCI_BOTH_TILE) * g->piece_row,
+                  128u * (uint32_t)wide_bytes(format), 0, g, stream, err);
 }
 
 /* A cast of what g says of the source: in, in_pitch, rows, cols, from_*. `format`: of its numbers, or CODED. */

@@ -10,11 +10,11 @@ namespace brc {
 
 /* A scale for each 1 x 128, for each 1 x 32 (MX), for each 128 x 128, or one. */
 enum { BOTH_BLOCKS, BOTH_MX, BOTH_SQUARES, BOTH_TENSOR };
-constexpr int TILE = 128, RUN = 8;
+constexpr int TILE = BRCI_BOTH_TILE, RUN = BRCI_BOTH_RUN;
 /* Blocks of threads on a multiprocessor: as many as the registers allow without spills. */
 template <class T, int SHAPE> constexpr int BOTH_AT_ONCE = (SHAPE == BOTH_TENSOR || (SHAPE != BOTH_BLOCKS && std::is_same_v<T, F32>) ? 1024 : 768) * PIECE<T> / 2048;
 
-/* Tiles are taken eight down, then to the right: lines of both results are then written side by side. The last eight may go beyond
+/* Tiles are taken RUN down, then to the right: lines of both results are then written side by side. The last RUN may go beyond
  * the matrix. */
 __device__ __forceinline__ void tile_of(const brci_cast_args &g, uint32_t &down, uint32_t &right)
 {

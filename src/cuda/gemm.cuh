@@ -4,8 +4,9 @@
  *
  * One warpgroup loads, two multiply. The loader's thread fills a ring of stages, each 128 bytes of K deep, through the
  * tensor copy engine; "full" barriers say that a stage has arrived, "empty" barriers that it may be overwritten. The two
- * multiplying warpgroups form a team in one of three ways:
+ * multiplying warpgroups form a team in one of four ways:
  *   TOGETHER  one tile, each warpgroup half of its rows: B is read once for both
+ *   BESIDE    one tile, each half of its columns: for few rows of A, and many of B
  *   TURNS     one tile each, loaded one after the other: while one warpgroup stores, the other multiplies
  *   APART     one tile each, each with a ring of its own: two independent kernels in one block
  * Except for taking turns, nothing after the roles have split makes the warpgroups wait for one another.
@@ -31,10 +32,12 @@ struct GemmShape {
     static constexpr int GROUPS = 2;
     static constexpr int CLUSTER = brci_cluster(SHARE);
     static constexpr bool SEVERAL = SHARE == BRCI_GROUPS;   /* products */
+    static constexpr bool FEW = SHARE == BRCI_K || TEAM == BRCI_BESIDE;   /* rows of A: the memory's rate counts */
+    static constexpr int WIDE = brci_own_columns(TEAM, BN);
     static constexpr int BM = brci_tile_rows(TEAM, MW), RINGS = brci_rings(TEAM), STAGES = brci_stages(MODE, TEAM, MW, BN);
     static constexpr int BUFFERS = brci_buffers(MODE, TEAM, MW, BN);
     static constexpr int SENDERS = SHARE == BRCI_A || SHARE == BRCI_B ? 2 : 1;   /* blocks that write to a stage */
-    static constexpr int READERS = (TEAM == BRCI_TOGETHER ? GROUPS : 1) * 4 * SENDERS;   /* warps that free one */
+    static constexpr int READERS = brci_team_size(TEAM) * 4 * SENDERS;   /* warps that free one */
     static constexpr bool SCALED = brci_scaled(MODE);
 
     static constexpr int A_BYTES = BM * 128, B_BYTES = BN * 128, TILE_BYTES = A_BYTES + B_BYTES;
@@ -47,12 +50,13 @@ struct GemmShape {
     static constexpr int STAGING_AT = ALL * TILE_BYTES, SCALES_AT = STAGING_AT + GROUPS * 4 * BUFFERS * BRCI_STORE_BYTES;
     static constexpr int COLUMNS_AT = SCALES_AT + ALL * SCALE_BYTES;      /* column scales of each warpgroup's tile */
     static constexpr int BARRIERS_AT = COLUMNS_AT + GROUPS * brci_column_bytes(MODE, BN);
+    static_assert(!FEW || MODE != BRCI_BLOCK_ROWS, "kernels of few rows load no rows of scales of B");
     static_assert(STAGES >= 2 && BARRIERS_AT + ALL * 16 <= brci_shared_bytes(MODE, TEAM, MW, BN), "the tile does not fit");
 
-    /* 128-wide column blocks of B's scales that one tile can touch. */
-    static constexpr int SPAN = (128 - gcd(BN, 128) + BN + 127) / 128;
-    /* Where in its first block a tile can start: multiples of this. */
-    static constexpr int START_STEP = MODE == BRCI_BLOCK ? gcd(BN, 128) : 128;
+    /* 128-wide column blocks of B's scales that a warpgroup's columns can touch. */
+    static constexpr int SPAN = (128 - gcd(WIDE, 128) + WIDE + 127) / 128;
+    /* Where in their first block they can start: multiples of this. */
+    static constexpr int START_STEP = MODE == BRCI_BLOCK ? gcd(WIDE, 128) : 128;
 };
 
 constexpr int WARPGROUP = 128;
@@ -138,7 +142,7 @@ __device__ __forceinline__ void gemm(const brci_gemm_args &g)
         if (g.wide) tma_prefetch_map(&g.d_map);
     }
     if (S::CLUSTER > 1) cluster_meet(); else __syncthreads();
-    grid_wait();
+    if (!S::FEW) grid_wait();
 
     if (group == S::GROUPS) {
         /* ---- loading */
@@ -149,11 +153,34 @@ __device__ __forceinline__ void gemm(const brci_gemm_args &g)
             Tiles tiles(g, rank, lane);
             Place p;
             const int stride = workers * S::RINGS;
+            int sent = 0;                                 /* stages whose B is on its way */
+            if constexpr (S::FEW) {
+                /* Weights that nothing in flight writes need not wait for the previous kernel. */
+                if (!g.early) grid_wait();
+                int first = worker;
+                if (tiles.seek(first, stride, p))
+                    for (; sent < min(k_steps, S::STAGES); sent++) {
+                        barrier_expect(full(ring, sent), S::FULL_BYTES);
+                        tma_load(tile(ring, sent) + S::A_BYTES, &g.b, full(ring, sent), (k_first + sent) * 128, p.column, EVICT_FIRST);
+                    }
+                grid_wait();
+            }
             for (int unit = worker + ring * workers; tiles.seek(unit, stride, p); unit += stride) {
                 if (S::SEVERAL && lane) continue;         /* finding a tile takes the warp, loading it one thread */
 #pragma unroll 1
                 for (int k = k_first; k < k_first + k_steps; k++, at.next()) {
                     const uint32_t bar = full(ring, at.stage), a = tile(ring, at.stage), b = a + S::A_BYTES, s = scales(ring, at.stage);
+                    if constexpr (S::FEW) {
+                        if (sent > 0) sent--;
+                        else {
+                            barrier_wait(empty(ring, at.stage), at.phase ^ 1);
+                            barrier_expect(bar, S::FULL_BYTES);
+                            tma_load(b, &g.b, bar, k * 128, p.column, EVICT_FIRST);
+                        }
+                        tma_load(a, &g.a, bar, k * 128, p.row, EVICT_LAST);
+                        if constexpr (S::SCALED) tma_load(s, &g.a_scale, bar, p.row, k, EVICT_LAST);
+                        continue;
+                    }
                     barrier_wait(empty(ring, at.stage), at.phase ^ 1);
                     barrier_expect(bar, S::FULL_BYTES);
                     if constexpr (S::SEVERAL) {
@@ -182,10 +209,12 @@ __device__ __forceinline__ void gemm(const brci_gemm_args &g)
     } else {
         /* ---- multiplying */
         registers_take<232>();
-        constexpr int ACC = BN / 2;                       /* registers of one 64-row product */
+        if (S::FEW) grid_wait();
+        constexpr int WIDE = S::WIDE, ACC = WIDE / 2;     /* columns of one 64-row product; its registers */
         constexpr bool CHAINED = MODE == BRCI_FAST;            /* one product over the whole K */
         const int ring = TEAM == BRCI_APART ? group : 0;
-        const int own_row = (TEAM == BRCI_TOGETHER ? group * MW * 64 : 0);       /* first row of this warpgroup in the tile */
+        const int own_row = TEAM == BRCI_TOGETHER ? group * MW * 64 : 0;         /* first row of this warpgroup in the tile */
+        const int own_column = TEAM == BRCI_BESIDE ? group * WIDE : 0;
         const int thread_row = (warp % 4) * 16 + lane / 4;                  /* of a 64-row product; and + 8 */
         float acc[CHAINED ? MW : 1][ACC];
         [[maybe_unused]] float sums[CHAINED ? 1 : MW][ACC];
@@ -198,7 +227,7 @@ __device__ __forceinline__ void gemm(const brci_gemm_args &g)
         Ring<S::STAGES> at;
         uint32_t turn = 0;                                /* of the staging buffers */
         if (TEAM == BRCI_TURNS && group == 1) at.skip(k_steps);
-        const int first = worker + (TEAM == BRCI_TOGETHER ? 0 : group * workers), stride = workers * (TEAM == BRCI_TOGETHER ? 1 : S::GROUPS);
+        const int first = worker + (brci_team_size(TEAM) > 1 ? 0 : group * workers), stride = workers * S::GROUPS / brci_team_size(TEAM);
         Tiles tiles(g, rank, lane);
         Place next;
 
@@ -206,7 +235,7 @@ __device__ __forceinline__ void gemm(const brci_gemm_args &g)
          * next tile's before this one is stored; so are its row and column scales. */
         const float *b_scale_at[S::SPAN];
         float b_scale[S::SPAN], row_next[MW][2];
-        constexpr int EACH = (BN + WARPGROUP - 1) / WARPGROUP;   /* column scales a thread fetches */
+        constexpr int EACH = (WIDE + WARPGROUP - 1) / WARPGROUP;   /* column scales a thread fetches */
         float column_next[EACH];
         const uint32_t columns = tiles_at + S::COLUMNS_AT + group * brci_column_bytes(MODE, BN);
         /* Zero, but not to ptxas: a scale that it knows to be equal in all lanes it moves to a uniform register as soon as it is
@@ -214,6 +243,7 @@ __device__ __forceinline__ void gemm(const brci_gemm_args &g)
         [[maybe_unused]] const int zero = __shfl_sync(~0u, lane, lane) / 32;
         auto approach = [&](int &unit) {
             if (!tiles.seek(unit, stride, next)) return false;
+            next.column += own_column;
             if constexpr (MODE == BRCI_BLOCK) {
                 const float *scales = g.col_scale + (S::SEVERAL ? next.weights * g.col_step : 0) + k_first + zero;
                 const int last = (g.n - 1) / 128;
@@ -254,7 +284,7 @@ __device__ __forceinline__ void gemm(const brci_gemm_args &g)
                     barrier_wait(full(ring, at.stage), at.phase);
                     seen(k);
                     const uint64_t a = tile_descriptor(tile(ring, at.stage) + own_row * 128);
-                    const uint64_t b = tile_descriptor(tile(ring, at.stage) + S::A_BYTES);
+                    const uint64_t b = tile_descriptor(tile(ring, at.stage) + S::A_BYTES + own_column * 128);
 #pragma unroll
                     for (int h = 0; h < MW; h++) wgmma_pin(acc[h]);
                     wgmma_fence();
@@ -262,7 +292,7 @@ __device__ __forceinline__ void gemm(const brci_gemm_args &g)
                     for (int kk = 0; kk < 4; kk++)
 #pragma unroll
                         for (int h = 0; h < MW; h++)
-                            Wgmma<BN>::template mma<TA, TB>(acc[h], a + h * 512 + kk * 2, b + kk * 2, k | kk);
+                            Wgmma<WIDE>::template mma<TA, TB>(acc[h], a + h * 512 + kk * 2, b + kk * 2, k | kk);
                     wgmma_commit();
 #pragma unroll
                     for (int h = 0; h < MW; h++) wgmma_pin(acc[h]);
@@ -286,7 +316,7 @@ __device__ __forceinline__ void gemm(const brci_gemm_args &g)
                     uint64_t a_tile, b_tile;
                     auto prepare = [&](int k) {
                         a_tile = tile_descriptor(tile(ring, at.stage) + own_row * 128);
-                        b_tile = tile_descriptor(tile(ring, at.stage) + S::A_BYTES);
+                        b_tile = tile_descriptor(tile(ring, at.stage) + S::A_BYTES + own_column * 128);
                         barrier_wait(full(ring, at.stage), at.phase);
                         seen(k);
                         if constexpr (S::SCALED) {
@@ -309,7 +339,7 @@ __device__ __forceinline__ void gemm(const brci_gemm_args &g)
                     for (int k = 0; k < k_steps; k++) {
                         const uint32_t stage = at.stage;
                         const uint64_t a = a_tile, b = b_tile;
-                        [[maybe_unused]] const uint32_t c_scale = scales(ring, stage) + S::A_SCALE_BYTES + lane % 4 * 8;
+                        [[maybe_unused]] const uint32_t c_scale = scales(ring, stage) + S::A_SCALE_BYTES + own_column * 4 + lane % 4 * 8;
                         at.next();
                         float now[MW][2][S::SPAN];
 #pragma unroll
@@ -322,14 +352,14 @@ __device__ __forceinline__ void gemm(const brci_gemm_args &g)
                             wgmma_fence();
 #pragma unroll
                             for (int kk = 0; kk < 4; kk++)
-                                Wgmma<BN>::template mma<TA, TB>(acc[0], a + h * 512 + kk * 2, b + kk * 2, kk);
+                                Wgmma<WIDE>::template mma<TA, TB>(acc[0], a + h * 512 + kk * 2, b + kk * 2, kk);
                             wgmma_commit();
                             wgmma_pin(acc[0]);
                             if (h == MW - 1 && k + 1 < k_steps) prepare(k + 1);
                             wgmma_wait<0>();
                             wgmma_pin(acc[0]);
                             if (h == MW - 1 && MODE != BRCI_BLOCK_ROWS) release(stage);
-                            promote<MODE, BN, decltype(inside)::value>(sums[h], acc[0], now[h], c_scale);
+                            promote<MODE, WIDE, decltype(inside)::value>(sums[h], acc[0], now[h], c_scale);
                             if (h == MW - 1 && MODE == BRCI_BLOCK_ROWS) { __syncwarp(); release(stage); }
                         }
                     }
@@ -349,7 +379,7 @@ __device__ __forceinline__ void gemm(const brci_gemm_args &g)
 #pragma unroll
                     for (int j = 0; j < EACH; j++) {
                         const int at = j * WARPGROUP + threadIdx.x % WARPGROUP;
-                        if (at < BN) store_shared(columns + at * 4, column_next[j]);
+                        if (at < WIDE) store_shared(columns + at * 4, column_next[j]);
                     }
                     named_barrier(3 + group, WARPGROUP);
                 }
@@ -374,7 +404,7 @@ __device__ __forceinline__ void gemm(const brci_gemm_args &g)
                 }
                 float (&d)[ACC] = pick<CHAINED>(acc[CHAINED ? h : 0], copy);
                 if constexpr (SHARE == BRCI_K) {
-                    static_assert(MW == 1 && TEAM == BRCI_TOGETHER, "a block finishes the rows of one of its warpgroups");
+                    static_assert(MW == 1 && brci_team_size(TEAM) == 2, "a block finishes the part of one of its warpgroups");
                     /* The other block's ring is free once all are here: one half of this block's sums goes there, the other
                      * waits for its counterpart. */
                     const uint32_t slot = tiles_at + threadIdx.x % WARPGROUP * 4;
@@ -388,8 +418,8 @@ __device__ __forceinline__ void gemm(const brci_gemm_args &g)
 #pragma unroll
                     for (int i = 0; i < ACC; i++) d[i] += load_shared(slot + i * WARPGROUP * 4);
                 }
-                if constexpr (!S::SCALED) scale_fragment<BN>(g, d, row_now[h][0], row_now[h][1], of_tensor, columns, lane);
-                store_fragment<BN, S::BUFFERS, S::SEVERAL>(g, to, d, row + h * 64, here.column, lane, staging, turn);
+                if constexpr (!S::SCALED) scale_fragment<WIDE>(g, d, row_now[h][0], row_now[h][1], of_tensor, columns, lane);
+                store_fragment<WIDE, S::BUFFERS, S::SEVERAL>(g, to, d, row + h * 64, here.column, lane, staging, turn);
             }
         }
         if (lane == 0) tma_store_wait();

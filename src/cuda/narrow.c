@@ -271,6 +271,9 @@ static void try_many(const brc_cuda_packed_product *p, const struct row *r, int 
     const double memory = chunks * (double)busy / MEMORY, cache = (chunks + tokens) * (double)busy / WIDE_CACHE;
     if (memory > step && wide == 1) step = memory;
     if (cache > step) step = cache;
+    /* Four teams get in one another's way; warps without a tile read and multiply all the same. */
+    if (!wide_codes && teams > 2) step *= 1.15;
+    if (!wide_codes && tiles < 4 * sides * r->mw) step *= 1.08;
     const double t = (wide_codes && r->tokens <= 16 ? FEW_START : START) +
                      (double)waves * ((double)deep * step + (one ? 1.5e-6 : 0.6e-6)) +
                      (split > 1 ? r->tokens <= 16 ? 0.3e-6 : 1.0e-6 : 0);

@@ -28,7 +28,9 @@ static const double CACHE = 6.5e12;               /* bytes a second out of L2 */
 static const double START = 3.0e-6;               /* s, launch to first product */
 static const double RESULT = 0.2e-9;              /* s, for a result of few rows */
 static const double ROUND = 1.5e-6;               /* s, for a further height of rows */
-static const double EXCHANGE = 1.5e-6;            /* s, for the sums of blocks that split K */
+static const double EXCHANGE = 0.7e-6;            /* s, for the sums of blocks that split K */
+static const double UNIT = 200;                   /* clocks of a unit of few rows and a step of K, of any height */
+static const int BUSY = 100;                      /* multiprocessors that it takes to draw the memory's full rate */
 
 static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -100,7 +102,8 @@ static void plan_gemm(const brc_cuda_product *p, const brci_row *r, int sms, brc
     /* Two tiles in flight share a multiprocessor's tensor cores when the warpgroups have one each. A last round that
      * leaves multiprocessors idle costs less than a full one: the others then run at a higher clock. */
     static const double last_of[] = {
-        [BRCI_TOGETHER] = 2200, [BRCI_TURNS] = 1200, [BRCI_APART] = 1400}; /* clocks that a tile's end adds */
+        [BRCI_TOGETHER] = 2200, [BRCI_BESIDE] = 2200, [BRCI_TURNS] = 1200, [BRCI_APART] = 1400}; /* clocks that a tile's
+                                                                                                    end adds */
     const double tile = (double)plan->tile_m * plan->tile_n * 128 / 4096 * (double)steps * 1000 / r->rate,
                  last = last_of[r->team];
     const int64_t both = r->team == BRCI_APART ? 2 : 1, slots = workers * both;
@@ -109,7 +112,11 @@ static void plan_gemm(const brc_cuda_product *p, const brci_row *r, int sms, brc
     const double bytes = (double)(m + p->n) * (double)p->k * (double)count / MEMORY;
     /* What one multiprocessor takes in; a shared operand arrives once but is written twice. */
     const double copy = rounds / (double)both * (plan->tile_m + plan->tile_n) * 128.0 * (double)steps / COPY / CLOCK;
-    if (seconds < bytes * 1.1) seconds = bytes * 1.1;
+    const int few = r->share == BRCI_K || r->team == BRCI_BESIDE;
+    const double share =
+        (double)(units * plan->cluster) / (double)ceil_div(units, workers); /* of the blocks, at a time */
+    const double memory = few ? bytes * 1.05 * (share < BUSY ? BUSY / share : 1) : bytes * 1.1;
+    if (seconds < memory) seconds = memory;
     if (seconds < copy) seconds = copy;
     if (r->share == BRCI_K) seconds += EXCHANGE * (double)ceil_div(units, workers);
     plan->microseconds = (float)(1e6 * (START + seconds));
@@ -131,11 +138,11 @@ static void plan_small(const brc_cuda_product *p, const brci_row *r, int sms, br
             const int64_t waves = ceil_div(blocks, room);
             if (cluster > 1 && waves > 1) continue; /* only blocks of their own go on to further rows */
             int64_t busy = ceil_div(blocks, waves);
-            if (busy < 100) busy = 100; /* fewer cannot draw the memory's full rate */
+            if (busy < BUSY) busy = BUSY;
             const double weights = (double)height * 128 * (double)deep, tokens = (double)r->bn * 128 * (double)deep;
             const double memory = weights * (double)busy / MEMORY, copy = (weights + tokens) / COPY / CLOCK;
             const double cache = (weights + tokens / share) * (double)busy / CACHE;
-            const double tensor = (double)deep * r->units * 2 * r->bn * 1.2 / CLOCK;
+            const double tensor = (double)deep * r->units * UNIT / CLOCK;
             double t = memory > copy ? memory : copy;
             if (cache > t) t = cache;
             if (tensor > t) t = tensor;
@@ -236,8 +243,8 @@ brc_status brc_cuda_plan_product(const brc_cuda_product *p, int sms, brc_cuda_pl
 }
 
 size_t brc_cuda_plan_text(const brc_cuda_plan *p, char *text, size_t room) {
-    static const char *const modes[] = {"fast", "promoted", "block", "block-rows"}, *const teams[] = {"together",
-                                                                                                      "turns", "apart"};
+    static const char *const modes[] = {"fast", "promoted", "block", "block-rows"};
+    static const char *const teams[] = {"together", "beside", "turns", "apart"};
     static const char *const shares[] = {"", ", a shared", ", b shared", ", split k", ", groups"};
     int length;
     if (p->kernel < 0 || p->kernel >= brci_row_count)

@@ -16,7 +16,10 @@
 enum { BRCI_FAST, BRCI_PROMOTED, BRCI_BLOCK, BRCI_BLOCK_ROWS };
 
 /* How the two multiplying warpgroups work together: gemm.cuh. */
-enum { BRCI_TOGETHER, BRCI_TURNS, BRCI_APART };
+enum { BRCI_TOGETHER, BRCI_BESIDE, BRCI_TURNS, BRCI_APART };
+/* Warpgroups that multiply a tile, and the columns of it that each does. */
+BRCI_SHAPE int brci_team_size(int team) { return team == BRCI_TOGETHER || team == BRCI_BESIDE ? 2 : 1; }
+BRCI_SHAPE int brci_own_columns(int team, int bn) { return team == BRCI_BESIDE ? bn / 2 : bn; }
 
 /* What the two blocks of a cluster share: A, B: the operand that they load once for both; K: one tile, of which each
  * sums half of K. Blocks of their own: NONE, and GROUPS for several products. */

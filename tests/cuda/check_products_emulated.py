@@ -33,7 +33,7 @@ def main():
         note(f"one product, scaling {scaling}", [check(whole, scaling, (torch.bfloat16, torch.float32)[row % 2], flags, row, bias=row % 3 == 0) for row in range(table)])
     few = Case(5, 1000, 300)                                 # K in two uneven parts, several heights of rows
     for scaling in (brc.TENSOR, brc.BLOCK):
-        rows = [row for row in range(table) if (p := brc.planned(few.product(scaling, torch.empty(5, 1000)), row)) is not None and (p.rows or p.cluster > 1)]
+        rows = [row for row in range(table) if (p := brc.planned(few.product(scaling, torch.empty(5, 1000)), row)) is not None and (p.rows or p.cluster > 1 or "beside" in str(p))]
         note(f"few rows, scaling {scaling}", [check(few, scaling, torch.bfloat16, brc.B_UNCHANGED, row) for row in rows])
     note("plain kernel", [check(Case(70, 33, 50), s, torch.float32) for s in range(4)])
     sizes = [70, 0, 129, 1]
