@@ -106,7 +106,7 @@ test-c: build-tests
 test-kernels:
 	@echo "== CUDA kernels: $(BUILD)-kernels"
 	@if command -v $${NVCC:-nvcc} >/dev/null; then \
-	    sed -n 's/^IMAGE(\([^,]*\),.*/\1/p' src/cuda/images.def | xargs -P $(JOBS) -n 1 src/cuda/build.sh $(BUILD)-kernels; \
+	    sed -n 's/^IMAGE(\([^,]*\),.*/\1/p' src/cuda/images.def | CHECK=1 xargs -P $(JOBS) -n 1 src/cuda/build.sh $(BUILD)-kernels; \
 	else echo "no nvcc: the kernels are not compiled"; fi
 
 # The package into .venv: sdist, and from it the wheel, which tests/python/test_wheel.py looks at too. It links the libraries

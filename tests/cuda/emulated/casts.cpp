@@ -87,18 +87,19 @@ uint32_t emulated_largest(uint32_t v)
 
 static void enter()
 {
-    code(*arguments);
-    finished[running] = true;
-    fiber[running].leave_for(outside);
+    for (;;) {                         /* block after block */
+        code(*arguments);
+        finished[running] = true;
+        fiber[running].leave_for(outside);
+    }
 }
 
 static void run_block(unsigned threads)
 {
     static std::vector<char> stacks(static_cast<size_t>(MOST) * STACK);
-    for (unsigned t = 0; t < threads; t++) {
-        finished[t] = false;
-        fiber[t].begin(stacks.data() + static_cast<size_t>(t) * STACK, STACK, enter);
-    }
+    static unsigned begun;
+    for (; begun < threads; begun++) fiber[begun].begin(stacks.data() + static_cast<size_t>(begun) * STACK, STACK, enter);
+    std::fill_n(finished, threads, false);
     for (unsigned left = threads; left;) {
         left = 0;
         for (unsigned t = 0; t < threads; t++) {
