@@ -30,9 +30,9 @@ static int has_offsets(const brc_recipe *r) {
 static int has_least_errors(const brc_recipe *r) { return r->arith == BRC_ARITH_GGML && r->element == BRC_E2M1; }
 #define EXACT_ERRORS 0x1p30f
 
-int brci_cpu_cast_fits(const brci_source *source, const brc_recipe *recipe, const brc_tensor *dst) {
+int brci_cpu_cast_fits(const brci_source *source, const brc_tensor *dst) {
     brci_vector_format format;
-    if (!brci_is_little_endian() || recipe->rule == BRC_RULE_FIT) return 0;
+    if (!brci_is_little_endian()) return 0;
     if (source->array != NULL ? !array_fits(source->array) : !brci_cpu_read_fits(source)) return 0;
     if (!brci_vector_format_of(brci_format(dst->format), &format)) return 0;
     if (brci_block_counts(source->view, dst->scale.block).cols <= 1) return 1;
@@ -101,7 +101,7 @@ static void each_piece(reader *r, int64_t row, int64_t col, int64_t blocks, int6
 /* What is known of some blocks, and what becomes of them. */
 typedef struct batch {
     const brci_kernels *kernels;
-    int with_ends, with_peaks, with_bounds;
+    int with_ends, with_peaks, with_bounds, with_fits;
     brci_scales_way way;
     uint32_t limit; /* magnitudes from here on, as bits, are the reference's */
     uint32_t amax[BLOCKS];
@@ -137,13 +137,22 @@ static void measure_bounds(void *user, int64_t block, int64_t at, const float *x
     b->kernels->bounds(x, blocks, length, b->low + block, b->high + block);
 }
 
+/* Scales, not rounded yet, instead of low ends. */
+static void measure_fits(void *user, int64_t block, int64_t at, const float *x, int64_t blocks, int64_t length) {
+    batch *b = user;
+    (void)at;
+    b->kernels->amax(x, blocks, length, b->amax + block);
+    b->kernels->fits(b->encoding.format.steps, x, blocks, length, b->low + block, b->factor + block);
+}
+
 /* Extents of `blocks` blocks of some rows, and nothing else, into what is known. */
 static void measure(batch *b, reader *r, int64_t row, int64_t row_end, int64_t col, int64_t blocks, int64_t length) {
     memset(b->amax, 0, (size_t)blocks * sizeof *b->amax);
     memset(b->low, 0, (size_t)blocks * sizeof *b->low);
     memset(b->high, 0, (size_t)blocks * sizeof *b->high);
-    if (b->with_bounds) {
-        for (int64_t i = row; i < row_end; i++) each_piece(r, i, col, blocks, length, 0, measure_bounds, b);
+    if (b->with_bounds || b->with_fits) {
+        visitor *const visit = b->with_fits ? measure_fits : measure_bounds;
+        for (int64_t i = row; i < row_end; i++) each_piece(r, i, col, blocks, length, 0, visit, b);
     } else if (b->with_ends) {
         for (int64_t i = row; i < row_end; i++) each_piece(r, i, col, blocks, length, 0, measure_ends, b);
         for (int64_t i = 0; i < blocks; i++) {
@@ -234,7 +243,8 @@ static void choose_ratios(batch *b, const brci_casting *c, brc_tensor *dst, int6
 static void choose_ggml(batch *b, const brci_casting *c, brc_tensor *dst, int64_t at, int64_t n) {
     const float *amax = (const float *)(const void *)b->amax;
     float scale[BLOCKS];
-    if (b->with_peaks) b->kernels->reciprocals(b->low, b->high, n, (float)c->element->min, 1, scale, b->factor);
+    if (b->with_fits) memcpy(scale, b->low, (size_t)n * sizeof *scale);
+    else if (b->with_peaks) b->kernels->reciprocals(b->low, b->high, n, (float)c->element->min, 1, scale, b->factor);
     else b->kernels->reciprocals(b->low, amax, n, (float)c->element->max, 0, scale, b->factor);
     b->kernels->narrow_f16(scale, n, (uint8_t *)dst->scale.data + at * 2, 0);
 }
@@ -391,6 +401,8 @@ static void begin(batch *b, reader *r, const brci_kernels *k, const brci_source 
                                   /* Scales follow the largest magnitude, but for ends that are left out. */
                                   .bounded = recipe->rule != BRC_RULE_NO_CLIP};
     (void)brci_vector_format_of(brci_format(dst->format), &b->encoding.format);
+    b->with_fits = recipe->rule == BRC_RULE_FIT;
+    if (b->with_fits) b->encoding.format.steps = brci_steps_of(dst->format, 1);
     b->limit = has_least_errors(recipe) && recipe->rule == BRC_RULE_AMAX ? brci_bits(EXACT_ERRORS) : BRCI_F32_INFINITY;
     b->ready.blocks = 0;
     b->past = source->view.batch * source->view.rows * dst->row_pitch >= PAST;

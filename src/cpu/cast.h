@@ -6,9 +6,9 @@
 #include "cpu/kernels.h"
 #include "reference/reference.h"
 
-/* Whether the kernels serve this cast: rows of F32, F16 or BF16 without gaps, or a tensor they can read; an element
- * format and an arithmetic of the vector path, blocks that start on a byte. */
-int brci_cpu_cast_fits(const brci_source *source, const brc_recipe *recipe, const brc_tensor *dst);
+/* Whether the kernels serve this cast: rows of F32, F16 or BF16 without gaps, or a tensor they can read; blocks that
+ * start on a byte. */
+int brci_cpu_cast_fits(const brci_source *source, const brc_tensor *dst);
 
 /* As brci_reference_cast. */
 void brci_cpu_cast(const brci_kernels *kernels, const brci_casting *casting, const brci_source *source, brc_tensor *dst,

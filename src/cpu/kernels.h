@@ -186,6 +186,9 @@ typedef void brci_fractions_fn(const uint32_t *amax, int64_t n, const brc_recipe
 /* ggml's scales, not rounded yet, and factors: the end of larger magnitude, or its magnitude, over `divisor`. */
 typedef void brci_reciprocals_fn(const float *low, const float *high, int64_t n, float divisor, int with_sign,
                                  float *scales, float *factors);
+/* IQ4_NL's scales and factors, as above, from the numbers of blocks: whatever comes of those that are not finite. */
+typedef void brci_fits_fn(const brci_steps *steps, const float *x, int64_t blocks, int64_t length, float *scales,
+                          float *factors);
 /* m[i] *= global; whether all are finite and not 0. */
 typedef int brci_multipliers_fn(float *m, int64_t n, float global);
 /* E8M0 codes as floats. */
@@ -333,6 +336,7 @@ typedef struct brci_kernels {
     brci_exponents_fn *exponents;
     brci_fractions_fn *fractions;
     brci_reciprocals_fn *reciprocals;
+    brci_fits_fn *fits;
     brci_multipliers_fn *multipliers;
     brci_powers_fn *powers;
     brci_tile_fn *tile;

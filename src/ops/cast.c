@@ -134,7 +134,7 @@ void brci_cast(const brci_source *source, const brc_recipe *recipe, const brc_op
     job j = {.casting = &casting,
              .source = source,
              .dst = dst,
-             .kernels = brci_cpu_cast_fits(source, recipe, dst) ? brci_cpu() : NULL};
+             .kernels = brci_cpu_cast_fits(source, dst) ? brci_cpu() : NULL};
     brci_counts n = brci_block_counts(source->view, recipe->block);
     int64_t blocks = n.batch * n.rows;
     brci_extent all;

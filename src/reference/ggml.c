@@ -7,8 +7,6 @@
 #include "reference/scale.h"
 
 #define LARGEST 3.4028234663852886e38f /* FLT_MAX */
-#define TRIES 7                        /* IQ4_NL: scales tried on either side */
-#define TINY 1e-15f                    /* IQ4_NL: blocks below are zero (GROUP_MAX_EPS) */
 
 static float capped(float x) { return x > LARGEST ? LARGEST : x < -LARGEST ? -LARGEST : x; }
 
@@ -96,11 +94,11 @@ static float fitted_scale(const brc_format_info *element, const float *x, int64_
     const float *values = brci_codebook(BRC_IQ4_NL);
     const uint64_t last = element->max_code;
     float d = -peak / values[0], best;
-    if (brci_absolute(peak) < TINY) return 0;
+    if (brci_absolute(peak) < BRCI_FIT_TINY) return 0;
     fit f = fit_of(values, last, x, n, reciprocal(d));
     d = f.square > 0 ? f.product / f.square : 0;
     best = d * f.product;
-    for (int i = -TRIES; i <= TRIES; i++) {
+    for (int i = -BRCI_FIT_TRIES; i <= BRCI_FIT_TRIES; i++) {
         f = fit_of(values, last, x, n, ((float)i + values[0]) / peak);
         if (f.square > 0 && f.product * f.product > best * f.square) {
             d = f.product / f.square;

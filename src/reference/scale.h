@@ -50,6 +50,11 @@ float brci_choose_global(const brc_recipe *recipe, float amax);
 
 brci_scaling brci_choose(const brci_casting *casting, const brci_extent *extent);
 
+/* rule=fit: scales tried on either side of the simple one; magnitudes below which a block is zero (GROUP_MAX_EPS of
+ * ggml). */
+#define BRCI_FIT_TRIES 7
+#define BRCI_FIT_TINY 1e-15f
+
 /* The same for arith=ggml, which takes more of a block than its extent. */
 brci_scaling brci_choose_ggml(const brci_casting *casting, const float *x, int64_t count);
 uint64_t brci_encode_ggml(const brc_format_info *element, const brci_coder *coder, float x);

@@ -29,6 +29,7 @@ static const char *const recipes[] = {
     "q4_1:partial=1",
     "q5_0:partial=1",
     "q8_0:partial=1",
+    "iq4_nl:partial=1",
     "custom:format=nf4,block=1x64,scale=f32,partial=1",
     "mxfp4:rule=floor,arith=ggml,partial=1",
     "nvfp4:levels=1,arith=ggml,partial=1",

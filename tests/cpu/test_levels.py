@@ -39,7 +39,7 @@ RECIPES = [
     "custom:format=nf4,block=tensor", "custom:format=nf4,block=16x16,scale=f16,partial=1", "custom:format=nf4,levels=2,scale=e4m3,block=1x16,partial=1",
     "custom:format=e4m3,scale=e4m3,block=1x16,partial=1", "custom:format=e2m1,block=expert", "custom:format=int4,block=5x7,partial=1",
     *(f"{name}:partial=1" for name in ("q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "iq4_nl")),
-    "nvfp4:arith=ct,partial=1", "nvfp4:arith=modelopt,partial=1", "nvfp4:levels=1,arith=ct,partial=1", "mxfp4:rule=even,arith=ct,partial=1",
+    "iq4_nl:group=24,partial=1", "iq4_nl:group=256,partial=1", "iq4_nl:group=2,partial=1", "nvfp4:arith=ct,partial=1", "nvfp4:arith=modelopt,partial=1", "nvfp4:levels=1,arith=ct,partial=1", "mxfp4:rule=even,arith=ct,partial=1",
     "mxfp8:rule=even,arith=ct,partial=1", "nvfp4:levels=1,arith=mlx,partial=1", "int4:arith=modelopt,partial=1", "fp8-block128:arith=ct,partial=1",
     "int8:arith=modelopt", "mxfp4:rule=floor,arith=ggml,partial=1", "mxfp4:rule=floor,arith=ggml,group=10,partial=1",
     "nvfp4:levels=1,arith=ggml,partial=1", "nvfp4:levels=1,arith=ggml,group=64,partial=1", "nvfp4:levels=1,arith=modelopt,partial=1",
