@@ -45,6 +45,10 @@ static void make(unsigned format, int ggml, brci_steps *s) {
     }
     for (unsigned node = 1, step = 8; step > 0; step /= 2)
         for (unsigned code = step; code < 16; code += 2 * step) s->tree[node++] = s->from[code];
+    for (unsigned pair = 0; pair < 8; pair++) {
+        s->even[pair] = values[2 * pair];
+        s->turn[pair] = brci_bits(values[2 * pair]) ^ brci_bits(values[2 * pair + 1]);
+    }
     /* In cells of 1/12.5 of the outermost step every step is alone: they are at least 11.5 of 115.5 apart (IQ4_NL). */
     const float low = brci_absolute(s->from[1]), high = brci_absolute(s->from[15]);
     s->cells = 12.5f / (low > high ? low : high);

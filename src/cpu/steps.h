@@ -14,6 +14,8 @@ typedef struct brci_steps {
     float from[16];         /* the smallest number of each code; code 0: -infinity */
     float tree[16];         /* by halves: of node i the next ones are 2i (below it) and 2i+1; the first one is node 1 */
     float value[16];        /* of each code */
+    float even[8];          /* of each second one, */
+    uint32_t turn[8];       /* and what turns its bits into those of the next one */
     float cells;            /* a width of 1, in cells */
     float limit;            /* what is beyond it is beyond all steps; in cells -15 and 15 */
     float within[32];       /* of each cell its step; infinity: none */
