@@ -32,15 +32,18 @@ NO_KERNELS = -DBRECCIA_CUDA=OFF
 TESTED = $(BUILD)-test
 NO_PROGRAMS = -DBRECCIA_CLI=OFF -DBRECCIA_BENCH=OFF
 LIBRARY_ALONE = -DBRECCIA_FILES=OFF $(NO_PROGRAMS)
-COMPILE = cmake --build
+# Has jobs of its own, where this make is one of several.
+COMPILE = env -u MAKEFLAGS cmake --build
 # One worker a processor, each with half of the files, so that what a file imports or makes is seldom made twice.
 PYTEST = $(PYTHON) -m pytest -q -n $(JOBS) --dist worksteal
 CTEST = ctest --output-on-failure --no-tests=error -j $(JOBS)
 QUICK = -LE 'exhaustive|valgrind'
 C_FILES = $(shell find src cli python/ext tests bench examples fuzz -name '*.[ch]' | sort)
 
+ifneq ($(MAKECMDGOALS),side-by-side)
 .NOTPARALLEL:
-.PHONY: all python setup-build setup-demo setup-check setup-test demo test build-tests test-clang test-sanitize test-tsan \
+endif
+.PHONY: all python setup-build setup-demo setup-check setup-tools setup-test demo test side-by-side build-tests test-clang test-sanitize test-tsan \
         test-neon test-valgrind test-kernels test-c test-python test-exhaustive test-all gpu check bench bench-cpu bench-memory install \
         format clean distclean
 
@@ -51,21 +54,29 @@ all: setup-build $(BUILD)/CMakeFiles/TargetDirectories.txt
 $(BUILD)/CMakeFiles/TargetDirectories.txt:
 	@$(CONFIGURE) -B $(BUILD) -DBRECCIA_TESTS=OFF
 
-setup-build setup-demo setup-check setup-test:
+setup-build setup-demo setup-check setup-tools setup-test:
 	@scripts/setup $(@:setup-%=%)
 
-demo: setup-demo all
-	@$(PYTHON) scripts/demo --cli $(BUILD)/bin/breccia $(MODEL)
+# The command line alone, without the kernels, whose compilation takes minutes; make test takes what was compiled here.
+demo: setup-demo
+	@$(CONFIGURE) -B $(TESTED) -DBRECCIA_TESTS=OFF $(NO_KERNELS)
+	@$(COMPILE) $(TESTED) -j $(JOBS) --target breccia_cli
+	@$(PYTHON) scripts/demo --cli $(TESTED)/bin/breccia $(MODEL)
 
+# Two parts at a time, so that the processors have work while packages are fetched and where a part ends with one long job.
 # The runners' closing lines come last: ctest's, then pytest's.
-test: setup-test build-tests test-kernels test-clang test-sanitize test-tsan test-neon test-valgrind test-c test-python
+test: setup-tools build-tests
+	@$(MAKE) --output-sync --jobs=2 side-by-side
+	@$(MAKE) test-c test-python
+
+side-by-side: setup-test test-kernels test-sanitize test-clang test-neon test-tsan test-valgrind
 
 build-tests: setup-check
 	@echo "== build: $(TESTED)"
 	@$(CONFIGURE) -B $(TESTED) -DBRECCIA_TESTS=ON $(NO_KERNELS)
 	@$(COMPILE) $(TESTED) -j $(JOBS)
 
-test-clang: setup-test
+test-clang: setup-tools
 	@echo "== clang: $(BUILD)-clang"
 	@CC=clang CXX=clang++ $(CONFIGURE) -B $(BUILD)-clang -DBRECCIA_TESTS=ON $(NO_KERNELS)
 	@$(COMPILE) $(BUILD)-clang -j $(JOBS)
@@ -94,7 +105,7 @@ test-neon: setup-check
 	elif [ -n "$$CI" ]; then exit 1; \
 	else echo "test-neon: LEFT OUT: no cross compiler or emulator, see the line above"; fi
 
-test-valgrind: setup-test build-tests
+test-valgrind: setup-tools build-tests
 	@echo "== valgrind: $(TESTED)"
 	@$(CTEST) --test-dir $(TESTED) -L valgrind
 
