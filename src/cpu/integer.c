@@ -71,23 +71,24 @@ static int is_zero(const brci_integer_row *r, int64_t block) {
     return 1;
 }
 
-static int in_range(float x) {
-    const float size = brci_absolute(x);
-    return (size >= SCALE_MIN && size <= SCALE_MAX) || size == 0;
+/* By the bits, without a branch: vectors. */
+static uint32_t is_out(float x) {
+    const uint32_t size = brci_magnitude(x), lowest = brci_bits(SCALE_MIN), most = brci_bits(SCALE_MAX);
+    return (uint32_t)(size != 0) & (uint32_t)(size - lowest > most - lowest);
 }
 
 int brci_integer_scales(const brci_kernels *kernels, const brci_integer_row *r, int64_t width, float *out, float *all) {
     const int64_t n = (r->cols + r->length - 1) / r->length;
     float piece[PIECE];
-    int fine = in_range(r->all);
+    int fine = !is_out(r->all);
     *all = r->all;
     for (int64_t i = 0; i < n; i += PIECE) {
         const int64_t count = least(PIECE, n - i);
         brci_cpu_numbers(kernels, &r->tensor->scale, r->scale_at + i, count, piece);
-        int some = 0; /* out of range */
-        for (int64_t j = 0; j < count; j++) some |= !in_range(piece[j]);
+        uint32_t some = 0; /* out of range */
+        for (int64_t j = 0; j < count; j++) some |= is_out(piece[j]);
         for (int64_t j = 0; some && j < count; j++)
-            if (!in_range(piece[j]) &&
+            if (is_out(piece[j]) &&
                 !(brci_absolute(piece[j]) < SCALE_MIN && r->tensor->zero.data == NULL && is_zero(r, i + j)))
                 fine = 0;
         if (r->side->block == 0) *all = piece[0] * r->all;

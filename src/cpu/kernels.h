@@ -253,12 +253,11 @@ typedef void brci_integer_turn_fn(const uint8_t (*rows)[BRCI_INTEGER_DEPTH], uin
 typedef void brci_integer_widen_fn(const brci_integer_format *format, const uint8_t *panel, int64_t depth, int bias,
                                    int64_t ahead, uint8_t *out);
 
-/* A row of b as it is stored, times up to BRCI_ROWS_FEW rows of a. A chunk is 64 bytes of codes, in 16 lanes: of 8 bits
+/* Rows of b as they are stored times few rows of a. A chunk is 64 bytes of codes, in 16 lanes: of 8 bits
  * lane i has 4i .. 4i + 3 of its 64 of k, of 4 bits 8i .. 8i + 7 of its 128. */
 #define BRCI_ROWS_CHUNK 64
 #define BRCI_ROWS_LANES 16
-#define BRCI_ROWS_FEW 8
-typedef struct brci_integer_rows {
+typedef struct brci_integer_rows {     /* a row of b */
     const brci_integer_format *format; /* of b: 4 or 8 bits */
     const uint8_t *b;
     int64_t bytes;         /* of b's codes */
@@ -273,6 +272,25 @@ typedef struct brci_integer_rows {
     float *sums;          /* of row i: sums[32 * i] */
 } brci_integer_rows;
 typedef void brci_integer_rows_fn(const brci_integer_rows *rows);
+
+/* The same of 32 rows of b and up to 16 / `beside` of a: so many blocks of b beside each other have columns of their
+ * own for each row of a, row * beside + block. Chunks become bytes block by block; of 4 bits the even k of a block come
+ * first. Between integer_begin(32, bytes of a step) and integer_end. */
+typedef struct brci_integer_rows_tile {
+    const brci_integer_format *format;
+    const uint8_t *b;
+    int64_t pitch, bytes;  /* from row to row, and of a row */
+    int count;             /* rows of b that are there */
+    int64_t groups, group; /* as above */
+    int scales, beside;    /* beside: 1, 2 or 4 of b's scales; a chunk has scales / beside steps */
+    const float *b_scale;  /* [32][b_row], of a row as above */
+    int64_t b_row;
+    int rows;
+    const int8_t *a;      /* [bytes of all chunks / 4][16 columns][4] */
+    const float *a_scale; /* [groups][steps][16 columns] */
+    float *sums;          /* of row i of a, j of b: sums[32 * i + j] */
+} brci_integer_rows_tile;
+typedef void brci_integer_rows_tile_fn(const brci_integer_rows_tile *rows);
 
 /* The same two sides as BF16 (bf16.h), for weights whose E4M3 scales, a block of 16 each, are exact in BF16 with their
  * numbers. A narrow panel, times its scales: the first 16 columns and, depth * 16 numbers later, the others. */
@@ -348,6 +366,7 @@ typedef struct brci_kernels {
     brci_integer_turn_fn *integer_turn;
     brci_integer_widen_fn *integer_widen;
     brci_integer_rows_fn *integer_rows;
+    brci_integer_rows_tile_fn *integer_rows_tile; /* NULL where there is none */
     brci_stream_fn *stream;
     brci_expand_fn *expand;
     brci_halve_fn *halve; /* NULL, as all below: no units for BF16 */
