@@ -34,8 +34,9 @@ NO_PROGRAMS = -DBRECCIA_CLI=OFF -DBRECCIA_BENCH=OFF
 LIBRARY_ALONE = -DBRECCIA_FILES=OFF $(NO_PROGRAMS)
 # Has jobs of its own, where this make is one of several.
 COMPILE = env -u MAKEFLAGS cmake --build
-# One worker a processor, each with half of the files, so that what a file imports or makes is seldom made twice.
-PYTEST = $(PYTHON) -m pytest -q -n $(JOBS) --dist worksteal
+# One worker a processor, each with half of the files, so that what a file imports or makes is seldom made twice. NumPy and torch
+# would wait for threads of their own by turning, on processors that the other worker needs.
+PYTEST = OPENBLAS_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(PYTHON) -m pytest -q -n $(JOBS) --dist worksteal
 CTEST = ctest --output-on-failure --no-tests=error -j $(JOBS)
 QUICK = -LE 'exhaustive|valgrind'
 C_FILES = $(shell find src cli python/ext tests bench examples fuzz -name '*.[ch]' | sort)
