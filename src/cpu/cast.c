@@ -215,31 +215,6 @@ static int ordinary(const batch *b, int64_t n, brci_extent *met) {
     return 1;
 }
 
-/* Scales of F32, F16 or BF16 that are amax over the largest element, rounded to their format before use. */
-static void choose_ratios(batch *b, const brci_casting *c, brc_tensor *dst, int64_t at, int64_t n) {
-    const brc_format_info *f = brci_format(dst->scale.format);
-    const float reach = brci_element_reach(c->element),
-                of_zero = brci_is_integer(c->element) ? (float)brci_power(-(int)f->mantissa_bits) : 1;
-    for (int64_t i = 0; i < n; i++) {
-        float amax = brci_float(b->amax[i]), scale = amax / reach;
-        scale = scale > (float)f->max ? (float)f->max : scale;
-        if (f->bits == 32 && !(scale > 0)) scale = (float)f->smallest_normal;
-        b->factor[i] = b->amax[i] == 0 ? of_zero : scale;
-    }
-    if (f->bits == 32) {
-        memcpy((uint8_t *)dst->scale.data + at * 4, b->factor, (size_t)n * sizeof *b->factor);
-        return;
-    }
-    uint16_t codes[BLOCKS];
-    (dst->scale.format == BRC_F16 ? b->kernels->narrow_f16 : b->kernels->narrow_bf16)(b->factor, n, codes, 0);
-    for (int64_t i = 0; i < n; i++) {
-        if (codes[i] > f->max_code) codes[i] = (uint16_t)f->max_code;
-        else if (codes[i] == 0) codes[i] = (uint16_t)(1u << f->mantissa_bits);
-    }
-    memcpy((uint8_t *)dst->scale.data + at * 2, codes, (size_t)n * sizeof *codes);
-    (dst->scale.format == BRC_F16 ? b->kernels->widen_f16 : b->kernels->widen_bf16)(codes, n, b->factor);
-}
-
 static void choose_ggml(batch *b, const brci_casting *c, brc_tensor *dst, int64_t at, int64_t n) {
     const float *amax = (const float *)(const void *)b->amax;
     float scale[BLOCKS];
@@ -310,10 +285,10 @@ static brci_scales_way way_of(const brci_casting *c) {
 /* Scales of `n` blocks from their extents, into the tables at `at`: in vectors for the rules of small blocks. */
 static void choose(batch *b, const brci_casting *c, brc_tensor *dst, int64_t at, int64_t n) {
     const brc_recipe *r = c->recipe;
-    uint8_t *bytes = (uint8_t *)dst->scale.data + at;
+    uint8_t *bytes = (uint8_t *)dst->scale.data + at * brci_format(dst->scale.format)->bits / 8;
     if (b->way == BRCI_SCALES_GGML && b->with_bounds) choose_ranges(b, c, dst, at, n);
     else if (b->way == BRCI_SCALES_GGML) choose_ggml(b, c, dst, at, n);
-    else if (b->way == BRCI_SCALES_RATIOS) choose_ratios(b, c, dst, at, n);
+    else if (b->way == BRCI_SCALES_RATIOS) b->kernels->ratios(b->amax, n, r, c->element, bytes, b->factor);
     else if (b->way == BRCI_SCALES_EXPONENTS) b->kernels->exponents(b->amax, n, r, c->element, bytes, b->factor);
     else if (b->way == BRCI_SCALES_FRACTIONS)
         b->kernels->fractions(b->amax, n, r, c->element, c->global, bytes, b->factor);

@@ -182,7 +182,9 @@ typedef void brci_exponents_fn(const uint32_t *amax, int64_t n, const brc_recipe
 /* E4M3 scales and factors (NVFP4), one or two levels. Those of arith=recip multiply, others divide. */
 typedef void brci_fractions_fn(const uint32_t *amax, int64_t n, const brc_recipe *recipe,
                                const brc_format_info *element, float global, uint8_t *scales, float *factors);
-
+/* Scales of F32, F16 or BF16 that are amax over the largest element, and the same as factors, which divide. */
+typedef void brci_ratios_fn(const uint32_t *amax, int64_t n, const brc_recipe *recipe, const brc_format_info *element,
+                            void *scales, float *factors);
 /* ggml's scales, not rounded yet, and factors: the end of larger magnitude, or its magnitude, over `divisor`. */
 typedef void brci_reciprocals_fn(const float *low, const float *high, int64_t n, float divisor, int with_sign,
                                  float *scales, float *factors);
@@ -353,6 +355,7 @@ typedef struct brci_kernels {
     brci_decode_scaled_fn *decode_scaled; /* NULL: scales are floats first */
     brci_exponents_fn *exponents;
     brci_fractions_fn *fractions;
+    brci_ratios_fn *ratios;
     brci_reciprocals_fn *reciprocals;
     brci_fits_fn *fits;
     brci_multipliers_fn *multipliers;
