@@ -216,6 +216,15 @@ def int4_torch(c, x):
     return {"torch.compile": torch_call(c, make)}
 
 
+def nf4_bitsandbytes(c, x):
+    def make():
+        import bitsandbytes
+        torch = torch_of(c.threads)
+        some = view(torch, x)
+        return lambda: bitsandbytes.functional.quantize_4bit(some, blocksize=64, quant_type="nf4")
+    return {"bitsandbytes quantize_4bit": make}
+
+
 ROWS["F32 -> E4M3 per tensor with amax"] = cast_row("fp8", 0.88, 2.0, "torch.compile 2.7 / 4.8", 2, makers=fp8_amax)
 ROWS["F32 -> E4M3, scale given"] = cast_row("fp8-delayed", 0.90, 2.0, "torch copy_ 5.1 / 6.3", state=True, makers=fp8_given)
 ROWS["BF16 -> E4M3 128x128"] = cast_row("fp8-block128", 0.80, 6, "torch.compile 1.4 / 2.1", dtype="bf16", makers=blocks128)
@@ -227,6 +236,10 @@ ROWS["F32 -> INT4 g128"] = cast_row("int4", 0.80, 11, "torch.compile .77 (1t)", 
 ROWS["F32 -> Q4_0"] = cast_row("q4_0", 0.75, 3.9, "ggml 2.1 (1t)", makers=ggml_quantize("quantize_row_q4_0_ref", 32, 18))
 ROWS["F32 -> Q4_1"] = cast_row("q4_1", None, None, "", makers=ggml_quantize("quantize_row_q4_1_ref", 32, 20))
 ROWS["F32 -> MLX 4 bits g64"] = cast_row("int4:format=uint4,group=64,rule=minmax,arith=mlx", None, None, "")
+ROWS["F32 -> MXFP4 of ggml"] = cast_row("mxfp4:rule=floor,arith=ggml", None, None, "", makers=ggml_quantize("quantize_row_mxfp4_ref", 32, 17))
+ROWS["F32 -> NVFP4 of ggml"] = cast_row("nvfp4:levels=1,arith=ggml", None, None, "", makers=ggml_quantize("quantize_row_nvfp4_ref", 64, 36))
+ROWS["F32 -> IQ4_NL"] = cast_row("iq4_nl", None, None, "", makers=ggml_quantize("quantize_row_iq4_nl_ref", 32, 18))
+ROWS["F32 -> NF4 g64"] = cast_row("custom:format=nf4,block=1x64,scale=f32", None, None, "", makers=nf4_bitsandbytes)
 ROWS["F32 -> Q8_0"] = cast_row("q8_0", 0.90, 1.45, "ggml 6.9 (1t)", makers=ggml_quantize("quantize_row_q8_0", 32, 34))
 
 
