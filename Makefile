@@ -25,15 +25,16 @@ PYTEST_FLAGS ?=
 PYTHON = .venv/bin/python
 # Pinned by scripts/setup: versions differ in what they want.
 CLANG_FORMAT = .venv/bin/clang-format
-CONFIGURE = cmake -S . -DCMAKE_RULE_MESSAGES=OFF -DCMAKE_TARGET_MESSAGES=OFF -DCMAKE_INSTALL_PREFIX=$(PREFIX) \
+# Its makes have jobs of their own.
+CMAKE = env -u MAKEFLAGS cmake
+CONFIGURE = $(CMAKE) -S . -DCMAKE_RULE_MESSAGES=OFF -DCMAKE_TARGET_MESSAGES=OFF -DCMAKE_INSTALL_PREFIX=$(PREFIX) \
             -DBRECCIA_STRICT=$(STRICT) --log-level=WARNING $(CMAKE_FLAGS)
 # The CUDA kernels are compiled into $(BUILD), and by their own test; the other builds are of the C code, in folders of its own.
 NO_KERNELS = -DBRECCIA_CUDA=OFF
 TESTED = $(BUILD)-test
 NO_PROGRAMS = -DBRECCIA_CLI=OFF -DBRECCIA_BENCH=OFF
 LIBRARY_ALONE = -DBRECCIA_FILES=OFF $(NO_PROGRAMS)
-# Has jobs of its own, where this make is one of several.
-COMPILE = env -u MAKEFLAGS cmake --build
+COMPILE = $(CMAKE) --build
 # One worker a processor, each with half of the files, so that what a file imports or makes is seldom made twice. NumPy and torch
 # would wait for threads of their own by turning, on processors that the other worker needs.
 PYTEST = OPENBLAS_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(PYTHON) -m pytest -q -n $(JOBS) --dist worksteal
