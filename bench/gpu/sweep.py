@@ -26,7 +26,7 @@ def few(plan, n, k, cluster, share):
     v.rows = min(64, max(8, -(-n // (blocks * units * 8)) * 8))
     v.cluster, v.share, v.tile_n = cluster, share, units * v.rows
     v.grid = -(-(-(-n // v.tile_n) * split) // cluster) * cluster
-    stage = (v.tile_n + nb) * 128 + (128 if nb < 32 else nb * 4)
+    stage = (v.tile_n + nb) * 128 + 128
     v.stages = min(32, (232448 - 1024 - 8192) // stage)
     v.shared_bytes = 1024 + 8192 + v.stages * stage
     if (share and nb // cluster < 8) or v.stages < 3 or v.tile_n * nb * 4 + 16 * nb > v.stages * stage:
@@ -66,7 +66,7 @@ def main():
                             v.group, v.group_n = g, along
                             variants.append(v)
                 if "--clusters" in sys.argv and plan.rows:
-                    variants = [v for c, share in ((1, 0), (2, 0), (2, 1), (4, 1)) if (v := few(plan, p.n, p.k, c, share))]
+                    variants = [v for c, share in ((1, 0), (2, 0), (2, 1)) if (v := few(plan, p.n, p.k, c, share))]
                 for v in variants:
                     f = brc.calls(p, what, flags, v)
                     p.d_pad[0].fill_(float("nan"))

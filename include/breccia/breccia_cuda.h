@@ -53,8 +53,8 @@ enum {
     BRC_CUDA_FAST_ACCUM = 1,
     /* d += product, instead of d = product. */
     BRC_CUDA_ACCUMULATE = 2,
-    /* The call promises that no work queued just before it on the stream writes `b` (weights rarely change): a product of
-     * few rows then starts to read it while the previous kernel is still running. */
+    /* The call promises that `b` is not being written by work queued shortly before it on the stream (weights rarely change): a
+     * product of few rows then starts to read it while the previous kernel, and those that this one overlaps, are still running. */
     BRC_CUDA_B_UNCHANGED = 4,
     /* Do not start the kernel's set-up before the previous kernel on the stream has ended. */
     BRC_CUDA_NO_OVERLAP = 8

@@ -314,7 +314,7 @@ static PyObject *cuda_lacks_dequantize(PyObject *module, PyObject *const *args, 
 
 /* cuda_lacks_products() -> the same for products in FP8 */
 static PyObject *cuda_lacks_products(PyObject *module, PyObject *unused) {
-    const brc_cuda_product p = {.size = sizeof p, .d_format = BRC_F32};
+    const brc_cuda_product p = {.size = sizeof p, .a_format = BRC_E4M3, .b_format = BRC_E4M3, .d_format = BRC_F32};
     brc_error err = {0};
     brc_status status;
     (void)module;

@@ -4,13 +4,8 @@
 #include <stddef.h>
 #include <string.h>
 
+#include "core/array.h"
 #include "driver.h"
-
-#define TRY(e)                                                                                                         \
-    do {                                                                                                               \
-        brc_status s_ = (e);                                                                                           \
-        if (s_ != BRC_OK) return s_;                                                                                   \
-    } while (0)
 
 enum { THREADS = BRCI_CAST_THREADS };
 enum {
@@ -68,9 +63,8 @@ static int kernel_of(int shape, int in, int element) {
     return -1;
 }
 
-/* An array of rows: the last dimension is contiguous, the leading ones dense. */
+/* A checked array of rows: the last dimension is contiguous, the leading ones dense. */
 static brc_status rows_of(const brc_array *a, brci_cast_args *g, int64_t *pitch, int64_t *batch, brc_error *err) {
-    if (a->rank < 1 || a->rank > BRC_MAX_RANK) return brci_cuda_fail(err, BRC_SHAPE, "an array of rank %d", a->rank);
     const int last = a->rank - 1;
     g->cols = a->shape[last];
     g->rows = 1;
@@ -166,6 +160,8 @@ static brc_status cast_both(brci_cast_args *g, int shape, int format, int rank, 
             "the GPU casts with the transpose matrices to FP8 per tensor, 1x128 and 128x128, and MXFP8");
     if (t->format != r->element || t->rank != 2 || t->shape[0] != g->cols || t->shape[1] != g->rows)
         return brci_cuda_fail(err, BRC_SHAPE, "the transposed destination was planned for something else");
+    if (!t->data || (!t->scale.data && both_of(shape) != BOTH_TENSOR))
+        return brci_cuda_fail(err, BRC_ARGUMENT, "a pointer of the transposed destination is NULL");
     const int64_t high = r->block.rows ? r->block.rows : INT32_MAX, wide = r->block.cols ? r->block.cols : INT32_MAX;
     g->turned = t->data;
     g->turned_scale = t->scale.data;
@@ -183,14 +179,24 @@ static brc_status cast_both(brci_cast_args *g, int shape, int format, int rank, 
                   128u * (uint32_t)wide_bytes(format), 0, g, stream, err);
 }
 
-/* A cast of what g says of the source: in, in_pitch, rows, cols, from_*. `format`: of its numbers, or CODED. */
-static brc_status cast_from(brci_cast_args g, int format, int rank, int64_t batch, int sms, const brc_recipe *r,
-                            const brc_cuda_cast_options *options, brc_tensor *dst, void *stream, brc_error *err) {
+static brc_status tensor_is_there(const brc_tensor *t, const char *what, brc_error *err) {
+    if (t && t->size >= sizeof *t) return BRC_OK;
+    return brci_cuda_fail(err, BRC_ARGUMENT, "%s is missing or of another version", what);
+}
+static int same_shape(const brc_tensor *t, int rank, const int64_t *shape) {
+    return t->rank == rank && !memcmp(t->shape, shape, (size_t)rank * sizeof *shape);
+}
+
+/* A cast of what g says of the source: in, in_pitch, rows, cols, from_*. `format`: of its numbers, or CODED; rank and
+ * shape have been checked. */
+static brc_status cast_from(brci_cast_args g, int format, int rank, const int64_t *extent, int64_t batch, int sms,
+                            const brc_recipe *r, const brc_cuda_cast_options *options, brc_tensor *dst, void *stream,
+                            brc_error *err) {
     const brc_cuda_cast_options o = *options;
     const brc_block block = r->block;
     const brc_format_info *element = brc_format_get((brc_format)r->element);
     int shape, bits = code_bits(r->element);
-    if (dst->format != r->element || dst->rank != rank)
+    if (dst->format != r->element || !same_shape(dst, rank, extent))
         return brci_cuda_fail(err, BRC_SHAPE, "the destination was planned for something else");
 
     g.out = dst->data;
@@ -240,6 +246,8 @@ static brc_status cast_from(brci_cast_args g, int format, int rank, int64_t batc
     if (shape == SQUARES && batch > 1 && g.rows / batch % 128)
         return brci_cuda_fail(err, BRC_UNSUPPORTED, "batches of rows that are no multiple of 128");
     if (!g.rows || !g.cols) return BRC_OK;
+    if (!g.in || !g.out || (!g.scale && shape != GIVEN) || (format == CODED && !g.from_scale))
+        return brci_cuda_fail(err, BRC_ARGUMENT, "a pointer of the cast is NULL");
     if (shape == CURRENT && !g.scratch)
         return brci_cuda_fail(err, BRC_ARGUMENT, "current scaling needs %d bytes of scratch", BRC_CUDA_SCRATCH);
 
@@ -292,13 +300,16 @@ brc_status brc_cuda_cast(const brc_array *src, const brc_recipe *r, const brc_cu
     int64_t batch = 1;
     int sms = 0;
     TRY(options_of(options, &o, err));
+    TRY(brci_array_check(src, "the source", err));
+    TRY(brc_recipe_check(r, err));
+    TRY(tensor_is_there(dst, "the destination", err));
     TRY(brci_cuda_ready(BRCI_ANY_DEVICE, &sms, err));
     if (src->format != BRC_F32 && src->format != BRC_F16 && src->format != BRC_BF16)
         return brci_cuda_fail(err, BRC_FORMAT, "the GPU casts from F32, F16 and BF16");
     memset(&g, 0, sizeof g);
     TRY(rows_of(src, &g, &g.in_pitch, &batch, err));
     g.in = src->data;
-    return cast_from(g, src->format, src->rank, batch, sms, r, &o, dst, stream, err);
+    return cast_from(g, src->format, src->rank, src->shape, batch, sms, r, &o, dst, stream, err);
 }
 
 /* What the kernels know of stored tensors, and the block of a scale, in rows of all batches. */
@@ -340,19 +351,19 @@ brc_status brc_cuda_requantize(const brc_tensor *src, const brc_recipe *r, const
                                brc_tensor *dst, void *stream, brc_error *err) {
     brc_cuda_cast_options o;
     brci_cast_args g;
-    brc_array view = {.format = BRC_F32, .rank = src->rank}; /* of the values, which are nowhere in memory */
     brc_block block;
-    int64_t batch = 1, step = 1;
+    int64_t batch = 1;
     int sms = 0;
     TRY(options_of(options, &o, err));
+    TRY(tensor_is_there(src, "the source", err));
+    TRY(tensor_is_there(dst, "the destination", err));
+    TRY(brci_shape_check(src->rank, src->shape, err));
+    TRY(brc_recipe_check(r, err));
     TRY(brci_cuda_ready(BRCI_ANY_DEVICE, &sms, err));
-    for (int i = src->rank - 1; i >= 0; i--) {
-        view.shape[i] = src->shape[i];
-        view.stride[i] = step;
-        step *= src->shape[i];
-    }
-    if (dst->rank != src->rank || memcmp(src->shape, dst->shape, sizeof *src->shape * src->rank))
+    if (!same_shape(dst, src->rank, src->shape))
         return brci_cuda_fail(err, BRC_SHAPE, "source and destination differ in shape");
+    /* Of the values, which are nowhere in memory. */
+    const brc_array view = brc_array_of(BRC_F32, src->rank, src->shape, NULL);
     memset(&g, 0, sizeof g);
     TRY(rows_of(&view, &g, &g.in_pitch, &batch, err));
     TRY(stored(src, g.rows, batch, &block, err));
@@ -372,7 +383,7 @@ brc_status brc_cuda_requantize(const brc_tensor *src, const brc_recipe *r, const
     if ((block.rows && g.rows_shift == 31) || (block.cols && g.cols_shift == 31) || g.rows > INT32_MAX)
         return brci_cuda_fail(err, BRC_UNSUPPORTED,
                               "the GPU requantizes from blocks whose sides are powers of two, 4 columns or more");
-    return cast_from(g, CODED, src->rank, batch, sms, r, &o, dst, stream, err);
+    return cast_from(g, CODED, src->rank, src->shape, batch, sms, r, &o, dst, stream, err);
 }
 
 brc_status brc_cuda_dequantize(const brc_tensor *src, brc_array *dst, void *stream, brc_error *err) {
@@ -380,16 +391,20 @@ brc_status brc_cuda_dequantize(const brc_tensor *src, brc_array *dst, void *stre
     brc_block block;
     int64_t batch = 1;
     int sms = 0;
+    TRY(tensor_is_there(src, "the source", err));
+    TRY(brci_array_check(dst, "the destination", err));
     TRY(brci_cuda_ready(BRCI_ANY_DEVICE, &sms, err));
     if (dst->format != BRC_F32 && dst->format != BRC_F16 && dst->format != BRC_BF16)
         return brci_cuda_fail(err, BRC_FORMAT, "the GPU dequantizes to F32, F16 and BF16");
-    if (src->rank != dst->rank || memcmp(src->shape, dst->shape, sizeof *src->shape * src->rank))
+    if (!same_shape(src, dst->rank, dst->shape))
         return brci_cuda_fail(err, BRC_SHAPE, "source and destination differ in shape");
     memset(&g, 0, sizeof g);
     TRY(rows_of(dst, &g, &g.out_pitch, &batch, err));
     TRY(stored(src, g.rows, batch, &block, err));
     const int kernel = kernel_of(BACK, dst->format, src->format), bits = code_bits(src->format);
     if (!g.rows || !g.cols) return BRC_OK;
+    if (!src->data || !src->scale.data)
+        return brci_cuda_fail(err, BRC_ARGUMENT, "a pointer of the scaled tensor is NULL");
     g.in = src->data;
     g.out = dst->data;
     g.in_pitch = src->row_pitch;

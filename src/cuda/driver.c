@@ -252,6 +252,7 @@ static brc_status kernel_of(int k, void **kernel, brc_error *err) {
 }
 
 brc_status brc_cuda_devices(int *count, brc_error *err) {
+    if (!count) return brci_cuda_fail(err, BRC_ARGUMENT, "count is missing");
     brc_status status = driver(err);
     *count = 0;
     if (status != BRC_OK) return status;
@@ -286,15 +287,15 @@ brc_status brc_cuda_prepare(brc_error *err) {
 
 /* Encoded views, of this thread: a view depends on nothing but its numbers, so an entry never gets stale. */
 static _Thread_local struct {
-    brci_view view;
+    brci_boxed view;
     brci_map map;
 } cache[MAP_CACHE];
 
-brc_status brci_cuda_map(const brci_view *v, brci_map *map, brc_error *err) {
+brc_status brci_cuda_map(const brci_boxed *v, brci_map *map, brc_error *err) {
     uint64_t hash = (uint64_t)(uintptr_t)v->data * 0x9E3779B97F4A7C15u ^
                     (v->inner << 32 | v->outer) * 0xC2B2AE3D27D4EB4Fu ^ v->box_outer * 0x165667B19E3779F9u;
     hash ^= hash >> 32;
-    brci_view *known = &cache[hash % MAP_CACHE].view;
+    brci_boxed *known = &cache[hash % MAP_CACHE].view;
     if (known->data != v->data || known->inner != v->inner || known->outer != v->outer || known->pitch != v->pitch ||
         known->count != v->count || known->step != v->step || known->box_inner != v->box_inner ||
         known->box_outer != v->box_outer || known->bytes != v->bytes) {

@@ -40,18 +40,18 @@ typedef struct brci_launch {
 
 /* A view for the tensor copies: `inner` contiguous elements of `bytes` each, `outer` rows; and so many of that, where
  * `count` is not 0: the view then has three axes. */
-typedef struct brci_view {
+typedef struct brci_boxed {
     const void *data;
     uint64_t inner, outer, pitch; /* pitch in bytes */
     uint64_t count, step;         /* step in bytes */
     uint32_t box_inner, box_outer;
     uint32_t bytes; /* of an element: 1 or 2 (128-byte rows, swizzled), 4 (plain F32) */
-} brci_view;
+} brci_boxed;
 
 /* The current context's device has the kernels that are needed (images.h: BRCI_HOPPER, BRCI_ANY_DEVICE).
  * multiprocessors may be NULL. */
 brc_status brci_cuda_ready(int needs, int *multiprocessors, brc_error *err);
-brc_status brci_cuda_map(const brci_view *view, brci_map *map, brc_error *err);
+brc_status brci_cuda_map(const brci_boxed *view, brci_map *map, brc_error *err);
 brc_status brci_cuda_launch(const brci_launch *launch, void *stream, brc_error *err);
 
 brc_status brci_cuda_fail(brc_error *err, brc_status status, const char *format, ...)

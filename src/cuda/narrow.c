@@ -3,14 +3,9 @@
  * Products with packed narrow weights: describe, pack, plan, launch. */
 #include <string.h>
 
+#include "core/status.h"
 #include "driver.h"
 #include "shape.h"
-
-#define TRY(e)                                                                                                         \
-    do {                                                                                                               \
-        brc_status s_ = (e);                                                                                           \
-        if (s_ != BRC_OK) return s_;                                                                                   \
-    } while (0)
 
 /* Every row of narrow.def. mw = 0: a row of narrow_few.cuh. */
 static const struct row {
@@ -55,6 +50,9 @@ static int plain(int format) { return format == BRC_F32 || format == BRC_F16 || 
 /* ------------------------------------------------------------------------------------------------- packing */
 
 brc_status brc_cuda_pack_plan(const brc_tensor *w, brc_format activations, brc_cuda_packed *p, brc_error *err) {
+    if (!w || w->size < sizeof *w || !p)
+        return brci_cuda_fail(err, BRC_ARGUMENT,
+                              "the weights, or where to describe them, are missing or of another version");
     const brc_block block = w->scale.block;
     int codes, scales, group = 128, bytes;
     if (w->rank != 2) return brci_cuda_fail(err, BRC_SHAPE, "packed weights are [n, k], not of rank %d", w->rank);
@@ -127,6 +125,7 @@ static void *factors(const brc_cuda_packed *p) {
 brc_status brc_cuda_pack(const brc_tensor *w, const brc_cuda_packed *p, void *stream, brc_error *err) {
     brc_cuda_packed again;
     brci_pack_args g;
+    if (!p) return brci_cuda_fail(err, BRC_ARGUMENT, "the packed weights are missing");
     TRY(brci_cuda_ready(BRCI_HOPPER, NULL, err));
     TRY(brc_cuda_pack_plan(w, (brc_format)p->activations, &again, err));
     again.data = p->data;
@@ -297,6 +296,8 @@ static void plan_many(const brc_cuda_packed_product *p, const struct row *r, int
 }
 
 static brc_status check(const brc_cuda_packed_product *p, brc_error *err) {
+    if (!p || p->size < sizeof *p)
+        return brci_cuda_fail(err, BRC_ARGUMENT, "the product is missing or of another version");
     const brc_cuda_packed *b = p->b;
     if (!b || b->size != sizeof *b) return brci_cuda_fail(err, BRC_ARGUMENT, "the product has no packed weights");
     if (p->m < 0 || p->m > INT32_MAX - 1024) return brci_cuda_fail(err, BRC_SHAPE, "%lld rows of a", (long long)p->m);
@@ -319,9 +320,22 @@ static int fits(const brc_cuda_packed_product *p, const struct row *r) {
            (r->mw ? p->m > FEW || r->activations == BRC_E4M3 : p->m <= r->tokens);
 }
 
+/* Whether a plan, which a caller may have kept or changed, is one that its kernel can follow. */
+static int plan_fits(const brc_cuda_packed_product *p, const brc_cuda_packed_plan *q) {
+    if (q->size < sizeof *q || q->kernel < 0 || q->kernel >= ROWS || !fits(p, &rows[q->kernel])) return 0;
+    const struct row *r = &rows[q->kernel];
+    const int tiles = q->rows / 16, most = r->mw ? 4 * r->wgs * r->mw : BRCI_FEW_TILES;
+    if (q->rows % 16 || tiles < 1 || tiles > most || q->tokens != r->tokens || q->stages < 1) return 0;
+    if (q->cluster != 1 && q->cluster != 2 && q->cluster != 4 && q->cluster != 8) return 0;
+    /* A team of narrow_many.cuh waits for its next stage before it frees the last one. */
+    if (r->mw && q->stages < 2 * r->wgs / brci_many_sides(r->wgs, r->mw, tiles)) return 0;
+    return q->grid > 0 && q->grid % q->cluster == 0 && q->shared_bytes > 0 && q->shared_bytes <= BRCI_SHARED_BYTES;
+}
+
 brc_status brc_cuda_plan_packed_row(const brc_cuda_packed_product *p, int sms, int row, brc_cuda_packed_plan *plan,
                                     brc_error *err) {
     TRY(check(p, err));
+    if (!plan) return brci_cuda_fail(err, BRC_ARGUMENT, "the plan is missing");
     if (row < 0 || row >= ROWS)
         return brci_cuda_fail(err, BRC_NOT_FOUND, "the table of kernels for packed weights has %d rows", ROWS);
     memset(plan, 0, sizeof *plan);
@@ -339,6 +353,7 @@ brc_status brc_cuda_plan_packed_row(const brc_cuda_packed_product *p, int sms, i
 
 brc_status brc_cuda_plan_packed(const brc_cuda_packed_product *p, int sms, brc_cuda_packed_plan *plan, brc_error *err) {
     TRY(check(p, err));
+    if (!plan) return brci_cuda_fail(err, BRC_ARGUMENT, "the plan is missing");
     plan->microseconds = NEVER;
     for (int row = 0; row < ROWS; row++) {
         brc_cuda_packed_plan candidate;
@@ -361,7 +376,6 @@ static brc_status choose(const brc_cuda_packed_product *p, int sms, brc_cuda_pac
         uint32_t kind, device;
         brc_cuda_packed_plan plan;
     } known[PLANS];
-    TRY(check(p, err));
     const uint32_t kind = 1u | (uint32_t)copied_out(p) << 1 | (uint32_t)p->b->kind << 2 | (uint32_t)p->b->group << 8 |
                           (uint32_t)p->a_format << 16,
                    device = (uint32_t)sms << 16 | (uint32_t)p->b->chunk_bytes;
@@ -386,23 +400,20 @@ brc_status brc_cuda_matmul_packed(const brc_cuda_packed_product *p, void *stream
     int sms = 0;
     brc_cuda_packed_plan plan;
     brci_narrow_args g;
+    TRY(check(p, err));
     TRY(brci_cuda_ready(BRCI_HOPPER, &sms, err));
-    if (p->plan) {
-        TRY(check(p, err));
-        plan = *p->plan;
-    } else TRY(choose(p, sms, &plan, err));
+    if (p->plan) plan = *p->plan;
+    else TRY(choose(p, sms, &plan, err));
     const brc_cuda_packed *b = p->b;
     if (!p->m) return BRC_OK;
     if (!p->a || !p->d || !b->data || (b->activations == BRC_E4M3 && !p->a_scale))
         return brci_cuda_fail(err, BRC_ARGUMENT, "a pointer of the product is NULL");
-    if (plan.kernel < 0 || plan.kernel >= ROWS || plan.rows < 16 || plan.stages < 1 ||
-        (plan.cluster != 1 && plan.cluster != 2 && plan.cluster != 4 && plan.cluster != 8))
-        return brci_cuda_fail(err, BRC_ARGUMENT, "the plan does not fit the product");
+    if ((uintptr_t)b->data & 127)
+        return brci_cuda_fail(err, BRC_ARGUMENT, "packed weights start on a multiple of 128 bytes");
+    if (p->plan && !plan_fits(p, &plan)) return brci_cuda_fail(err, BRC_ARGUMENT, "the plan does not fit the product");
     const struct row *r = &rows[plan.kernel];
-    if (r->mw && plan.stages < 2 * r->wgs / brci_many_sides(r->wgs, r->mw, plan.rows / 16))
-        return brci_cuda_fail(err, BRC_ARGUMENT, "the plan has too few stages");
     const int64_t a_pitch = p->a_pitch ? p->a_pitch : b->k;
-    brci_view v;
+    brci_boxed v;
     memset(&g, 0, sizeof g);
     memset(&v, 0, sizeof v);
     v.data = p->a;

@@ -30,7 +30,12 @@ static const double RESULT = 0.2e-9;              /* s, for a result of few rows
 static const double ROUND = 1.5e-6;               /* s, for a further height of rows */
 static const double EXCHANGE = 0.7e-6;            /* s, for the sums of blocks that split K */
 static const double UNIT = 200;                   /* clocks of a unit of few rows and a step of K, of any height */
+static const double PLAIN = 76e9;                 /* FLOP a second of a multiprocessor, by gemm_plain.cuh */
 static const int BUSY = 100;                      /* multiprocessors that it takes to draw the memory's full rate */
+
+static const float NEVER = 1e9f; /* us */
+/* gemm_small.cuh: bytes beside the stages, and the sums that may follow. */
+enum { SMALL_OUTSIDE = BRCI_SMALL_HEAD + 64 * 128 };
 
 static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -77,6 +82,7 @@ static void plan_gemm(const brc_cuda_product *p, const brci_row *r, int sms, brc
     int64_t count;
     const int64_t m = usual_rows(p, &count);
     const int64_t units = count * ceil_div(m, um) * ceil_div(p->n, un), workers = sms / plan->cluster;
+    if (workers < 1) return;
     plan->stages = brci_stages(r->mode, r->team, r->mw, r->bn);
     plan->shared_bytes = brci_shared_bytes(r->mode, r->team, r->mw, r->bn);
     /* The device may find more rows than expected; blocks that split K do one tile each. */
@@ -99,11 +105,11 @@ static void plan_gemm(const brc_cuda_product *p, const brci_row *r, int sms, brc
         }
     }
 
+    /* Clocks that a tile's end adds. */
+    static const double last_of[] = {
+        [BRCI_TOGETHER] = 2200, [BRCI_BESIDE] = 2200, [BRCI_TURNS] = 1200, [BRCI_APART] = 1400};
     /* Two tiles in flight share a multiprocessor's tensor cores when the warpgroups have one each. A last round that
      * leaves multiprocessors idle costs less than a full one: the others then run at a higher clock. */
-    static const double last_of[] = {
-        [BRCI_TOGETHER] = 2200, [BRCI_BESIDE] = 2200, [BRCI_TURNS] = 1200, [BRCI_APART] = 1400}; /* clocks that a tile's
-                                                                                                    end adds */
     const double tile = (double)plan->tile_m * plan->tile_n * 128 / 4096 * (double)steps * 1000 / r->rate,
                  last = last_of[r->team];
     const int64_t both = r->team == BRCI_APART ? 2 : 1, slots = workers * both;
@@ -122,18 +128,20 @@ static void plan_gemm(const brc_cuda_product *p, const brci_row *r, int sms, brc
     plan->microseconds = (float)(1e6 * (START + seconds));
 }
 
+static int64_t small_stage(const brci_row *r, int64_t height) {
+    return (height + r->bn) * 128 + brci_small_scale_bytes(r->bn);
+}
+
 static void plan_small(const brc_cuda_product *p, const brci_row *r, int sms, brc_cuda_plan *plan) {
     const int64_t steps = ceil_div(p->k, 128);
-    plan->microseconds = 1e9f;
-    static const struct { int split, share; } clusters[] = {{1, 1}, {2, 1}, {1, 2}, {1, 4}};
+    static const struct { int split, share; } clusters[] = {{1, 1}, {2, 1}, {1, 2}};
     for (size_t c = 0; c < sizeof clusters / sizeof *clusters; c++)
         for (int rows = 8; rows <= 64; rows += 8) {
             const int split = clusters[c].split, share = clusters[c].share, cluster = split * share;
             const int64_t height = (int64_t)r->units * rows, deep = ceil_div(steps, split);
             const int64_t blocks = ceil_div(ceil_div(p->n, height) * split, cluster) * cluster;
             if (split > steps || r->bn / share < 8) continue;
-            /* Clusters of four leave some multiprocessors over: processing clusters hold 16 or 18. */
-            const int64_t room = cluster == 4 ? sms / 4 * 4 - 12 : sms / cluster * cluster;
+            const int64_t room = sms / cluster * cluster;
             if (room < cluster) continue;
             const int64_t waves = ceil_div(blocks, room);
             if (cluster > 1 && waves > 1) continue; /* only blocks of their own go on to further rows */
@@ -149,9 +157,9 @@ static void plan_small(const brc_cuda_product *p, const brci_row *r, int sms, br
             /* The results of all rounds but the last are written while the next one's weights arrive. */
             t = START + (double)waves * t + (double)(height * r->bn) * RESULT + (double)(waves - 1) * ROUND +
                 (split > 1 ? 1.0e-6 : 0) + (share > 1 ? 0.3e-6 : 0);
-            const int64_t stage = (height + r->bn) * 128 + brci_small_scale_bytes(r->bn);
+            const int64_t stage = small_stage(r, height);
             const int64_t sums = brci_small_sum_bytes((int)height, r->bn), rounds = cluster > 1 ? 1 : waves;
-            const int64_t space = BRCI_SHARED_BYTES - BRCI_SMALL_HEAD - 64 * 128 - (rounds > 1 ? sums : 0);
+            const int64_t space = BRCI_SHARED_BYTES - SMALL_OUTSIDE - (rounds > 1 ? sums : 0);
             const int64_t stages = least(space / stage, BRCI_SMALL_STAGES);
             if (stages < 3 || (rounds == 1 && sums > stages * stage)) continue;
             if (t * 1e6 < plan->microseconds) {
@@ -162,7 +170,7 @@ static void plan_small(const brc_cuda_product *p, const brci_row *r, int sms, br
                 plan->grid = (int32_t)(rounds > 1 ? ceil_div(blocks, rounds) : blocks);
                 plan->tile_n = (int32_t)height;
                 plan->stages = (int32_t)stages;
-                plan->shared_bytes = (int32_t)(BRCI_SMALL_HEAD + 64 * 128 + stages * stage + (rounds > 1 ? sums : 0));
+                plan->shared_bytes = (int32_t)(SMALL_OUTSIDE + stages * stage + (rounds > 1 ? sums : 0));
             }
         }
 }
@@ -179,8 +187,34 @@ static int fits(const brc_cuda_product *p, const brci_row *r) {
     return r->mode == mode || (r->mode == BRCI_PROMOTED && mode == BRCI_FAST && other);
 }
 
-static brc_status check(const brc_cuda_product *p, brc_error *err) {
-    if (p->size < sizeof *p) return brci_cuda_fail(err, BRC_ARGUMENT, "the product is of another version");
+static int small_plan_fits(const brc_cuda_product *p, const brci_row *r, const brc_cuda_plan *q) {
+    if (q->rows < 8 || q->rows > 64 || q->rows % 8 || q->tile_m != r->bn || q->tile_n != r->units * q->rows) return 0;
+    if (q->stages < 2 || q->stages > BRCI_SMALL_STAGES || q->cluster > 4 || q->cluster == 3) return 0;
+    const int split = q->share ? 1 : q->cluster, once = (int64_t)(q->grid / split) * q->tile_n >= p->n;
+    const int64_t stages = q->stages * small_stage(r, q->tile_n), sums = brci_small_sum_bytes(q->tile_n, r->bn);
+    if (split > ceil_div(p->k, 128) || (q->share && r->bn / q->cluster < 8)) return 0;
+    /* Only blocks of their own go on to further rows; their sums then have a place of their own. */
+    if (!once && q->cluster > 1) return 0;
+    return (!once || sums <= stages) && q->shared_bytes >= SMALL_OUTSIDE + stages + (once ? 0 : sums);
+}
+
+int brci_plan_fits(const brc_cuda_product *p, const brc_cuda_plan *q) {
+    if (q->size < sizeof *q || q->kernel < 0 || q->kernel >= brci_row_count) return 0;
+    const brci_row *r = &brci_rows[q->kernel];
+    if (!brci_addressable(p) || !fits(p, r) || q->grid < 1 || q->cluster < 1 || q->grid % q->cluster ||
+        q->shared_bytes > BRCI_SHARED_BYTES)
+        return 0;
+    if (r->units) return small_plan_fits(p, r, q);
+    if (q->tile_m != brci_tile_rows(r->team, r->mw) || q->tile_n != r->bn || q->cluster != brci_cluster(r->share))
+        return 0;
+    /* Blocks that split K do one tile each. */
+    if (r->share == BRCI_K && q->grid != 2 * ceil_div(p->m, q->tile_m) * ceil_div(p->n, q->tile_n)) return 0;
+    return q->shared_bytes >= brci_shared_bytes(r->mode, r->team, r->mw, r->bn) && q->group >= 1;
+}
+
+brc_status brci_product_check(const brc_cuda_product *p, brc_error *err) {
+    if (!p || p->size < sizeof *p)
+        return brci_cuda_fail(err, BRC_ARGUMENT, "the product is missing or of another version");
     if (p->m < 0 || p->n < 0 || p->k < 0)
         return brci_cuda_fail(err, BRC_SHAPE, "a negative shape: %lld x %lld x %lld", (long long)p->m, (long long)p->n,
                               (long long)p->k);
@@ -198,32 +232,37 @@ static brc_status check(const brc_cuda_product *p, brc_error *err) {
 }
 
 brc_status brc_cuda_plan_row(const brc_cuda_product *p, int sms, int row, brc_cuda_plan *plan, brc_error *err) {
-    brc_status status = check(p, err);
+    brc_status status = brci_product_check(p, err);
     if (status != BRC_OK) return status;
+    if (!plan) return brci_cuda_fail(err, BRC_ARGUMENT, "the plan is missing");
     if (row < 0 || row >= brci_row_count)
         return brci_cuda_fail(err, BRC_NOT_FOUND, "the kernel table has %d rows", brci_row_count);
     const brci_row *r = &brci_rows[row];
-    if (!brci_addressable(p) || !p->m || !p->n || (p->grouping && !p->groups) || !fits(p, r))
-        return brci_cuda_fail(err, BRC_UNSUPPORTED, "row %d of the kernel table does not fit this product", row);
+    const int possible = brci_addressable(p) && p->m && p->n && !(p->grouping && !p->groups) && fits(p, r);
     if (sms <= 0) sms = 132;
     memset(plan, 0, sizeof *plan);
     plan->size = (uint32_t)sizeof *plan;
     plan->kernel = row;
-    if (r->units) {
+    plan->microseconds = NEVER;
+    if (possible && r->units) {
         plan->tile_m = r->bn;
         plan_small(p, r, sms, plan);
-    } else {
+    } else if (possible) {
         plan->tile_m = brci_tile_rows(r->team, r->mw);
         plan->tile_n = r->bn;
         plan->cluster = brci_cluster(r->share);
         plan_gemm(p, r, sms, plan);
     }
+    if (!plan->grid)
+        return brci_cuda_fail(err, BRC_UNSUPPORTED, "row %d of the kernel table does not fit this product", row);
     return BRC_OK;
 }
 
 brc_status brc_cuda_plan_product(const brc_cuda_product *p, int sms, brc_cuda_plan *plan, brc_error *err) {
-    brc_status status = check(p, err);
+    brc_status status = brci_product_check(p, err);
     if (status != BRC_OK) return status;
+    if (!plan) return brci_cuda_fail(err, BRC_ARGUMENT, "the plan is missing");
+    if (sms <= 0) sms = 132;
     memset(plan, 0, sizeof *plan);
     plan->size = (uint32_t)sizeof *plan;
     plan->kernel = -1;
@@ -233,7 +272,7 @@ brc_status brc_cuda_plan_product(const brc_cuda_product *p, int sms, brc_cuda_pl
     const int64_t m = usual_rows(p, &count);
     const int64_t tiles = count * ceil_div(m, 64) * ceil_div(p->n, 64);
     plan->grid = (int32_t)least(tiles, INT32_MAX);
-    plan->microseconds = (float)(1e6 * (START + 2.0 * 64 * 64 * (double)tiles * (double)p->k / 10e12));
+    plan->microseconds = (float)(1e6 * (START + 2.0 * 64 * 64 * (double)ceil_div(tiles, sms) * (double)p->k / PLAIN));
     for (int row = 0; row < brci_row_count; row++) {
         brc_cuda_plan candidate;
         if (brc_cuda_plan_row(p, sms, row, &candidate, NULL) == BRC_OK && candidate.microseconds < plan->microseconds)

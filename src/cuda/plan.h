@@ -14,6 +14,10 @@ typedef struct brci_row {
 extern const brci_row brci_rows[];
 extern const int brci_row_count;
 
+/* What must hold of any product, whichever kernel runs it. */
+brc_status brci_product_check(const brc_cuda_product *p, brc_error *err);
+/* Whether a plan, which a caller may have kept or changed, is one that its kernel can follow for this product. */
+int brci_plan_fits(const brc_cuda_product *p, const brc_cuda_plan *plan);
 /* The mode of kernels.def that a product asks for. */
 int brci_product_mode(const brc_cuda_product *p);
 /* Whether the tensor copies can address the operands. */

@@ -3,15 +3,10 @@
  * FP8 products on the GPU: check, plan, describe the operands, launch. */
 #include <string.h>
 
+#include "core/status.h"
 #include "driver.h"
 #include "plan.h"
 #include "shape.h"
-
-#define TRY(e)                                                                                                         \
-    do {                                                                                                               \
-        brc_status s_ = (e);                                                                                           \
-        if (s_ != BRC_OK) return s_;                                                                                   \
-    } while (0)
 
 enum { PLANS = 64 };
 
@@ -20,13 +15,22 @@ static int out_type(int format) {
 }
 
 static brc_status check(const brc_cuda_product *p, brc_error *err) {
-    if (p->size < sizeof *p) return brci_cuda_fail(err, BRC_ARGUMENT, "the product is of another version");
+    TRY(brci_product_check(p, err));
     if (p->d_format != BRC_F32 && p->d_format != BRC_F16 && p->d_format != BRC_BF16)
         return brci_cuda_fail(err, BRC_FORMAT, "the result of an FP8 product is F32, F16 or BF16");
     if (p->bias && p->bias_format != BRC_F32 && p->bias_format != BRC_F16 && p->bias_format != BRC_BF16)
         return brci_cuda_fail(err, BRC_FORMAT, "the bias of an FP8 product is F32, F16 or BF16");
     if ((p->a_pitch && p->a_pitch < p->k) || (p->b_pitch && p->b_pitch < p->k) || (p->d_pitch && p->d_pitch < p->n))
         return brci_cuda_fail(err, BRC_SHAPE, "a pitch is shorter than its row");
+    /* Of block scales, where there is more than one row of them. */
+    const int block = p->scaling == BRC_CUDA_BLOCK, block_rows = p->scaling == BRC_CUDA_BLOCK_ROWS;
+    const int64_t blocks = (p->k + 127) / 128;
+    if (((block || block_rows) && blocks > 1 && p->a_scale_pitch && p->a_scale_pitch < p->m) ||
+        (block_rows && blocks > 1 && p->b_scale_pitch && p->b_scale_pitch < p->n) ||
+        (block && p->n > 128 && p->b_scale_pitch && p->b_scale_pitch < blocks))
+        return brci_cuda_fail(err, BRC_SHAPE, "a pitch of scales is shorter than its row");
+    if (p->grouping && (p->a_step < 0 || p->b_step < 0 || p->d_step < 0 || p->a_scale_step < 0 || p->b_scale_step < 0))
+        return brci_cuda_fail(err, BRC_SHAPE, "a step from one product to the next is negative");
     if (p->m && p->n && (!p->d || !p->a_scale || !p->b_scale || (p->k && (!p->a || !p->b))))
         return brci_cuda_fail(err, BRC_ARGUMENT, "a pointer of the product is NULL");
     if (p->grouping > BRC_CUDA_BATCH && p->groups && p->m && !p->group_rows)
@@ -140,7 +144,7 @@ static brc_status run_plain(const brc_cuda_product *p, const layout *o, void *st
 /* count, step: of the third axis, where the kernel has one. */
 static brc_status view(const void *data, int64_t inner, int64_t outer, int64_t pitch, int64_t count, int64_t step,
                        int box_inner, int box_outer, int bytes, brci_map *map, brc_error *err) {
-    brci_view v;
+    brci_boxed v;
     memset(&v, 0, sizeof v);
     v.data = data;
     v.inner = (uint64_t)inner;
@@ -164,8 +168,7 @@ brc_status brc_cuda_matmul(const brc_cuda_product *p, void *stream, brc_error *e
     if (p->plan) plan = *p->plan;
     else TRY(choose(p, sms, &plan, err));
     if (plan.kernel < 0) return run_plain(p, &o, stream, err);
-    if (plan.kernel >= brci_row_count || !brci_addressable(p) ||
-        (plan.cluster != 1 && plan.cluster != 2 && plan.cluster != 4))
+    if (p->plan && !brci_plan_fits(p, &plan))
         return brci_cuda_fail(err, BRC_ARGUMENT, "the plan does not fit the product");
 
     const brci_row *r = &brci_rows[plan.kernel];

@@ -192,8 +192,8 @@ def main():
         for fmt, n in every_float().items():
             bad += n > 0
             print(f"every float to {fmt}: {n} codes differ", flush=True)
-    print("CASTS", "WRONG" if bad else "RIGHT")
-    return 1 if bad else 0
+    print("CASTS", "WRONG" if bad or not ran else "RIGHT")
+    return 1 if bad or not ran else 0
 
 
 if __name__ == "__main__":

@@ -194,14 +194,30 @@ static void calls(void) {
     brc_cuda_packed_plan plan;
     CHECK(brc_cuda_plan_packed(&p, 132, &plan, &err) == BRC_OK, "%s", err.text);
     const brc_cuda_packed_plan good = plan;
-    int32_t *const parts[] = {&plan.kernel, &plan.rows, &plan.cluster, &plan.stages};
-    static const int32_t bad[] = {-1, 0, 3, 0};
+    const struct {
+        int32_t *part, value;
+    } bad[] = {{&plan.kernel, -1}, {&plan.rows, 0},   {&plan.rows, 100000}, {&plan.cluster, 3},
+               {&plan.stages, 0},  {&plan.tokens, 9}, {&plan.grid, 0},      {&plan.shared_bytes, 1 << 20}};
     p.plan = &plan;
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < 8; i++) {
         plan = good;
-        *parts[i] = bad[i];
+        *bad[i].part = bad[i].value;
         CHECK(brc_cuda_matmul_packed(&p, NULL, &err) == BRC_ARGUMENT, "a plan that does not fit, %d", i);
     }
+    plan = good;
+    plan.size = 0;
+    CHECK(brc_cuda_matmul_packed(&p, NULL, &err) == BRC_ARGUMENT, "a plan of another version");
+    plan = good;
+    CHECK(brc_cuda_matmul_packed(&p, NULL, &err) == BRC_OK, "%s", err.text);
+    p.m = 64;
+    CHECK(brc_cuda_matmul_packed(&p, NULL, &err) == BRC_ARGUMENT, "a plan for fewer tokens");
+    p.plan = NULL;
+    CHECK(brc_cuda_matmul_packed(NULL, NULL, &err) == BRC_ARGUMENT, "%s", err.text);
+    CHECK(brc_cuda_pack_plan(NULL, BRC_BF16, &b, &err) == BRC_ARGUMENT, "%s", err.text);
+    CHECK(brc_cuda_pack(&t, NULL, NULL, &err) == BRC_ARGUMENT, "%s", err.text);
+    b.data = (void *)0x600010;
+    CHECK(brc_cuda_matmul_packed(&p, NULL, &err) == BRC_ARGUMENT, "%s", err.text);
+    b.data = (void *)0x600000;
     p.plan = NULL;
     p.d = NULL;
     CHECK(brc_cuda_matmul_packed(&p, NULL, &err) == BRC_ARGUMENT, "%s", err.text);

@@ -178,14 +178,16 @@ def main():
     sys.path.insert(0, os.path.join(os.path.dirname(brc.__file__)))
     from sweep import few
     res = []
-    for m, n, k in ((13, 520, 1040),) if tiny else ((1, 1000, 1040), (16, 4096, 1536), (27, 1336, 2064), (32, 2112, 4112)):
+    for m, n, k in ((13, 520, 1040),) if tiny else ((1, 1000, 1040), (7, 1336, 2064), (16, 4096, 1536), (100, 2112, 4112)):
         for integers in (False,) if tiny else (False, True):
             c = Case(m, n, k, integers=integers)
             for scaling in (brc.TENSOR, brc.ROW, brc.BLOCK):
                 for flags in (0, brc.B_UNCHANGED):
                     for row in range(n_rows):
                         plan = brc.planned(c.product(scaling, torch.empty(m, n, device=DEV), flags), row)
-                        for cluster, share in ((1, 0), (2, 0), (4, 0), (2, 1), (4, 1)) if plan is not None and plan.rows else ():
+                        if plan is not None and ("beside" in str(plan) or "split k" in str(plan)):
+                            res.append(check(c, scaling, torch.float32 if integers else torch.bfloat16, flags, row))
+                        for cluster, share in ((1, 0), (2, 0), (4, 0), (2, 1)) if plan is not None and plan.rows else ():
                             v = few(plan, n, k, cluster, share)
                             if v is not None and (share or cluster <= -(-k // 128)):
                                 res.append(check(c, scaling, torch.float32 if integers else torch.bfloat16, flags, row, extra=v))

@@ -3,7 +3,7 @@
  * A CUDA driver that runs nothing (but casts, where emulated/casts.cpp is built in): it checks what it is asked, as
  * strictly as the real one's documentation, and remembers the last launch. Built as libcuda.so.1 and found through
  * LD_LIBRARY_PATH. STUB_MODE: "none" = no device, "old" = devices of compute capability 8.0, "older" = 7.5, "ancient" =
- * a driver before 12.0, "full" = every launch fails. */
+ * a driver before 12.0, "no context" = none is current until brc_cuda_use, "full" = every launch fails. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>

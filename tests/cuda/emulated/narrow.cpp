@@ -196,7 +196,7 @@ brc_status brci_cuda_ready(int, int *multiprocessors, brc_error *)
     if (multiprocessors) *multiprocessors = 132;
     return BRC_OK;
 }
-brc_status brci_cuda_map(const brci_view *v, brci_map *map, brc_error *)
+brc_status brci_cuda_map(const brci_boxed *v, brci_map *map, brc_error *)
 {
     const brc::emulated_view view = {static_cast<uint8_t *>(const_cast<void *>(v->data)), v->inner, v->outer, v->pitch, v->box_inner, v->box_outer, v->bytes};
     memcpy(map, &view, sizeof view);

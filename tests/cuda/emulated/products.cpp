@@ -171,7 +171,7 @@ brc_status brci_cuda_ready(int, int *multiprocessors, brc_error *)
 
 brc_status brc_cuda_prepare(brc_error *) { return BRC_OK; }
 
-brc_status brci_cuda_map(const brci_view *v, brci_map *map, brc_error *)
+brc_status brci_cuda_map(const brci_boxed *v, brci_map *map, brc_error *)
 {
     const emulated_map m = {static_cast<const uint8_t *>(v->data), {v->inner, v->outer, v->count}, {v->pitch, v->step}, {v->box_inner, v->box_outer}, v->bytes};
     static_assert(sizeof m <= sizeof *map, "a map has room");
