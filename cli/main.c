@@ -24,7 +24,7 @@
 #endif
 
 static int print_version(int json) {
-    static const char gpu[] = "not built in";
+    static const char gpu[] = "not used by these commands"; /* the library's calls for GPUs are breccia_cuda.h's */
     if (!json) {
         printf("breccia %s\nisa      %s\nthreads  %u\ngpu      %s\nbuild    %s, %s\n", brc_version(), brc_isa(),
                brc_default_threads(), gpu, COMPILER, BRECCIA_BUILD);
