@@ -73,6 +73,7 @@ static brc_status rows_of(const brc_array *a, brci_cast_args *g, int64_t *pitch,
     for (int i = 0; i + 1 < last; i++) *batch *= a->shape[i];
     *pitch = last ? a->stride[last - 1] : g->cols;
     if (g->rows == 0 || g->cols == 0) return BRC_OK;
+    if (g->cols > INT64_C(1) << 33) return brci_cuda_fail(err, BRC_LIMIT, "a row of more than 2^33 numbers");
     if (a->shape[last] > 1 && a->stride[last] != 1)
         return brci_cuda_fail(err, BRC_UNSUPPORTED, "the GPU takes rows of neighbouring elements only");
     for (int i = last - 2; i >= 0; i--)

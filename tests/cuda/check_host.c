@@ -272,6 +272,10 @@ static void no_casts(void) {
     t.rank = 200;
     CHECK(brc_cuda_dequantize(&t, &a, NULL, &err) == BRC_SHAPE, "%s", err.text);
     CHECK(brc_cuda_requantize(&t, &recipe, NULL, &t, NULL, &err) == BRC_SHAPE, "%s", err.text);
+    const int64_t row[2] = {1, INT64_C(1) << 36};
+    const brc_array wide = brc_array_of(BRC_BF16, 2, row, (void *)0x100000);
+    CHECK(brc_tensor_plan(&recipe, 2, row, &u, NULL, &err) == BRC_OK, "%s", err.text);
+    CHECK(brc_cuda_cast(&wide, &recipe, NULL, &u, NULL, &err) == BRC_LIMIT, "%s", err.text);
     a = x;
     t.rank = 2;
     t.scale.data = NULL;
