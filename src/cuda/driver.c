@@ -144,7 +144,8 @@ static brc_status find_driver(brc_error *err) {
     {                                                                                                                  \
         void *entry = NULL;                                                                                            \
         if (get(#name, &entry, 12000, 0, NULL) || !entry)                                                              \
-            return brci_cuda_fail(err, BRC_NO_DRIVER, "the GPU driver is too old: it has no " #name);                  \
+            return brci_cuda_fail(err, BRC_NO_DRIVER,                                                                  \
+                                  "the GPU driver is too old: CUDA 12.0 or later is needed (" #name ")");              \
         *(void **)&cu.name = entry;                                                                                    \
     }
     DRIVER_TABLE
