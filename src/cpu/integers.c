@@ -17,6 +17,7 @@
 #define ROWS_FEW 16          /* the same of tiles, codes of 8 bits too */
 #define WIDE_ROWS 5          /* from so many rows on, and blocks of 32 on, tiles are faster than vectors */
 #define K_PIECE 512          /* of k: 32 rows and 32 columns of it stay in a first-level cache */
+#define K_BRIEF 256          /* the same of tiles with blocks of up to 64, whose sums take as much again */
 #define K_WHOLE 2048         /* the same of a single block, whose sums then wait in memory less often */
 #define HALVED_ROWS 9        /* from so many rows on BF16 is faster than vectors with blocks of 16 */
 #define K_HALVED 256         /* of k, as BF16 */
@@ -92,8 +93,9 @@ static int plan_of(const brci_job *job, plan *p) {
                 job->kernels->narrow_scales && is_read(job->packed->integers.scale_format);
     p->piece = p->halved                       ? piece_of(a, p->length)
                : p->few || m->m <= ROWS_NARROW ? depth
-               : p->blocks == 1                ? K_WHOLE
-                                               : brci_most(1, K_PIECE / p->length) * p->length;
+               : p->blocks == 1
+                   ? K_WHOLE
+                   : brci_most(1, (p->wide && p->length <= DEPTH ? K_BRIEF : K_PIECE) / p->length) * p->length;
     p->group_bytes = ROWS * (depth * p->number_bytes + p->blocks * 4 + (p->a.scales + 2) * 4);
     p->panel_bytes = COLUMNS * (kept_of(p) * p->number_bytes + ((p->stored ? 0 : p->b.scales) + 2 + ROWS) * 4);
     p->panels = brci_ceil(m->n, COLUMNS);
