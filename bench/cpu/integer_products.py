@@ -54,11 +54,11 @@ def large(activations, weights, side, bar, packed=True, peer_bar=None, recorded=
     return make
 
 
-def few(activations, weights, m, peer_bar, recorded, packed=True):
+def few(activations, weights, m, peer_bar=None, recorded="", packed=True):
     def make(c):
         a, b = operands(c, m, 4096, 4096, activations, weights, packed)
         return Row(amount=2.0 * m * 4096**2, unit="GOP/s", ours=product(c, a, b, c.array((m, 4096), np.float32)), limits={"VNNI": c.peak("dot")},
-                   peer_bar=peer_bar, recorded=f"{recorded} ms (1t), here {2 * m * 4096**2 / 1e6:.0f} MOP a call")
+                   peer_bar=peer_bar, recorded=recorded and f"{recorded} ms (1t), here {2 * m * 4096**2 / 1e6:.0f} MOP a call")
     return make
 
 
@@ -95,6 +95,8 @@ for m, bar, recorded in ((4, 2.2, "ggml 2.2"), (16, 3.3, "ggml 6.3")):
         ROWS[f"{name} x INT8 g32, M={m}, 4096^2"] = few("int8:group=32", weights, m, bar, recorded)
 ROWS["Q8_0 x INT8 g32, M=16, 4096^2"] = few("int8:group=32", "q8_0", 16, 6.7, "ggml 18.9")
 ROWS["Q4_0 x INT8 g32, M=16, 4096^2, unpacked"] = few("int8:group=32", "q4_0", 16, 3.3, "ggml 6.3", False)
+for name, weights, m in (("Q4_0", "q4_0", 1), ("NVFP4", "nvfp4", 1), ("Q8_0", "q8_0", 1), ("NVFP4", "nvfp4", 16), ("Q8_0", "q8_0", 16)):
+    ROWS[f"{name} x INT8 g32, M={m}, 4096^2, unpacked"] = few("int8:group=32", weights, m, packed=False)
 for name, weights, bar in (("Q8_0", "q8_0", 0.85), ("Q4_0", "q4_0", 0.80), ("MXFP4", "mxfp4", 0.80), ("NVFP4", "nvfp4", 0.80), ("INT4 g128", "int4", 0.80)):
     ROWS[f"{name} x INT8 g32, M=1, 11008x4096"] = weights_in_turn(
         lambda c, m, n, k, w=weights: operands(c, m, n, k, "int8:group=32", w), bar)
