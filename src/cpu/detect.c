@@ -152,7 +152,7 @@ int brci_vector_format_of(const brc_format_info *f, brci_vector_format *v) {
     if (f->role != BRC_ELEMENT || f->bits > 8) return 0;
     pthread_once(&once, prepare);
     if (f->bits == 4) v->values = fours[f - brci_format(0)];
-    if (f->family == BRC_CODEBOOK) v->steps = brci_steps_of((unsigned)(f - brci_format(0)), 0);
+    v->steps = brci_steps_of((unsigned)(f - brci_format(0)), f->family != BRC_CODEBOOK);
     if (f->family == BRC_FLOAT) {
         const float largest = (float)f->max, normal = (float)f->smallest_normal, small = (float)quantum,
                     half_factor = (float)brci_power(15 - f->bias);

@@ -41,7 +41,7 @@ typedef struct brci_vector_format {
     float low, high;                       /* INT, UINT: the ends, in codes */
     float step, unit;                      /* INT: codes of 1.0 (2^fraction bits), value of code 1 */
     const float *values;                   /* 4 bits: what the 16 codes stand for */
-    const brci_steps *steps;               /* CODEBOOK */
+    const brci_steps *steps;               /* CODEBOOK; E2M1: as its codes are where ties go below and there is no -0 */
 } brci_vector_format;
 
 /* Whether the vector kernels read and write a format; fills `v`. */

@@ -6,15 +6,36 @@
 
 #include <pthread.h>
 
-enum { NF4, IQ4_NL, IQ4_NL_OF_GGML, TABLES };
+enum { NF4, IQ4_NL, IQ4_NL_OF_GGML, E2M1_OF_GGML, TABLES };
 static brci_steps tables[TABLES];
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 static float infinity(void) { return brci_float(BRCI_F32_INFINITY); }
 
-static uint64_t code_of(unsigned format, int ggml, float x) {
-    const brci_coder coder = {.factor = 1, .ggml = 1 + BRC_RULE_FIT};
-    return ggml ? brci_encode_ggml(brci_format(format), &coder, x) : brci_encode(brci_format(format), x);
+/* A format's codes by the values they stand for, rising; -0 is none of them. */
+typedef struct ranking {
+    const brc_format_info *format;
+    int ggml;
+    unsigned count, codes[16];
+} ranking;
+
+static ranking rank(unsigned format, int ggml) {
+    ranking r = {.format = brci_format(format), .ggml = ggml};
+    if (r.format->family == BRC_FLOAT)
+        for (unsigned code = 15; code > 8; code--) r.codes[r.count++] = code;
+    for (unsigned code = 0; code <= r.format->max_code; code++) r.codes[r.count++] = code;
+    return r;
+}
+
+static float value_of(const ranking *r, unsigned place) { return (float)brci_decode(r->format, r->codes[place]); }
+
+static unsigned place_of(const ranking *r, float x) {
+    const brc_rule rule = r->format->family == BRC_CODEBOOK ? BRC_RULE_FIT : BRC_RULE_AMAX;
+    const brci_coder coder = {.factor = 1, .ggml = 1 + (unsigned)rule};
+    const uint64_t code = r->ggml ? brci_encode_ggml(r->format, &coder, x) : brci_encode(r->format, x);
+    unsigned place = 0;
+    while (place + 1 < r->count && r->codes[place] != code) place++;
+    return place;
 }
 
 /* Floats in their order as integers, and back: they are the same function. */
@@ -23,12 +44,11 @@ static float at(int64_t order) { return brci_float((uint32_t)turned((int32_t)ord
 static int64_t order_of(float x) { return turned((int32_t)brci_bits(x)); }
 
 /* Found by the encoder that is to be equalled, whatever it does about ties and rounding: between two values. */
-static float first_of(unsigned format, int ggml, unsigned code) {
-    const float *values = brci_codebook((brc_format)format);
-    int64_t below = order_of(values[code - 1]), reached = order_of(values[code]);
+static float first_of(const ranking *r, unsigned place) {
+    int64_t below = order_of(value_of(r, place - 1)), reached = order_of(value_of(r, place));
     while (reached - below > 1) {
         const int64_t middle = below + (reached - below) / 2;
-        if (code_of(format, ggml, at(middle)) >= code) reached = middle;
+        if (place_of(r, at(middle)) >= place) reached = middle;
         else below = middle;
     }
     return at(reached);
@@ -38,31 +58,31 @@ static float first_of(unsigned format, int ggml, unsigned code) {
 static int cell_of(const brci_steps *s, float x) { return (int)((double)x * (double)s->cells + 0x1.8p52 - 0x1.8p52); }
 
 static void make(unsigned format, int ggml, brci_steps *s) {
-    const float *values = brci_codebook((brc_format)format);
-    for (unsigned code = 0; code < 16; code++) {
-        s->value[code] = values[code];
-        s->from[code] = code == 0 ? -infinity() : first_of(format, ggml, code);
+    const ranking r = rank(format, ggml);
+    for (unsigned i = 0; i < 16; i++) {
+        s->value[i] = value_of(&r, i < r.count ? i : r.count - 1);
+        s->from[i] = i == 0 ? -infinity() : i < r.count ? first_of(&r, i) : infinity();
     }
     for (unsigned node = 1, step = 8; step > 0; step /= 2)
-        for (unsigned code = step; code < 16; code += 2 * step) s->tree[node++] = s->from[code];
+        for (unsigned i = step; i < 16; i += 2 * step) s->tree[node++] = s->from[i];
     for (unsigned pair = 0; pair < 8; pair++) {
-        s->even[pair] = values[2 * pair];
-        s->turn[pair] = brci_bits(values[2 * pair]) ^ brci_bits(values[2 * pair + 1]);
+        s->even[pair] = s->value[2 * pair];
+        s->turn[pair] = brci_bits(s->value[2 * pair]) ^ brci_bits(s->value[2 * pair + 1]);
     }
-    /* In cells of 1/12.5 of the outermost step every step is alone: they are at least 11.5 of 115.5 apart (IQ4_NL). */
-    const float low = brci_absolute(s->from[1]), high = brci_absolute(s->from[15]);
+    /* In cells of 1/12.5 of the outermost step every step is alone: they are at least 1/11 of it apart. */
+    const float low = brci_absolute(s->from[1]), high = brci_absolute(s->from[r.count - 1]);
     s->cells = 12.5f / (low > high ? low : high);
     s->limit = 15 / s->cells;
     for (int cell = -16; cell < 16; cell++) {
-        uint32_t code = 0;
+        unsigned place = 0;
         float step = infinity();
-        for (unsigned c = 1; c < 16; c++) {
-            if (cell_of(s, s->from[c]) < cell) code = c;
-            if (cell_of(s, s->from[c]) == cell) step = s->from[c];
+        for (unsigned i = 1; i < r.count; i++) {
+            if (cell_of(s, s->from[i]) < cell) place = i;
+            if (cell_of(s, s->from[i]) == cell) step = s->from[i];
         }
         s->within[cell & 31] = step;
-        s->beginning[cell & 31] = code;
-        s->beginning_value[cell & 31] = values[code];
+        s->beginning[cell & 31] = r.codes[place];
+        s->beginning_value[cell & 31] = s->value[place];
     }
 }
 
@@ -70,10 +90,12 @@ static void prepare(void) {
     make(BRC_NF4, 0, &tables[NF4]);
     make(BRC_IQ4_NL, 0, &tables[IQ4_NL]);
     make(BRC_IQ4_NL, 1, &tables[IQ4_NL_OF_GGML]);
+    make(BRC_E2M1, 1, &tables[E2M1_OF_GGML]);
 }
 
 const brci_steps *brci_steps_of(unsigned format, int ggml) {
     pthread_once(&once, prepare);
     if (format == BRC_IQ4_NL) return &tables[ggml ? IQ4_NL_OF_GGML : IQ4_NL];
+    if (format == BRC_E2M1 && ggml) return &tables[E2M1_OF_GGML];
     return format == BRC_NF4 && !ggml ? &tables[NF4] : NULL;
 }
