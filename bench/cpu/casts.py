@@ -189,6 +189,22 @@ def ggml_quantize(function, numbers, block_bytes):
     return makers
 
 
+def ggml_chunks(word):
+    """What ggml does to a file's tensors (its row function of IQ4_NL tries one scale of the 16)."""
+    def makers(c, x):
+        def maker():
+            import ggml_c
+            numbers, size = ggml_c.SIZES[word]
+            rows, cols = x.shape
+            out = c.array(x.size // numbers * size)
+
+            def some(first, last):
+                ggml_c._lib.ggml_quantize_chunk(ggml_c.NUMBERS[word], x.ctypes.data, out.ctypes.data, first * cols, last - first, cols, None)
+            return c.split(some, rows)
+        return {"ggml_quantize_chunk": maker}
+    return makers
+
+
 def nvfp4_torchao(c, x):
     def make(torch):
         from torchao.prototype.mx_formats.nvfp4_tensor import nvfp4_quantize, per_tensor_amax_to_scale
@@ -238,7 +254,7 @@ ROWS["F32 -> Q4_1"] = cast_row("q4_1", None, None, "", makers=ggml_quantize("qua
 ROWS["F32 -> MLX 4 bits g64"] = cast_row("int4:format=uint4,group=64,rule=minmax,arith=mlx", None, None, "")
 ROWS["F32 -> MXFP4 of ggml"] = cast_row("mxfp4:rule=floor,arith=ggml", None, None, "", makers=ggml_quantize("quantize_row_mxfp4_ref", 32, 17))
 ROWS["F32 -> NVFP4 of ggml"] = cast_row("nvfp4:levels=1,arith=ggml", None, None, "", makers=ggml_quantize("quantize_row_nvfp4_ref", 64, 36))
-ROWS["F32 -> IQ4_NL"] = cast_row("iq4_nl", None, None, "", makers=ggml_quantize("quantize_row_iq4_nl_ref", 32, 18))
+ROWS["F32 -> IQ4_NL"] = cast_row("iq4_nl", None, None, "", makers=ggml_chunks("IQ4_NL"))
 ROWS["F32 -> NF4 g64"] = cast_row("custom:format=nf4,block=1x64,scale=f32", None, None, "", makers=nf4_bitsandbytes)
 ROWS["F32 -> Q8_0"] = cast_row("q8_0", 0.90, 1.45, "ggml 6.9 (1t)", makers=ggml_quantize("quantize_row_q8_0", 32, 34))
 
