@@ -32,7 +32,7 @@ struct GemmShape {
     static constexpr int GROUPS = 2;
     static constexpr int CLUSTER = brci_cluster(SHARE);
     static constexpr bool SEVERAL = SHARE == BRCI_GROUPS;   /* products */
-    static constexpr bool FEW = SHARE == BRCI_K || TEAM == BRCI_BESIDE;   /* rows of A: the memory's rate counts */
+    static constexpr bool FEW = brci_few_rows(TEAM, SHARE);
     static constexpr int WIDE = brci_own_columns(TEAM, BN);
     static constexpr int BM = brci_tile_rows(TEAM, MW), RINGS = brci_rings(TEAM), STAGES = brci_stages(MODE, TEAM, MW, BN);
     static constexpr int BUFFERS = brci_buffers(MODE, TEAM, MW, BN);
@@ -77,7 +77,7 @@ template <int END, int STEP, int AT = 0, class F> __device__ __forceinline__ voi
 }
 
 /* sums += acc * scales. s: of A, for the thread's two rows, with those of B's 128-wide blocks multiplied in; INSIDE: where in
- * its first block the tile starts. All columns of the first row come before those of the second, so that neighbouring FFMAs
+ * their first block the warpgroup's columns start. All columns of the first row come before those of the second, so that neighbouring FFMAs
  * have their scale in common and read it from the operand cache: beside the other warpgroup's products, which read and write
  * their accumulators all the time, register reads are what these additions cost. */
 template <int MODE, int BN, int INSIDE, int SPAN>
@@ -339,7 +339,7 @@ __device__ __forceinline__ void gemm(const brci_gemm_args &g)
                     for (int k = 0; k < k_steps; k++) {
                         const uint32_t stage = at.stage;
                         const uint64_t a = a_tile, b = b_tile;
-                        [[maybe_unused]] const uint32_t c_scale = scales(ring, stage) + S::A_SCALE_BYTES + own_column * 4 + lane % 4 * 8;
+                        [[maybe_unused]] const uint32_t c_scale = scales(ring, stage) + S::A_SCALE_BYTES + lane % 4 * 8;
                         at.next();
                         float now[MW][2][S::SPAN];
 #pragma unroll

@@ -36,7 +36,7 @@ __device__ __forceinline__ void gemm_small(const brci_gemm_args &g)
     const int weight_bytes = height * 128, stage_bytes = weight_bytes + NB * 128;
     const uint32_t stages_at = base + BRCI_SMALL_HEAD, scales_at = stages_at + g.stages * stage_bytes + 64 * 128;
     const bool once = row_step >= g.n;                 /* else a block has several heights of rows, one after the other */
-    const uint32_t sums_at = once ? stages_at : scales_at + g.stages * brci_small_scale_bytes(NB);
+    const uint32_t sums_at = once ? stages_at : scales_at + g.stages * BRCI_SMALL_SCALES;
     const uint32_t full = base, empty = base + 8 * BRCI_SMALL_STAGES;
 
     if (elect_one()) {
@@ -61,7 +61,7 @@ __device__ __forceinline__ void gemm_small(const brci_gemm_args &g)
             tma_load_shared(at + weight_bytes + place * part * 128, &g.a, bar, k * 128, place * part, static_cast<uint16_t>((1 << share) - 1));
         } else
             tma_load(at + weight_bytes, &g.a, bar, k * 128, 0, EVICT_LAST);
-        if (g.scaled) tma_load(scales_at + stage * brci_small_scale_bytes(NB), &g.a_scale, bar, 0, k, EVICT_LAST);
+        if (g.scaled) tma_load(scales_at + stage * BRCI_SMALL_SCALES, &g.a_scale, bar, 0, k, EVICT_LAST);
     };
 
     auto weights = [&](int row, int k, uint32_t at, uint32_t bar) {
@@ -139,7 +139,7 @@ __device__ __forceinline__ void gemm_small(const brci_gemm_args &g)
                     if (g.scaled) w_next[u][h] = __ldg(g.col_scale + (w_scale[u][h] += k + 1 < k_last));
                 }
             barrier_wait(full + 8 * stage, phase);
-            const uint32_t at = stages_at + stage * stage_bytes, scales = scales_at + stage * brci_small_scale_bytes(NB) + lane % 4 * 8;
+            const uint32_t at = stages_at + stage * stage_bytes, scales = scales_at + stage * BRCI_SMALL_SCALES + lane % 4 * 8;
 #pragma unroll
             for (int u = 0; u < MINE; u++) {
                 const uint64_t a = tile_descriptor(at + (group * MINE + u) * g.rows * 128), b = tile_descriptor(at + weight_bytes);

@@ -118,7 +118,7 @@ static void plan_gemm(const brc_cuda_product *p, const brci_row *r, int sms, brc
     const double bytes = (double)(m + p->n) * (double)p->k * (double)count / MEMORY;
     /* What one multiprocessor takes in; a shared operand arrives once but is written twice. */
     const double copy = rounds / (double)both * (plan->tile_m + plan->tile_n) * 128.0 * (double)steps / COPY / CLOCK;
-    const int few = r->share == BRCI_K || r->team == BRCI_BESIDE;
+    const int few = brci_few_rows(r->team, r->share);
     const double share =
         (double)(units * plan->cluster) / (double)ceil_div(units, workers); /* of the blocks, at a time */
     const double memory = few ? bytes * 1.05 * (share < BUSY ? BUSY / share : 1) : bytes * 1.1;
@@ -128,9 +128,7 @@ static void plan_gemm(const brc_cuda_product *p, const brci_row *r, int sms, brc
     plan->microseconds = (float)(1e6 * (START + seconds));
 }
 
-static int64_t small_stage(const brci_row *r, int64_t height) {
-    return (height + r->bn) * 128 + brci_small_scale_bytes(r->bn);
-}
+static int64_t small_stage(const brci_row *r, int64_t height) { return (height + r->bn) * 128 + BRCI_SMALL_SCALES; }
 
 static void plan_small(const brc_cuda_product *p, const brci_row *r, int sms, brc_cuda_plan *plan) {
     const int64_t steps = ceil_div(p->k, 128);

@@ -28,6 +28,8 @@ enum { BRCI_NONE, BRCI_A, BRCI_B, BRCI_K, BRCI_GROUPS };
 /* Where the rows of several products are. BATCH: m of each. MASKED: of each the first so many of m. RAGGED: one after
  * the other, up to so many. INDEXED: row by row, in runs of 128. */
 enum { BRCI_GROUPS_BATCH, BRCI_GROUPS_MASKED, BRCI_GROUPS_RAGGED, BRCI_GROUPS_INDEXED };
+/* Kernels for few rows of A: the rate at which memory gives B is what counts. */
+BRCI_SHAPE int brci_few_rows(int team, int share) { return share == BRCI_K || team == BRCI_BESIDE; }
 BRCI_SHAPE int brci_cluster(int share) { return share == BRCI_NONE || share == BRCI_GROUPS ? 1 : 2; }
 
 enum {
@@ -36,6 +38,7 @@ enum {
     BRCI_STORE_BYTES = 2048,    /* one staging buffer of a warp: 16 rows of 64 columns of two bytes */
     BRCI_SMALL_HEAD = 1024,     /* small-M kernel: barriers */
     BRCI_SMALL_STAGES = 32,     /* small-M kernel: at most */
+    BRCI_SMALL_SCALES = 128,    /* small-M kernel: of a stage; the copy engine writes to multiples of 128 bytes */
     BRCI_FEW_WARPS = 15,        /* narrow_few.cuh: warps that multiply, two tiles each */
     BRCI_FEW_THREADS = 32 * (BRCI_FEW_WARPS + 1),
     BRCI_FEW_TILES = 2 * BRCI_FEW_WARPS, /* of 16 rows, of a block, at most */
@@ -86,9 +89,6 @@ BRCI_SHAPE int brci_shared_bytes(int mode, int team, int mw, int bn) {
 BRCI_SHAPE int brci_k_part(int steps, int rank, int parts) {
     return steps * rank >> parts;
 } /* of at most 2^24 steps, 8 ranks */
-
-/* Small-M kernel: token scales of a stage; the copy engine writes to multiples of 128 bytes. */
-BRCI_SHAPE int brci_small_scale_bytes(int nb) { return nb < 32 ? 128 : nb * 4; }
 
 /* Packed narrow weights: tiles of 16 rows in groups of 16; the chunks of a group that share a block of K are
  * neighbours, so that a block of any number of rows takes its part of them in one or two copies. */

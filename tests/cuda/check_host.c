@@ -87,7 +87,7 @@ static void check_plan(const brc_cuda_product *p, const brc_cuda_plan *q) {
         const int64_t split = q->share ? 1 : q->cluster;
         CHECK(p->m <= r->bn && p->scaling != BRC_CUDA_BLOCK_ROWS && !p->grouping, "%s", text);
         CHECK(q->rows % 8 == 0 && q->rows >= 8 && q->rows <= 64 && q->tile_n == r->units * q->rows, "%s", text);
-        const int64_t stage = (q->tile_n + r->bn) * 128 + brci_small_scale_bytes(r->bn),
+        const int64_t stage = (q->tile_n + r->bn) * 128 + BRCI_SMALL_SCALES,
                       ring = BRCI_SMALL_HEAD + 64 * 128 + q->stages * stage,
                       sums = brci_small_sum_bytes(q->tile_n, r->bn);
         const int once = q->grid / split * q->tile_n >= p->n;
