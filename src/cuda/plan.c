@@ -121,7 +121,10 @@ static void plan_gemm(const brc_cuda_product *p, const brci_row *r, int sms, brc
     const int few = brci_few_rows(r->team, r->share);
     const double share =
         (double)(units * plan->cluster) / (double)ceil_div(units, workers); /* of the blocks, at a time */
-    const double memory = few ? bytes * 1.05 * (share < BUSY ? BUSY / share : 1) : bytes * 1.1;
+    /* Kernels of few rows keep B out of L2, and read it again for a second tile of rows. */
+    const double memory = !few         ? bytes * 1.1
+                          : across > 1 ? bytes * 1.3
+                                       : bytes * 1.05 * (share < BUSY ? BUSY / share : 1);
     if (seconds < memory) seconds = memory;
     if (seconds < copy) seconds = copy;
     if (r->share == BRCI_K) seconds += EXCHANGE * (double)ceil_div(units, workers);
