@@ -6,8 +6,12 @@
 
 #include <pthread.h>
 
-enum { NF4, IQ4_NL, IQ4_NL_OF_GGML, E2M1_OF_GGML, TABLES };
-static brci_steps tables[TABLES];
+static const struct {
+    unsigned format;
+    int ggml;
+} rows[] = {{BRC_NF4, 0}, {BRC_IQ4_NL, 0}, {BRC_IQ4_NL, 1}, {BRC_E2M1, 1}};
+#define ROWS (sizeof rows / sizeof *rows)
+static brci_steps tables[ROWS];
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 static float infinity(void) { return brci_float(BRCI_F32_INFINITY); }
@@ -87,15 +91,12 @@ static void make(unsigned format, int ggml, brci_steps *s) {
 }
 
 static void prepare(void) {
-    make(BRC_NF4, 0, &tables[NF4]);
-    make(BRC_IQ4_NL, 0, &tables[IQ4_NL]);
-    make(BRC_IQ4_NL, 1, &tables[IQ4_NL_OF_GGML]);
-    make(BRC_E2M1, 1, &tables[E2M1_OF_GGML]);
+    for (size_t i = 0; i < ROWS; i++) make(rows[i].format, rows[i].ggml, &tables[i]);
 }
 
 const brci_steps *brci_steps_of(unsigned format, int ggml) {
     pthread_once(&once, prepare);
-    if (format == BRC_IQ4_NL) return &tables[ggml ? IQ4_NL_OF_GGML : IQ4_NL];
-    if (format == BRC_E2M1 && ggml) return &tables[E2M1_OF_GGML];
-    return format == BRC_NF4 && !ggml ? &tables[NF4] : NULL;
+    for (size_t i = 0; i < ROWS; i++)
+        if (rows[i].format == format && rows[i].ggml == ggml) return &tables[i];
+    return NULL;
 }
