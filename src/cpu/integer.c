@@ -62,6 +62,22 @@ brci_integer_row brci_integer_row_of(const brci_source *s, const brci_integer_si
     return r;
 }
 
+int64_t brci_integer_rows_apart(const brci_source *s) {
+    const brc_table *scale = &s->tensor->scale;
+    return s->view.rows < 2 ? 0
+                            : brc_table_index(s->tensor, scale, 0, 1, 0) - brc_table_index(s->tensor, scale, 0, 0, 0);
+}
+
+void brci_integer_next_row(const brci_source *s, int64_t batch, int64_t row, int64_t apart, brci_integer_row *r) {
+    const brc_tensor *t = s->tensor;
+    if (t->scale.block.rows > 1 || t->group_index != NULL || (t->global.data != NULL && t->global.block.rows != 0)) {
+        *r = brci_integer_row_of(s, r->side, batch, row);
+        return;
+    }
+    r->codes += t->row_pitch;
+    r->scale_at += apart;
+}
+
 static int is_zero(const brci_integer_row *r, int64_t block) {
     const int64_t first = block * r->length, last = least(first + r->length, r->cols);
     for (int64_t k = first; k < last; k++) {

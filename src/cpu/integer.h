@@ -38,6 +38,11 @@ brci_integer_row brci_integer_row_of(const brci_source *source, const brci_integ
 int brci_integer_scales(const brci_kernels *kernels, const brci_integer_row *row, int64_t width, float *out,
                         float *all);
 
+/* How far apart the scales of rows are, where each row has its own, or all the same. */
+int64_t brci_integer_rows_apart(const brci_source *source);
+/* From row `row` - 1 to the next one. */
+void brci_integer_next_row(const brci_source *source, int64_t batch, int64_t row, int64_t apart, brci_integer_row *r);
+
 /* One element of a product from dequantized values, for rows that have scales out of range. */
 float brci_integer_element(const brci_kernels *kernels, const brci_multiplication *product, int64_t batch, int64_t m,
                            int64_t n);

@@ -173,19 +173,6 @@ static int scales_of(const brci_job *job, const plan *p, const brci_integer_row 
     return fine;
 }
 
-/* From row n - 1 of b to the next one. Where each has its own scales, or all the same, these are as far apart as those
- * of rows 0 and 1. */
-static void next_row(const brci_source *b, const brci_integer_side *side, int64_t batch, int64_t n, int64_t apart,
-                     brci_integer_row *r) {
-    const brc_tensor *t = b->tensor;
-    if (t->scale.block.rows > 1 || t->group_index != NULL || (t->global.data != NULL && t->global.block.rows != 0)) {
-        *r = brci_integer_row_of(b, side, batch, n);
-        return;
-    }
-    r->codes += t->row_pitch;
-    r->scale_at += apart;
-}
-
 /* Rows [n, n + count) of b, the first of which is `b`. */
 static void multiply_rows(const brci_job *job, const plan *p, const left *l, const brci_integer_row *b, int64_t count,
                           const float *scales, float *c) {
@@ -238,9 +225,7 @@ static void multiply(const brci_job *job, uint32_t part, int64_t first, int64_t 
     if (!plan_of(job, &p)) return;
     const left l = left_at(&p, job->shared);
     const int64_t batch = m->b_batch == 1 ? 0 : job->round, width = scales_row(&p);
-    const int64_t apart = m->n < 2 ? 0
-                                   : brci_integer_row_of(&m->b, &p.b, batch, 1).scale_at -
-                                         brci_integer_row_of(&m->b, &p.b, batch, 0).scale_at;
+    const int64_t apart = brci_integer_rows_apart(&m->b);
     float *c = (float *)(void *)(job->parts + part * job->needs.part_bytes), *scales = c + ROWS_FEW * COLUMNS,
           *room = scales + COLUMNS * width;
     for (int64_t i = 0; i < COLUMNS * width; i++) scales[i] = p.b.block == 0 ? 1 : 0;
@@ -252,7 +237,7 @@ static void multiply(const brci_job *job, uint32_t part, int64_t first, int64_t 
         float all[COLUMNS];
         int fine[COLUMNS];
         for (int64_t i = 0; i < cols; i++) {
-            if (i > 0) next_row(&m->b, &p.b, batch, n + i, apart, &r);
+            if (i > 0) brci_integer_next_row(&m->b, batch, n + i, apart, &r);
             fine[i] = scales_of(job, &p, &r, scales + i * width, room, all + i);
         }
         multiply_rows(job, &p, &l, &b, cols, scales, c);

@@ -307,6 +307,24 @@ static inline float brci_stored_unit(uint32_t format) { return format == BRC_E4M
 /* sums[m][16] = the products of a panel with x[depth][rows], m < rows <= stream_rows; depth in whole units, a panel
  * without zero points. x was multiplied by brci_stored_unit before: afterwards bits of small sums were lost. */
 typedef void brci_stream_fn(const brci_panel *panel, int64_t depth, const float *x, int rows, float *sums);
+/* A row of narrow codes as it is stored, in units of 64 bytes and 16 lanes (brci_integer_rows), times a few rows of x:
+ * sums[32 * m], m < rows. */
+#define BRCI_LINE_STEP 32
+typedef struct brci_line {
+    const brci_narrow *narrow; /* BYTE: of the codes with `flip` turned */
+    uint32_t flip;
+    const uint8_t *codes;
+    int64_t bytes;
+    int64_t groups, group; /* units that share their scales */
+    int scales;            /* of a group: 1, 2, 4 or 8, for as many lanes each */
+    const float *scale;    /* [groups][scales], and 16 more that may be read */
+    int rows;
+    const float
+        *x; /* [units][codes of a lane][16]: as the units' elements lie; zeros beyond k. Rows are so far apart: */
+    int64_t x_row;
+    float *sums;
+} brci_line;
+typedef void brci_line_fn(const brci_line *line);
 /* The values of a panel as F32: out[k * width + column]. A width below 16 has several panels of so many columns, one of
  * [depth][width] after the other. */
 typedef void brci_expand_fn(const brci_panel *panel, int64_t depth, float *out, int64_t width);
@@ -371,6 +389,7 @@ typedef struct brci_kernels {
     brci_integer_rows_fn *integer_rows;
     brci_integer_rows_tile_fn *integer_rows_tile; /* NULL where there is none */
     brci_stream_fn *stream;
+    brci_line_fn *line;
     brci_expand_fn *expand;
     brci_halve_fn *halve; /* NULL, as all below: no units for BF16 */
     brci_split_fn *split;

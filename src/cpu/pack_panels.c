@@ -14,8 +14,7 @@
 
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
-/* Which codes a format's become: `map`, and how these are read. 0 where there are none. */
-static int narrow_of(const brc_format_info *f, brci_narrow *n, int16_t map[256]) {
+int brci_narrow_of(const brc_format_info *f, brci_narrow *n, int16_t map[256]) {
     const int codes = 1 << f->bits;
     if (f->role != BRC_ELEMENT || f->bits > 8 || f->family == BRC_EXPONENT) return 0;
     for (int c = 0; c < 256; c++) map[c] = -1;
@@ -95,7 +94,7 @@ static int plan(brc_packed *p, const brci_weight *w) {
     const brc_tensor *t = w->source.tensor;
     brci_panels *s = &p->panels;
     if (p->kernels == NULL || t == NULL || !w->along || t->group_index != NULL || p->k < BRCI_PANEL_DEPTH_LEAST ||
-        p->n == 0 || p->batch == 0 || !narrow_of(brci_format(t->format), &s->narrow, s->map))
+        p->n == 0 || p->batch == 0 || !brci_narrow_of(brci_format(t->format), &s->narrow, s->map))
         return 0;
     const int64_t unit = brci_narrow_many(s->narrow.kind),
                   block = t->scale.block.cols == 0 || t->scale.block.cols >= p->k ? p->k : t->scale.block.cols;

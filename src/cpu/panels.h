@@ -11,6 +11,8 @@
 /* Of k, of blocks that no usual piece holds. */
 #define BRCI_PANEL_BLOCK_MOST 2048
 
+/* Which codes of panels a format's become: `map`, -1 = none; and how these are read. 0 where there are none. */
+int brci_narrow_of(const brc_format_info *format, brci_narrow *narrow, int16_t map[256]);
 /* How much of k is expanded at a time: about `piece`, whole blocks or whole parts of one. */
 int64_t brci_panels_piece(const brc_packed *packed, int64_t piece);
 /* Panel `panel` of a matrix from k on, a multiple of the block, or within one and a multiple of 8. */

@@ -31,6 +31,8 @@ typedef struct brci_way {
 extern const brci_way brci_way_tiles;
 /* Few rows times a weight with k along its rows, not packed (rows.c). */
 extern const brci_way brci_way_rows;
+/* The same of weights of 4 or 8 bits, of which nothing goes through memory (narrow_rows.c). */
+extern const brci_way brci_way_narrow_rows;
 /* Integer codes on both sides (integers.c), packed or not. */
 extern const brci_way brci_way_integers;
 /* The same of few rows and weights of 4 or 8 bits as they are stored (integer_rows.c). */

@@ -81,7 +81,8 @@ static int multiply_once_packed(const brci_kernels *kernels, const brci_multipli
 /* Without kernels, or memory for them, the reference does the work: it needs none. */
 static int multiply_fast(const brci_multiplication *p, const brc_options *options) {
     const brci_kernels *kernels = brci_cpu();
-    static const brci_way *const ways[] = {&brci_way_integer_rows, &brci_way_integers, &brci_way_rows, &brci_way_tiles};
+    static const brci_way *const ways[] = {&brci_way_integer_rows, &brci_way_integers, &brci_way_narrow_rows,
+                                           &brci_way_rows, &brci_way_tiles};
     if (kernels == NULL || p->m == 0 || p->n == 0) return 0;
     for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
         if (ways[i] == &brci_way_tiles && multiply_once_packed(kernels, p, options)) return 1;

@@ -80,7 +80,7 @@ def test_special_values(brc):
         codes = ones.copy()
         codes[0, 3] = code
         t = brc.tensor("e4m3", (1, 32), codes, scale=(np.ones(1, F), "f32", (0, 0, 0)))
-        assert np.isnan(brc.matmul(np.ones((2, 32), F), brc.Packed(t))).all()
+        assert np.isnan(brc.matmul(np.ones((2, 32), F), brc.Packed(t))).all() and np.isnan(brc.matmul(np.ones((2, 32), F), t, b_transposed=True)).all()
     for scale in (np.nan, np.inf, 0, -2, 1e-40, 3e38):
         t = brc.tensor("e4m3", (1, 32), ones, scale=(np.array([scale], F), "f32", (0, 0, 0)))
         for m in (1, 5, 20):

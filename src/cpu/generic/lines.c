@@ -1,0 +1,3 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#define ISA generic
+#include "cpu/lines.inc"
