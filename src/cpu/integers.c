@@ -227,7 +227,7 @@ static void open_panel(const brci_job *job, const plan *p, int64_t i, packed *b)
     const uint8_t *from = (const uint8_t *)job->packed->data + (batch * p->panels + i) * w->panel_bytes;
     const brc_table scales = {.data = (void *)(uintptr_t)(from + w->code_bytes), .format = w->scale_format};
     if (p->stored) b->stored = scales.data;
-    else brci_cpu_numbers(job->kernels, &scales, 0, COLUMNS * p->b.scales, b->scale);
+    else if (p->b.scales > 0) brci_cpu_numbers(job->kernels, &scales, 0, COLUMNS * p->b.scales, b->scale);
     memcpy(b->all, from + w->code_bytes + w->scale_bytes, COLUMNS * sizeof *b->all);
     memset(b->strange, 0, COLUMNS * sizeof *b->strange);
     b->two = from;

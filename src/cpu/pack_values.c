@@ -6,7 +6,7 @@ static int plan(brc_packed *p, const brci_weight *w) {
     int64_t count;
     (void)w;
     if (__builtin_mul_overflow(p->batch * p->n, p->k, &count) || count > INT64_MAX / 8) return 0;
-    p->items = p->batch * p->n;
+    p->items = p->k == 0 ? 0 : p->batch * p->n;
     p->data_bytes = (count * 4 + 63) / 64 * 64;
     p->values = brc_array_of(BRC_F32, p->rank, p->shape, NULL);
     return 1;

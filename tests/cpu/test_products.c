@@ -6,11 +6,11 @@
 
 #include <math.h>
 
-/* Whole tiles and edges of every tile; k beyond a block, and longer than a piece that is packed. */
+/* Whole tiles and edges of every tile; k beyond a block, of one alone, and longer than a piece that is packed. */
 static const struct {
     int64_t m, n, k;
 } sizes[] = {{1, 1, 1},     {1, 37, 200},  {3, 16, 64}, {7, 33, 257}, {13, 25, 96},
-             {26, 66, 288}, {67, 70, 257}, {6, 35, 32}, {2, 5, 1100}};
+             {26, 66, 288}, {67, 70, 257}, {6, 35, 32}, {2, 5, 1100}, {17, 34, 16}};
 #define SIZES (sizeof sizes / sizeof *sizes)
 enum { MOST_A = 26 * 1100, MOST_B = 66 * 1100, MOST_C = 67 * 70 };
 
@@ -159,6 +159,24 @@ static void multiply(size_t left, size_t right, size_t size, kind of, int *fault
     brc_release(&b.scaled);
 }
 
+/* Without k results are zeros; arrays of no elements may have no data. */
+static void multiply_nothing(int *faults) {
+    float out[6];
+    const int64_t left[2] = {2, 0}, right[2] = {3, 0}, shape[2] = {2, 3};
+    const brc_array x = brc_array_of(BRC_F32, 2, left, NULL), w = brc_array_of(BRC_F32, 2, right, NULL);
+    brc_array c = brc_array_of(BRC_F32, 2, shape, out);
+    const brc_operand weight = {.plain = &w, .transposed = 1};
+    brc_packed *packed = NULL;
+    brc_product p = {.size = sizeof p, .a = {.plain = &x}, .out = &c};
+    if (brc_pack_new(&weight, BRC_F32, NULL, &packed, NULL) != BRC_OK) abort();
+    p.packed = packed;
+    memset(out, 0xFF, sizeof out);
+    if (brc_matmul(&p, NULL) != BRC_OK) abort();
+    for (int i = 0; i < 6; i++)
+        if (out[i] != 0) wrong(faults, "k = 0: %a, not 0", (double)out[i]);
+    brc_packed_free(packed);
+}
+
 static int every_product(void) {
     const size_t some = share();
     int faults = 0;
@@ -174,6 +192,7 @@ static int every_product(void) {
         for (size_t right = 0; right < RIGHTS; right++)
             for (size_t left = 0; left < 2; left++)
                 if ((size * 7 + right * 3 + left) % some == 0) multiply(left, right, size, TINY, &faults);
+    multiply_nothing(&faults);
     return faults;
 }
 
