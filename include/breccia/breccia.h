@@ -393,7 +393,8 @@ typedef struct brc_packed brc_packed;
 
 /* Packs the right side of a product: what brc_product.b would hold, [.., K, N], or [.., N, K] and transposed. `activations` =
  * the format of the products' left sides: BRC_F32, BRC_F16, BRC_BF16, BRC_F64 for plain arrays, or that of a tensor's
- * elements (BRC_INT8, BRC_E4M3); a product with others may be refused. The weight is read and not needed afterwards.
+ * elements (BRC_INT8, BRC_E4M3); a product with others, or of a transposed tensor, may be refused (BRC_UNSUPPORTED). The weight
+ * is read and not needed afterwards.
  * BRC_SHAPE where there are fewer than 2 dimensions, BRC_FORMAT for formats without a number's meaning, BRC_MEMORY where
  * brc_packed_bytes cannot be had. *packed is NULL after a failure. */
 BRC_API brc_status brc_pack_new(const brc_operand *weight, brc_format activations, const brc_options *options,

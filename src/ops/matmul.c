@@ -114,7 +114,8 @@ static brc_status multiply_packed(const brc_packed *packed, const brci_multiplic
         done = multiply_by(packed->packing->ways[i], packed->kernels, p, packed, options);
     if (done < 0) return brci_fail(err, BRC_MEMORY, 0, "out of memory: working memory of a product");
     if (done > 0) return BRC_OK;
-    return brci_fail(err, BRC_UNSUPPORTED, 0, "the weight was packed as %s: not for a's activations, or of this size",
+    return brci_fail(err, BRC_UNSUPPORTED, 0,
+                     "the weight was packed as %s: not for a's activations, a transposed a, or this size",
                      packed->packing->name);
 }
 
