@@ -177,6 +177,34 @@ static void multiply_nothing(int *faults) {
     brc_packed_free(packed);
 }
 
+/* Accumulated on, batches whose last one has a number too large for the quickest way: each is added once. */
+static void multiply_some_large(int *faults) {
+    enum { K = 64, N = 33 };
+    float numbers[N * K], x[2 * K], out[2 * N];
+    const int64_t left[3] = {2, 1, K}, right[2] = {N, K}, shape[3] = {2, 1, N};
+    const brc_array w = brc_array_of(BRC_F32, 2, right, numbers), many = brc_array_of(BRC_F32, 3, left, x);
+    brc_array c = brc_array_of(BRC_F32, 3, shape, out);
+    brc_owned scaled;
+    brc_recipe recipe;
+    brc_packed *packed = NULL;
+    brc_product p = {.size = sizeof p, .accumulate = 1, .a = {.plain = &many}, .out = &c};
+    for (int i = 0; i < N * K; i++) numbers[i] = 1;
+    for (int i = 0; i < 2 * K; i++) x[i] = i == 2 * K - 1 ? 0x1p101f : 1;
+    for (int i = 0; i < 2 * N; i++) out[i] = 5;
+    if (brc_recipe_parse("mxfp8", &recipe, NULL) != BRC_OK) abort();
+    if (brc_cast_new(&w, &recipe, NULL, NULL, &scaled, NULL, NULL) != BRC_OK) abort();
+    const brc_operand weight = {.scaled = &scaled.tensor, .transposed = 1};
+    if (brc_pack_new(&weight, BRC_F32, NULL, &packed, NULL) != BRC_OK) abort();
+    p.packed = packed;
+    if (brc_matmul(&p, NULL) != BRC_OK) abort();
+    for (int i = 0; i < 2 * N; i++) {
+        const float want = i < N ? 5 + K : 0x1p101f;
+        if (out[i] != want) wrong(faults, "accumulated on, [%d]: %a, not %a", i, (double)out[i], (double)want);
+    }
+    brc_packed_free(packed);
+    brc_release(&scaled);
+}
+
 static int every_product(void) {
     const size_t some = share();
     int faults = 0;
@@ -193,6 +221,7 @@ static int every_product(void) {
             for (size_t left = 0; left < 2; left++)
                 if ((size * 7 + right * 3 + left) % some == 0) multiply(left, right, size, TINY, &faults);
     multiply_nothing(&faults);
+    multiply_some_large(&faults);
     return faults;
 }
 
