@@ -45,9 +45,9 @@ def large(activations, weights, side, bar, packed, peer, maker, peer_bar, record
     return make
 
 
-def few(activations, weights, m, bar=None, peer_bar=None, recorded=""):
+def few(activations, weights, m, bar=None, peer_bar=None, recorded="", packed=True):
     def make(c):
-        a, b = operands(c, m, 4096, 4096, activations, weights, True)
+        a, b = operands(c, m, 4096, 4096, activations, weights, packed)
         return Row(amount=2.0 * m * 4096**2, unit="GFLOP/s", ours=product(c, a, b, c.array((m, 4096), np.float32)), limits={"FMA": c.peak("fma")},
                    bar=bar, peer_bar=peer_bar, recorded=recorded and f"{recorded} ms (1t), here {2 * m * 4096**2 / 1e6:.0f} MFLOP a call")
     return make
@@ -63,6 +63,8 @@ for packed in (True, False):
 for name, weights in (("Q4_0", "q4_0"), ("MXFP4", "mxfp4"), ("NVFP4", "nvfp4"), ("INT4 g128", "int4")):
     for m, bar, recorded in ((4, 2.2, "ggml 2.2"), (16, 3.3, "ggml 6.3")):
         ROWS[f"{name} x F32, M={m}, 4096^2"] = few("f32", weights, m, None, bar, recorded)
+for name, weights in (("Q4_0", "q4_0"), ("NVFP4", "nvfp4"), ("FP8", "fp8"), ("Q8_0", "q8_0")):
+    ROWS[f"{name} x F32, M=1, 4096^2, unpacked"] = few("f32", weights, 1, packed=False)
 for activations in PLAIN:
     ROWS[f"FP8 x {activations.upper()}, M=16, 4096^2"] = few(activations, "fp8", 16, 0.6)
 for name, weights, bar in (("FP8", "fp8", 0.80), ("Q8_0", "q8_0", 0.85), ("Q4_0", "q4_0", 0.80), ("MXFP4", "mxfp4", 0.80), ("NVFP4", "nvfp4", 0.80),

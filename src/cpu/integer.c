@@ -95,11 +95,13 @@ static uint32_t is_out(float x) {
 
 int brci_integer_scales(const brci_kernels *kernels, const brci_integer_row *r, int64_t width, float *out, float *all) {
     const int64_t n = (r->cols + r->length - 1) / r->length;
-    float piece[PIECE];
+    const int straight = width == 1 && r->side->block != 0;
+    float room[PIECE];
     int fine = !is_out(r->all);
     *all = r->all;
     for (int64_t i = 0; i < n; i += PIECE) {
         const int64_t count = least(PIECE, n - i);
+        float *piece = straight ? out + i : room;
         brci_cpu_numbers(kernels, &r->tensor->scale, r->scale_at + i, count, piece);
         uint32_t some = 0; /* out of range */
         for (int64_t j = 0; j < count; j++) some |= is_out(piece[j]);
@@ -108,7 +110,7 @@ int brci_integer_scales(const brci_kernels *kernels, const brci_integer_row *r, 
                 !(brci_absolute(piece[j]) < SCALE_MIN && r->tensor->zero.data == NULL && is_zero(r, i + j)))
                 fine = 0;
         if (r->side->block == 0) *all = piece[0] * r->all;
-        else
+        else if (!straight)
             for (int64_t j = 0; j < count; j++) out[(i + j) * width] = piece[j];
     }
     return fine;
