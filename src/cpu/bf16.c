@@ -87,9 +87,9 @@ static int serves(const brci_job *job, brci_needs *needs) {
                           .shared_bytes = factor_bytes(&s) + bytes_64(s.plane * s.planes * 2),
                           .part_bytes = b_bytes(&s) + scale_bytes(&s) + s.rows * s.group * TILE * 4,
                           .prepare = s.rows,
-                          .multiply = s.groups * s.parts};
-    /* A round that is refused when others are done starts all again: not where that would add twice. */
-    return needs->rounds == 1 || !p->accumulate;
+                          .multiply = s.groups * s.parts,
+                          .refuses = 1};
+    return 1;
 }
 
 /* Rows of a, filled up with zeros to whole steps and tiles. */

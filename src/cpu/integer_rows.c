@@ -86,7 +86,8 @@ static int serves(const brci_job *job, brci_needs *needs) {
                           .shared_bytes = p.code_bytes + p.lanes * (p.tiles ? 4 : 8) + ROWS_FEW * 8,
                           .part_bytes = part_bytes(&p),
                           .prepare = job->product->m,
-                          .multiply = brci_ceil(job->product->n, COLUMNS)};
+                          .multiply = brci_ceil(job->product->n, COLUMNS),
+                          .refuses = 1};
     return 1;
 }
 

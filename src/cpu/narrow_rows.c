@@ -63,9 +63,9 @@ static int serves(const brci_job *job, brci_needs *needs) {
                           .shared_bytes = m->m * p.units * p.span * 4,
                           .part_bytes = brci_ceil((ROWS_FEW * COLUMNS + scale_numbers(&p)) * 4, 64) * 64,
                           .prepare = m->m,
-                          .multiply = brci_ceil(m->n, COLUMNS)};
-    /* A round that is refused when others are done starts all again: not where that would add twice. */
-    return needs->rounds == 1 || !m->accumulate;
+                          .multiply = brci_ceil(m->n, COLUMNS),
+                          .refuses = 1};
+    return 1;
 }
 
 /* Which of a unit's k is element i of a lane (narrow.h). */

@@ -65,9 +65,9 @@ static int serves(const brci_job *job, brci_needs *needs) {
     *needs = (brci_needs){.rounds = p->batch,
                           .shared_bytes = brci_ceil(p->m * job->packed->panels.depth * 4, 64) * 64,
                           .prepare = groups_of(job),
-                          .multiply = job->packed->panels.panels};
-    /* A round that is refused when others are done starts all again: not where that would add twice. */
-    return p->m > 0 && (needs->rounds == 1 || !p->accumulate);
+                          .multiply = job->packed->panels.panels,
+                          .refuses = 1};
+    return p->m > 0;
 }
 
 /* x[k][rows] of each group of rows, filled up with zeros, in the kernel's units. */

@@ -9,6 +9,7 @@
 /* Memory: for all threads, and for each; both multiples of 64. Items of each step of a round. */
 typedef struct brci_needs {
     int64_t rounds, shared_bytes, part_bytes, prepare, multiply;
+    int refuses; /* a round may be refused as it is prepared */
 } brci_needs;
 
 typedef struct brci_job {

@@ -38,12 +38,17 @@ static void multiply(void *argument, uint32_t part, int64_t first, int64_t last)
 /* The product of sizes may exceed 63 bits. */
 static int64_t cost(double elements) { return elements < 1e18 ? (int64_t)elements : INT64_MAX; }
 
+/* A round that is refused when others are done starts all again: not where that would add twice. */
+static int serves(const brci_way *way, const brci_job *job, brci_needs *needs) {
+    return way->serves(job, needs) && !(needs->refuses && needs->rounds > 1 && job->product->accumulate);
+}
+
 /* 0 where a way does not serve the product, -1 where there is no memory. */
 static int multiply_by(const brci_way *way, const brci_kernels *kernels, const brci_multiplication *p,
                        const brc_packed *packed, const brc_options *options) {
     work w = {.way = way, .job = {.kernels = kernels, .product = p, .packed = packed}};
     brci_job *job = &w.job;
-    if (!way->serves(job, &job->needs)) return 0;
+    if (!serves(way, job, &job->needs)) return 0;
     /* A number of b costs its multiplications, of which 16 are about a cast's, and its own reading. */
     const double rounds = (double)job->needs.rounds, k = (double)p->k,
                  multiplications = (double)p->batch * (double)p->m * (double)p->n * k / 16;
@@ -71,7 +76,7 @@ static int multiply_once_packed(const brci_kernels *kernels, const brci_multipli
     brci_needs needs;
     if (kernels->bf16_tile == NULL || p->m < PACKED_ROWS || p->b.tensor == NULL) return 0;
     packed.packing = &brci_packing_panels;
-    if (!packed.packing->plan(&packed, &weight) || !brci_way_bf16.serves(&job, &needs)) return 0;
+    if (!packed.packing->plan(&packed, &weight) || !serves(&brci_way_bf16, &job, &needs)) return 0;
     if (brci_pack_as(&brci_packing_panels, &weight, options, &packed) <= 0) return 0;
     const int done = multiply_by(&brci_way_bf16, kernels, p, &packed, options) > 0;
     free(packed.data);
