@@ -34,7 +34,7 @@ def main():
         if threads > len(os.sched_getaffinity(0)):
             print(f"{threads} threads: this machine has {len(os.sched_getaffinity(0))} processors, left out")
             continue
-        run = contest.Contest(threads, (4 if given.quick else 64) << 20, given.rounds or (5 if given.quick else 15), not given.no_peers)
+        run = contest.Contest(threads, 4 << 20 if given.quick else contest.JUDGED, given.rounds or (5 if given.quick else 15), not given.no_peers)
         run.all(modules, words)
 
 

@@ -137,7 +137,8 @@ INLINE void by_blocks(const brci_integer_tile *t, const int two, const int by_a,
     const int64_t first = t->k / t->length, end = first + (t->depth + t->length - 1) / t->length;
     if (t->k == 0) memset(t->c, 0, (size_t)(t->rows * COLUMNS) * sizeof *t->c);
     for (int64_t block = first; block <= end; block++) {
-        const int more = block<end, some = block> first;
+        const int more = block < end;
+        const int some = block > first;
         const uint64_t from = (uint64_t)(block * t->length), full = from + (uint64_t)t->length,
                        to = full < (uint64_t)t->whole ? full : (uint64_t)t->whole;
         const int8_t *a = t->a + from * ROWS;
