@@ -43,6 +43,6 @@ if [ "$name" ]; then
     compile "$name"
     exit
 fi
-for name in $(sed -n 's/^IMAGE(\([^,]*\),.*/\1/p' "$here/images.def"); do compile "$name"; done
+sed -n 's/^IMAGE(\([^,]*\),.*/\1/p' "$here/images.def" | xargs -P "$(nproc)" -n 1 "$0" "$out"
 ${CC:-cc} -std=c11 -O2 -Wall -Wextra -Wpedantic -Wconversion -Wshadow -fPIC -fvisibility=hidden -shared -I"$here/.." -I"$here/../../include" \
     -DBRCI_IMAGES="\"$out\"" "$here"/*.c "$here"/../core/*.c -o "$out/libbreccia_cuda.so" -ldl -lpthread
