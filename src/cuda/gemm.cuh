@@ -36,6 +36,8 @@ struct GemmShape {
     static constexpr int WIDE = brci_own_columns(TEAM, BN);
     static constexpr int BM = brci_tile_rows(TEAM, MW), RINGS = brci_rings(TEAM), STAGES = brci_stages(MODE, TEAM, MW, BN);
     static constexpr int BUFFERS = brci_buffers(MODE, TEAM, MW, BN);
+    /* Pieces of results stored at a time: a product's, where they have buffers of their own. */
+    static constexpr int EACH = WIDE >= 64 && BUFFERS % (WIDE / 64) == 0 && (BUFFERS > 2 || MW == 1) ? WIDE / 64 : 1;
     static constexpr int SENDERS = SHARE == BRCI_A || SHARE == BRCI_B ? 2 : 1;   /* blocks that write to a stage */
     static constexpr int READERS = brci_team_size(TEAM) * 4 * SENDERS;   /* warps that free one */
     static constexpr bool SCALED = brci_scaled(MODE);
@@ -310,6 +312,7 @@ __device__ __forceinline__ void gemm(const brci_gemm_args &g)
 #pragma unroll
                     for (int i = 0; i < ACC; i++) sums[h][i] = 0.0f;
 
+                constexpr int UNROLL = S::START_STEP == 128 && !S::FEW ? 4 : 1;   /* where this is the only loop */
                 auto walk = [&](auto inside) {
                     /* What step k needs from shared memory is fetched while step k - 1 is on the tensor cores. */
                     float s[MW][2][S::SPAN];                              /* of rows thread_row and + 8 */
@@ -336,6 +339,7 @@ __device__ __forceinline__ void gemm(const brci_gemm_args &g)
                         }
                     };
                     prepare(0);
+#pragma unroll UNROLL
                     for (int k = 0; k < k_steps; k++) {
                         const uint32_t stage = at.stage;
                         const uint64_t a = a_tile, b = b_tile;
@@ -419,7 +423,7 @@ __device__ __forceinline__ void gemm(const brci_gemm_args &g)
                     for (int i = 0; i < ACC; i++) d[i] += load_shared(slot + i * WARPGROUP * 4);
                 }
                 if constexpr (!S::SCALED) scale_fragment<WIDE>(g, d, row_now[h][0], row_now[h][1], of_tensor, columns, lane);
-                store_fragment<WIDE, S::BUFFERS, S::SEVERAL>(g, to, d, row + h * 64, here.column, lane, staging, turn);
+                store_fragment<WIDE, S::BUFFERS, S::EACH, S::SEVERAL>(g, to, d, row + h * 64, here.column, lane, staging, turn);
             }
         }
         if (lane == 0) tma_store_wait();

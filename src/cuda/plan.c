@@ -105,13 +105,15 @@ static void plan_gemm(const brc_cuda_product *p, const brci_row *r, int sms, brc
         }
     }
 
-    /* Clocks that a tile's end adds. */
-    static const double last_of[] = {
-        [BRCI_TOGETHER] = 2200, [BRCI_BESIDE] = 2200, [BRCI_TURNS] = 1200, [BRCI_APART] = 1400};
+    /* Clocks that a tile's end adds: where stores wait for one another, and where they need not. */
+    static const double last_of[][2] = {[BRCI_TOGETHER] = {2200, 1550},
+                                        [BRCI_BESIDE] = {2200, 2200},
+                                        [BRCI_TURNS] = {1200, 950},
+                                        [BRCI_APART] = {1400, 1400}};
     /* Two tiles in flight share a multiprocessor's tensor cores when the warpgroups have one each. A last round that
      * leaves multiprocessors idle costs less than a full one: the others then run at a higher clock. */
     const double tile = (double)plan->tile_m * plan->tile_n * 128 / 4096 * (double)steps * 1000 / r->rate,
-                 last = last_of[r->team];
+                 last = last_of[r->team][brci_buffers(r->mode, r->team, r->mw, r->bn) > 2];
     const int64_t both = r->team == BRCI_APART ? 2 : 1, slots = workers * both;
     const double rounds = (0.5 * (double)ceil_div(units, slots) + 0.5 * (double)units / (double)slots) * (double)both;
     double seconds = rounds * (tile + last) / CLOCK;

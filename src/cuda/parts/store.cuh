@@ -13,10 +13,10 @@
 
 namespace brc {
 
-__device__ __forceinline__ uint32_t pack16(float low, float high, int bf16)
+template <bool BF16> __device__ __forceinline__ uint32_t pack16(float low, float high)
 {
     uint32_t p;
-    if (bf16) {
+    if constexpr (BF16) {
         const __nv_bfloat162 v = __floats2bfloat162_rn(low, high);
         memcpy(&p, &v, 4);
     } else {
@@ -25,6 +25,8 @@ __device__ __forceinline__ uint32_t pack16(float low, float high, int bf16)
     }
     return p;
 }
+
+__device__ __forceinline__ uint32_t pack16(float low, float high, int bf16) { return bf16 ? pack16<true>(low, high) : pack16<false>(low, high); }
 
 __device__ __forceinline__ float read_any(const void *p, int64_t i, int type)
 {
@@ -78,15 +80,15 @@ __device__ __forceinline__ void scale_fragment(const brci_gemm_args &g, float (&
 
 /* One piece of sixteen-bit results into staging: 16 rows of 128 bytes, whose 16-byte chunks are XORed with the row, as the
  * copy engine's 128-byte swizzle has it; neither stmatrix nor the reads back meet a bank twice. */
-template <int WIDTH>
-__device__ __forceinline__ void stage_piece(const float *f, int bf16, int lane, uint32_t staging)
+template <int WIDTH, bool BF16>
+__device__ __forceinline__ void stage_piece(const float *f, int lane, uint32_t staging)
 {
     const uint32_t row = staging + lane % 16 * 128, flip = lane & 7;
 #pragma unroll
     for (int i = 0; i < WIDTH / 16; i++, f += 8)
-        store_matrices(row + ((2 * i + lane / 16) ^ flip) * 16, pack16(f[0], f[1], bf16), pack16(f[2], f[3], bf16),
-                       pack16(f[4], f[5], bf16), pack16(f[6], f[7], bf16));
-    if constexpr (WIDTH % 16 != 0) store_matrices(row + ((WIDTH / 8 - 1) ^ flip) * 16, pack16(f[0], f[1], bf16), pack16(f[2], f[3], bf16));
+        store_matrices(row + ((2 * i + lane / 16) ^ flip) * 16, pack16<BF16>(f[0], f[1]), pack16<BF16>(f[2], f[3]),
+                       pack16<BF16>(f[4], f[5]), pack16<BF16>(f[6], f[7]));
+    if constexpr (WIDTH % 16 != 0) store_matrices(row + ((WIDTH / 8 - 1) ^ flip) * 16, pack16<BF16>(f[0], f[1]), pack16<BF16>(f[2], f[3]));
 }
 
 /* The same piece from staging to D, those rows that are the product's. */
@@ -104,46 +106,58 @@ __device__ __forceinline__ void write_piece(const brci_gemm_args &g, const Targe
         if (row + q * 4 + read_row >= t.row_begin && row + q * 4 + read_row < t.row_end) *reinterpret_cast<uint4 *>(to + q * 4 * g.ldd) = v[q];
 }
 
-/* Rounds and writes 16 rows, always through the warp's staging, so that neighbouring lanes write neighbouring addresses.
- * The usual way, sixteen-bit results: 64 columns at a time by the copy engine, which clips at the edges and works on while
- * the warp multiplies again; a narrower last piece, and pieces that are not all the product's, by 16-byte stores.
- * The general way, for F32, bias, accumulation and any alignment: 32 columns at a time, one element a lane.
+/* Sixteen-bit results, 16 rows: EACH pieces of 64 columns at a time by the copy engine, which clips at the edges and works on
+ * while the warp multiplies again; a narrower last piece, and pieces that are not all the product's, by 16-byte stores. */
+template <int BN, int BUFFERS, int EACH, bool GROUPS, bool BF16>
+__device__ __forceinline__ void store_pieces(const brci_gemm_args &g, const Target &t, float (&d)[BN / 2], int row, int column, int lane, uint32_t staging_at, uint32_t &turn)
+{
+    static_assert(BUFFERS % EACH == 0 && BN / 64 % EACH == 0, "the pieces stored at a time lie side by side");
+    const bool whole = !GROUPS || (row >= t.row_begin && row + 16 <= t.row_end);
+#pragma unroll
+    for (int at = 0; at + 64 <= BN; at += 64 * EACH) {
+        const uint32_t staging = staging_at + turn * BRCI_STORE_BYTES;
+        if (lane == 0) tma_store_wait_read<BUFFERS - EACH>();
+        __syncwarp();
+#pragma unroll
+        for (int e = 0; e < EACH; e++) stage_piece<64, BF16>(d + at / 2 + e * 32, lane, staging + e * BRCI_STORE_BYTES);
+        if (!whole) {
+            __syncwarp();
+#pragma unroll
+            for (int e = 0; e < EACH; e++) write_piece<64>(g, t, row, column + at + e * 64, lane, staging + e * BRCI_STORE_BYTES);
+            __syncwarp();
+            continue;
+        }
+        turn = BUFFERS > EACH ? (turn + EACH) % BUFFERS : 0;
+        async_fence();
+        __syncwarp();
+        if (lane == 0)
+#pragma unroll
+            for (int e = 0; e < EACH; e++) {
+                if constexpr (GROUPS) tma_store(&g.d_map, staging + e * BRCI_STORE_BYTES, column + at + e * 64, row, t.z);
+                else tma_store(&g.d_map, staging + e * BRCI_STORE_BYTES, column + at + e * 64, row);
+            }
+    }
+    if constexpr (BN % 64 != 0) {
+        constexpr int WIDTH = BN % 64, AT = BN - WIDTH;
+        const uint32_t staging = staging_at + turn * BRCI_STORE_BYTES;
+        if (lane == 0) tma_store_wait_read<BUFFERS - 1>();
+        __syncwarp();
+        stage_piece<WIDTH, BF16>(d + AT / 2, lane, staging);
+        __syncwarp();
+        write_piece<WIDTH>(g, t, row, column + AT, lane, staging);
+        __syncwarp();
+    }
+}
+
+/* Rounds and writes 16 rows, always through the warp's staging, so that neighbouring lanes write neighbouring addresses:
+ * sixteen-bit results as above; F32, bias, accumulation and any alignment 32 columns at a time, one element a lane.
  * BUFFERS pieces of 2048 bytes are in turn; `turn` counts them through the kernel. */
-template <int BN, int BUFFERS, bool GROUPS>
+template <int BN, int BUFFERS, int EACH, bool GROUPS>
 __device__ __forceinline__ void store_fragment(const brci_gemm_args &g, const Target &t, float (&d)[BN / 2], int row, int column, int lane, uint32_t staging_at, uint32_t &turn)
 {
     if (g.wide) {
-        const int bf16 = g.out == BRCI_OUT_BF16;
-#pragma unroll
-        for (int at = 0; at + 64 <= BN; at += 64) {
-            const uint32_t staging = staging_at + turn * BRCI_STORE_BYTES;
-            if (lane == 0) tma_store_wait_read<BUFFERS - 1>();
-            __syncwarp();
-            stage_piece<64>(d + at / 2, bf16, lane, staging);
-            if (GROUPS && (row < t.row_begin || row + 16 > t.row_end)) {
-                __syncwarp();
-                write_piece<64>(g, t, row, column + at, lane, staging);
-                __syncwarp();
-                continue;
-            }
-            turn = BUFFERS > 1 ? (turn + 1) % BUFFERS : 0;
-            async_fence();
-            __syncwarp();
-            if (lane == 0) {
-                if constexpr (GROUPS) tma_store(&g.d_map, staging, column + at, row, t.z);
-                else tma_store(&g.d_map, staging, column + at, row);
-            }
-        }
-        if constexpr (BN % 64 != 0) {
-            constexpr int WIDTH = BN % 64, AT = BN - WIDTH;
-            const uint32_t staging = staging_at + turn * BRCI_STORE_BYTES;
-            if (lane == 0) tma_store_wait_read<BUFFERS - 1>();
-            __syncwarp();
-            stage_piece<WIDTH>(d + AT / 2, bf16, lane, staging);
-            __syncwarp();
-            write_piece<WIDTH>(g, t, row, column + AT, lane, staging);
-            __syncwarp();
-        }
+        if (g.out == BRCI_OUT_BF16) store_pieces<BN, BUFFERS, EACH, GROUPS, true>(g, t, d, row, column, lane, staging_at, turn);
+        else store_pieces<BN, BUFFERS, EACH, GROUPS, false>(g, t, d, row, column, lane, staging_at, turn);
         return;
     }
 #pragma unroll
