@@ -12,7 +12,7 @@ name=$2
 
 compile() {
     fatbin=$out/$1.fatbin
-    if [ -e "$fatbin" ] && [ -z "$(find "$here" -newer "$fatbin" \( -name '*.cuh' -o -name '*.def' -o -name arguments.h -o -name shape.h -o -name "$1.cu" \))" ]; then
+    if [ -e "$fatbin" ] && [ -z "$(find "$here" -newer "$fatbin" \( -name '*.cuh' -o -name '*.def' -o -name arguments.h -o -name shape.h -o -name pace.c -o -name "$1.cu" \))" ]; then
         return 0
     fi
     if ! command -v "${NVCC:-nvcc}" > /dev/null; then
@@ -26,7 +26,7 @@ compile() {
         options="-ftz=false -prec-div=true -fmad=false"
         portable="-gencode=arch=compute_80,code=compute_80"
     fi
-    nvcc="${NVCC:-nvcc} -std=c++17 $options -fatbin $here/$1.cu"
+    nvcc="${NVCC:-nvcc} -std=c++17 -no-compress $options -fatbin $here/$1.cu"
     if [ "$CHECK" ] && [ "$portable" ]; then
         $nvcc -G $portable -o /dev/null > "$out/$1.log" 2>&1 || { cat "$out/$1.log"; return 1; }
         portable=
@@ -37,6 +37,10 @@ compile() {
         rm -f "$fatbin"
         return 1
     fi
+    case $1 in gemm_*)
+        ${CC:-cc} -std=c11 -O1 "$here/sass/pace.c" -o "$out/$1.pace" && "$out/$1.pace" "$fatbin" >> "$out/$1.log" || { rm -f "$fatbin"; return 1; }
+        rm "$out/$1.pace" ;;
+    esac
 }
 
 if [ "$name" ]; then
