@@ -125,7 +125,7 @@ BRC_API brc_status brc_cuda_matmul(const brc_cuda_product *product, void *stream
 
 /* The planner's choice for a product on a device of so many multiprocessors (0 = 132). Needs no GPU. */
 BRC_API brc_status brc_cuda_plan_product(const brc_cuda_product *product, int multiprocessors, brc_cuda_plan *plan, brc_error *err);
-/* The plan in words, for a log line. Returns the length; at most `room` bytes are written, ending in NUL. */
+/* The plan (NULL: none) in words, for a log line. Returns the length; at most `room` bytes are written, ending in NUL. */
 BRC_API size_t brc_cuda_plan_text(const brc_cuda_plan *plan, char *text, size_t room);
 /* Fills in a plan for one given row of the kernel table (0, 1, ..), for measuring: BRC_NOT_FOUND past the end,
  * BRC_UNSUPPORTED if the row does not fit the product. */
@@ -213,7 +213,7 @@ typedef struct brc_cuda_packed_plan {
 
 /* d[m, n] = a[m, k] * b[n, k]^T (+ bias[n]) (+ d), where b holds packed weights.
  * |d - exact| <= k * 2^-24 * sum(|a||b|) + half an ulp of the output, where `exact` uses the dequantized weights; an MX scale more
- * than 2^120 below the largest of its row counts as zero. Activations of E4M3: 2^-11 + k * 2^-24 instead of k * 2^-24, and an MX scale
+ * than 2^120 below the largest of its row counts as zero. Activations of E4M3: 2^-11 (MXFP4 weights: 2^-10) + k * 2^-24 instead of k * 2^-24, and an MX scale
  * more than 2^14 below the largest of its row's 128 columns counts as zero. Equal inputs give equal bits. A NaN among a row's
  * codes or scales makes all its results NaN. Rows of `a` start on multiples of 16 bytes. */
 typedef struct brc_cuda_packed_product {

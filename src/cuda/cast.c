@@ -184,6 +184,7 @@ static brc_status tensor_is_there(const brc_tensor *t, const char *what, brc_err
     if (t && t->size >= sizeof *t) return BRC_OK;
     return brci_cuda_fail(err, BRC_ARGUMENT, "%s is missing or of another version", what);
 }
+static int same_block(brc_block a, brc_block b) { return a.rows == b.rows && a.cols == b.cols; }
 static int same_shape(const brc_tensor *t, int rank, const int64_t *shape) {
     return t->rank == rank && !memcmp(t->shape, shape, (size_t)rank * sizeof *shape);
 }
@@ -199,6 +200,10 @@ static brc_status cast_from(brci_cast_args g, int format, int rank, const int64_
     int shape, bits = code_bits(r->element);
     if (dst->format != r->element || !same_shape(dst, rank, extent))
         return brci_cuda_fail(err, BRC_SHAPE, "the destination was planned for something else");
+    if (dst->scale.data && (dst->scale.format != r->scale || !same_block(dst->scale.block, block)))
+        return brci_cuda_fail(err, BRC_SHAPE, "the destination's scales were planned for another recipe");
+    if (format != CODED) TRY(brci_cuda_aligned(g.in, format, "the source", err));
+    TRY(brci_cuda_aligned(dst->scale.data, dst->scale.format, "the destination's scales", err));
 
     g.out = dst->data;
     g.scale = dst->scale.data;
@@ -334,7 +339,7 @@ static brc_status stored(const brc_tensor *src, int64_t rows_all, int64_t batch,
         return brci_cuda_fail(err, BRC_UNSUPPORTED, "the GPU has no blocks across batches");
     if (format != BRC_F32 && format != BRC_E8M0 && format != BRC_E4M3 && format != BRC_F16 && format != BRC_BF16)
         return brci_cuda_fail(err, BRC_UNSUPPORTED, "the GPU takes scales of F32, F16, BF16, E8M0 and E4M3");
-    return BRC_OK;
+    return brci_cuda_aligned(src->scale.data, format, "the source's scales", err);
 }
 
 static int global_kind(const brc_tensor *src) {
@@ -406,6 +411,7 @@ brc_status brc_cuda_dequantize(const brc_tensor *src, brc_array *dst, void *stre
     if (!g.rows || !g.cols) return BRC_OK;
     if (!src->data || !src->scale.data)
         return brci_cuda_fail(err, BRC_ARGUMENT, "a pointer of the scaled tensor is NULL");
+    TRY(brci_cuda_aligned(dst->data, dst->format, "the destination", err));
     g.in = src->data;
     g.out = dst->data;
     g.in_pitch = src->row_pitch;

@@ -54,6 +54,9 @@ brc_status brci_cuda_ready(int needs, int *multiprocessors, brc_error *err);
 brc_status brci_cuda_map(const brci_boxed *view, brci_map *map, brc_error *err);
 brc_status brci_cuda_launch(const brci_launch *launch, void *stream, brc_error *err);
 
+/* Whether numbers of a format start where one may: kernels that meet another address end the CUDA context. NULL may. */
+brc_status brci_cuda_aligned(const void *numbers, int format, const char *what, brc_error *err);
+
 brc_status brci_cuda_fail(brc_error *err, brc_status status, const char *format, ...)
 #if defined(__GNUC__)
     __attribute__((format(printf, 3, 4)))

@@ -135,6 +135,7 @@ brc_status brc_cuda_pack(const brc_tensor *w, const brc_cuda_packed *p, void *st
         return brci_cuda_fail(err, BRC_ARGUMENT, "a pointer of the weights is NULL");
     if ((uintptr_t)p->data & 127)
         return brci_cuda_fail(err, BRC_ARGUMENT, "packed weights start on a multiple of 128 bytes");
+    TRY(brci_cuda_aligned(w->scale.data, w->scale.format, "scales of the weights", err));
     memset(&g, 0, sizeof g);
     g.in = w->data;
     g.scale = w->scale.data;
@@ -300,6 +301,8 @@ static brc_status check(const brc_cuda_packed_product *p, brc_error *err) {
         return brci_cuda_fail(err, BRC_ARGUMENT, "the product is missing or of another version");
     const brc_cuda_packed *b = p->b;
     if (!b || b->size != sizeof *b) return brci_cuda_fail(err, BRC_ARGUMENT, "the product has no packed weights");
+    const uint32_t known = BRC_CUDA_ACCUMULATE | BRC_CUDA_B_UNCHANGED | BRC_CUDA_NO_OVERLAP;
+    if (p->flags & ~known) return brci_cuda_fail(err, BRC_ARGUMENT, "flags 0x%x are not known here", p->flags & ~known);
     if (p->m < 0 || p->m > INT32_MAX - 1024) return brci_cuda_fail(err, BRC_SHAPE, "%lld rows of a", (long long)p->m);
     if (p->a_format != b->activations)
         return brci_cuda_fail(err, BRC_FORMAT, "the weights were packed for activations of another format");
@@ -312,7 +315,9 @@ static brc_status check(const brc_cuda_packed_product *p, brc_error *err) {
     if ((p->a_pitch ? p->a_pitch : b->k) * element_bytes(b) % 16 || (uintptr_t)p->a & 15)
         return brci_cuda_fail(err, BRC_UNSUPPORTED,
                               "rows of a must start on multiples of 16 bytes: give it such a pitch");
-    return BRC_OK;
+    TRY(brci_cuda_aligned(p->d, p->d_format, "the result", err));
+    if (p->bias) TRY(brci_cuda_aligned(p->bias, p->bias_format, "the bias", err));
+    return brci_cuda_aligned(p->a_scale, BRC_F32, "scales of a", err);
 }
 
 static int fits(const brc_cuda_packed_product *p, const struct row *r) {

@@ -218,6 +218,8 @@ int brci_plan_fits(const brc_cuda_product *p, const brc_cuda_plan *q) {
 brc_status brci_product_check(const brc_cuda_product *p, brc_error *err) {
     if (!p || p->size < sizeof *p)
         return brci_cuda_fail(err, BRC_ARGUMENT, "the product is missing or of another version");
+    const uint32_t known = BRC_CUDA_FAST_ACCUM | BRC_CUDA_ACCUMULATE | BRC_CUDA_B_UNCHANGED | BRC_CUDA_NO_OVERLAP;
+    if (p->flags & ~known) return brci_cuda_fail(err, BRC_ARGUMENT, "flags 0x%x are not known", p->flags & ~known);
     if (p->m < 0 || p->n < 0 || p->k < 0)
         return brci_cuda_fail(err, BRC_SHAPE, "a negative shape: %lld x %lld x %lld", (long long)p->m, (long long)p->n,
                               (long long)p->k);
@@ -289,7 +291,8 @@ size_t brc_cuda_plan_text(const brc_cuda_plan *p, char *text, size_t room) {
     static const char *const teams[] = {"together", "beside", "turns", "apart"};
     static const char *const shares[] = {"", ", a shared", ", b shared", ", split k", ", groups"};
     int length;
-    if (p->kernel < 0 || p->kernel >= brci_row_count)
+    if (!p) length = snprintf(text, room, "no plan");
+    else if (p->kernel < 0 || p->kernel >= brci_row_count)
         length = snprintf(text, room, "plain 64x64, grid %d", (int)p->grid);
     else if (brci_rows[p->kernel].units)
         length = snprintf(

@@ -35,7 +35,10 @@ static brc_status check(const brc_cuda_product *p, brc_error *err) {
         return brci_cuda_fail(err, BRC_ARGUMENT, "a pointer of the product is NULL");
     if (p->grouping > BRC_CUDA_BATCH && p->groups && p->m && !p->group_rows)
         return brci_cuda_fail(err, BRC_ARGUMENT, "products with rows known to the device need group_rows");
-    return BRC_OK;
+    TRY(brci_cuda_aligned(p->d, p->d_format, "the result", err));
+    if (p->bias) TRY(brci_cuda_aligned(p->bias, p->bias_format, "the bias", err));
+    TRY(brci_cuda_aligned(p->a_scale, BRC_F32, "scales of a", err));
+    return brci_cuda_aligned(p->b_scale, BRC_F32, "scales of b", err);
 }
 
 /* Pitches and steps with their defaults filled in. */

@@ -239,6 +239,35 @@ static void plans(void) {
     CHECK(refused(&p), "fewer blocks than tiles, in a kernel whose blocks do one each");
 }
 
+/* Flags of no meaning, and addresses in the middle of a number. */
+static void no_products(void) {
+    const brc_cuda_product good = product(300, 2112, 4096, 0, 0);
+    brc_error err;
+    char text[16];
+    brc_cuda_product p = good;
+    CHECK(brc_cuda_matmul(&p, NULL, &err) == BRC_OK, "%s", err.text);
+    p.flags = 16;
+    CHECK(refused(&p), "flags 16");
+    p = good;
+    p.d = (char *)p.d + 1;
+    CHECK(refused(&p), "a result at an odd address");
+    p = good;
+    p.d_format = BRC_F32;
+    p.d = (char *)p.d + 2;
+    CHECK(refused(&p), "a result in F32 at an address that is no multiple of 4");
+    p = good;
+    p.a_scale = (const float *)((const char *)p.a_scale + 2);
+    CHECK(refused(&p), "scales of a in the middle of a number");
+    p = good;
+    p.b_scale = (const float *)((const char *)p.b_scale + 1);
+    CHECK(refused(&p), "scales of b in the middle of a number");
+    p = good;
+    p.bias = (const char *)p.d + 1;
+    p.bias_format = BRC_BF16;
+    CHECK(refused(&p), "a bias at an odd address");
+    CHECK(brc_cuda_plan_text(NULL, text, sizeof text) == 7 && !strcmp(text, "no plan"), "%s", text);
+}
+
 /* What the GPU must not be handed. */
 static void no_casts(void) {
     const int64_t shape[2] = {64, 256}, other[2] = {32, 256};
@@ -259,6 +288,20 @@ static void no_casts(void) {
     CHECK(brc_cuda_cast(&x, &recipe, NULL, NULL, NULL, &err) == BRC_ARGUMENT, "%s", err.text);
     CHECK(brc_cuda_cast(&x, &recipe, NULL, &u, NULL, &err) == BRC_SHAPE, "a destination of half the rows: %s",
           err.text);
+    CHECK(brc_cuda_cast(&x, &recipe, NULL, &t, NULL, &err) == BRC_OK, "%s", err.text);
+    a.data = (void *)0x100001;
+    CHECK(brc_cuda_cast(&a, &recipe, NULL, &t, NULL, &err) == BRC_ARGUMENT, "%s", err.text);
+    CHECK(brc_cuda_dequantize(&t, &a, NULL, &err) == BRC_ARGUMENT, "%s", err.text);
+    a = x;
+    t.scale.format = BRC_F32;
+    CHECK(brc_cuda_cast(&x, &recipe, NULL, &t, NULL, &err) == BRC_SHAPE, "scales of another format: %s", err.text);
+    t.scale.data = (void *)0x300002;
+    CHECK(brc_cuda_dequantize(&t, &a, NULL, &err) == BRC_ARGUMENT, "%s", err.text);
+    t.scale.data = (void *)0x300000;
+    t.scale.format = BRC_E8M0;
+    t.scale.block.cols = 64;
+    CHECK(brc_cuda_cast(&x, &recipe, NULL, &t, NULL, &err) == BRC_SHAPE, "scales of other blocks: %s", err.text);
+    t.scale.block.cols = 32;
     CHECK(brc_cuda_dequantize(NULL, &a, NULL, &err) == BRC_ARGUMENT, "%s", err.text);
     CHECK(brc_cuda_dequantize(&t, NULL, NULL, &err) == BRC_ARGUMENT, "%s", err.text);
     CHECK(brc_cuda_requantize(NULL, &recipe, NULL, &t, NULL, &err) == BRC_ARGUMENT, "%s", err.text);
@@ -403,6 +446,7 @@ static void calls(void) {
         CHECK(brc_cuda_cast(&x, &affine, NULL, &t, NULL, &err) == BRC_UNSUPPORTED, "%s", err.text);
 
     no_casts();
+    no_products();
     /* A cast with its transpose; options of other versions. */
     brc_recipe block;
     brc_tensor turned;

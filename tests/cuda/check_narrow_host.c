@@ -212,6 +212,18 @@ static void calls(void) {
     p.m = 64;
     CHECK(brc_cuda_matmul_packed(&p, NULL, &err) == BRC_ARGUMENT, "a plan for fewer tokens");
     p.plan = NULL;
+    CHECK(brc_cuda_matmul_packed(&p, NULL, &err) == BRC_OK, "%s", err.text);
+    const brc_cuda_packed_product whole = p;
+    p.flags = BRC_CUDA_FAST_ACCUM;
+    CHECK(brc_cuda_matmul_packed(&p, NULL, &err) == BRC_ARGUMENT, "a flag that has no meaning here");
+    p = whole;
+    p.d = (char *)p.d + 1;
+    CHECK(brc_cuda_matmul_packed(&p, NULL, &err) == BRC_ARGUMENT, "a result at an odd address");
+    p = whole;
+    p.bias = (char *)p.d + 2;
+    p.bias_format = BRC_F32;
+    CHECK(brc_cuda_matmul_packed(&p, NULL, &err) == BRC_ARGUMENT, "a bias in the middle of a number");
+    p = whole;
     CHECK(brc_cuda_matmul_packed(NULL, NULL, &err) == BRC_ARGUMENT, "%s", err.text);
     CHECK(brc_cuda_pack_plan(NULL, BRC_BF16, &b, &err) == BRC_ARGUMENT, "%s", err.text);
     CHECK(brc_cuda_pack(&t, NULL, NULL, &err) == BRC_ARGUMENT, "%s", err.text);
