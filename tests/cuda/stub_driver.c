@@ -4,6 +4,7 @@
  * strictly as the real one's documentation, and remembers the last launch. Built as libcuda.so.1 and found through
  * LD_LIBRARY_PATH. STUB_MODE: "none" = no device, "old" = devices of compute capability 8.0, "older" = 7.5, "ancient" =
  * a driver before 12.0, "no context" = none is current until brc_cuda_use, "full" = every launch fails. */
+#include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,7 +30,8 @@ typedef struct config {
     uint32_t count;
 } config;
 
-/* What a test may look at. */
+/* What a test may look at: the last launch of all threads, and how many there were. */
+static pthread_mutex_t seeing = PTHREAD_MUTEX_INITIALIZER;
 EXPORT struct stub_seen {
     char kernel[96];
     uint32_t grid[3], block[3], shared, cluster;
@@ -126,35 +128,39 @@ static int stub_map(void *map, int type, uint32_t rank, const void *data, const 
     if (box[0] * size & 15) return 1;
     if (swizzle == 3 ? box[0] * size > 128 : swizzle != 0) return 1;
     memset(map, 0x5A, 128);
+    pthread_mutex_lock(&seeing);
     stub_seen.maps++;
+    pthread_mutex_unlock(&seeing);
     return 0;
 }
 static int stub_launch(const config *c, void *kernel, void **parameters, void **extra) {
     const int which = (int)(((char *)kernel - names[0]) / 96);
-    stub_seen.cluster = 1;
-    stub_seen.cooperative = stub_seen.overlap = 0;
+    struct stub_seen now = {.shared = c->shared, .cluster = 1, .stream = c->stream};
     if (!strcmp(mode(), "full")) return 701;
     if (extra || !parameters || c->shared > 48 * 1024 + (uint32_t)shared_limit[which] ||
         (c->shared > 48 * 1024 && c->shared > (uint32_t)shared_limit[which]))
         return 1;
     for (uint32_t i = 0; i < c->count; i++) {
-        if (c->attributes[i].id == 4) stub_seen.cluster = c->attributes[i].value.cluster[0];
-        else if (c->attributes[i].id == 2) stub_seen.cooperative = c->attributes[i].value.flag;
-        else if (c->attributes[i].id == 6) stub_seen.overlap = c->attributes[i].value.flag;
+        if (c->attributes[i].id == 4) now.cluster = c->attributes[i].value.cluster[0];
+        else if (c->attributes[i].id == 2) now.cooperative = c->attributes[i].value.flag;
+        else if (c->attributes[i].id == 6) now.overlap = c->attributes[i].value.flag;
         else return 1;
     }
     for (int i = 0; i < 3; i++)
         if (!c->grid[i] || !c->block[i] || (i && c->grid[i] > 65535)) return 1;
-    if (c->block[0] > 1024 || c->grid[0] % stub_seen.cluster || stub_seen.cluster > 8) return 1;
-    snprintf(stub_seen.kernel, sizeof stub_seen.kernel, "%s", (const char *)kernel);
-    memcpy(stub_seen.grid, c->grid, sizeof c->grid);
-    memcpy(stub_seen.block, c->block, sizeof c->block);
-    stub_seen.shared = c->shared;
-    stub_seen.stream = c->stream;
-    const int product = !strncmp(stub_seen.kernel, "gemm_E", 6);
-    memcpy(stub_seen.arguments, parameters[0], product ? sizeof(brci_gemm_args) : 128); /* no parameter is shorter */
-    stub_seen.launches++;
-    return emulated_run ? emulated_run(kernel, c->grid[0], c->block[0], stub_seen.cooperative, parameters[0]) : 0;
+    if (c->block[0] > 1024 || c->grid[0] % now.cluster || now.cluster > 8) return 1;
+    snprintf(now.kernel, sizeof now.kernel, "%s", (const char *)kernel);
+    memcpy(now.grid, c->grid, sizeof c->grid);
+    memcpy(now.block, c->block, sizeof c->block);
+    const int product = !strncmp(now.kernel, "gemm_E", 6);
+    memcpy(now.arguments, parameters[0], product ? sizeof(brci_gemm_args) : 128); /* no parameter is shorter */
+    pthread_mutex_lock(&seeing);
+    now.launches = stub_seen.launches + 1;
+    now.maps = stub_seen.maps;
+    now.libraries = stub_seen.libraries;
+    stub_seen = now;
+    pthread_mutex_unlock(&seeing);
+    return emulated_run ? emulated_run(kernel, c->grid[0], c->block[0], now.cooperative, parameters[0]) : 0;
 }
 
 EXPORT int cuGetProcAddress_v2(const char *name, void **entry, int version, uint64_t flags, int *status) {
