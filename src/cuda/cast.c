@@ -202,7 +202,7 @@ static brc_status cast_from(brci_cast_args g, int format, int rank, const int64_
         return brci_cuda_fail(err, BRC_SHAPE, "the destination was planned for something else");
     if (dst->scale.data && (dst->scale.format != r->scale || !same_block(dst->scale.block, block)))
         return brci_cuda_fail(err, BRC_SHAPE, "the destination's scales were planned for another recipe");
-    if (format != CODED) TRY(brci_cuda_aligned(g.in, format, "the source", err));
+    TRY(brci_cuda_aligned(g.in, format, "the source", err));
     TRY(brci_cuda_aligned(dst->scale.data, dst->scale.format, "the destination's scales", err));
 
     g.out = dst->data;

@@ -119,13 +119,6 @@ brc_status brci_cuda_fail(brc_error *err, brc_status status, const char *format,
     return status;
 }
 
-brc_status brci_cuda_aligned(const void *numbers, int format, const char *what, brc_error *err) {
-    const brc_format_info *f = brc_format_get((brc_format)format);
-    const unsigned bytes = f && f->bits > 8 ? (unsigned)f->bits / 8 : 1;
-    if ((uintptr_t)numbers % bytes == 0) return BRC_OK;
-    return brci_cuda_fail(err, BRC_ARGUMENT, "%s of %s: an address that is no multiple of %u", what, f->name, bytes);
-}
-
 static brc_status driver_error(brc_error *err, const char *call, int result) {
     const char *text = NULL;
     if (!cu.cuGetErrorString || cu.cuGetErrorString(result, &text) || !text) text = "unknown error";

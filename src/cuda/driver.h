@@ -54,13 +54,18 @@ brc_status brci_cuda_ready(int needs, int *multiprocessors, brc_error *err);
 brc_status brci_cuda_map(const brci_boxed *view, brci_map *map, brc_error *err);
 brc_status brci_cuda_launch(const brci_launch *launch, void *stream, brc_error *err);
 
-/* Whether numbers of a format start where one may: kernels that meet another address end the CUDA context. NULL may. */
-brc_status brci_cuda_aligned(const void *numbers, int format, const char *what, brc_error *err);
-
 brc_status brci_cuda_fail(brc_error *err, brc_status status, const char *format, ...)
 #if defined(__GNUC__)
     __attribute__((format(printf, 3, 4)))
 #endif
     ;
+
+/* Numbers of a format (codes and scales of eight bits: anywhere) start where one may: a kernel that meets another
+ * address ends the CUDA context. */
+static inline brc_status brci_cuda_aligned(const void *numbers, int format, const char *what, brc_error *err) {
+    const int bytes = format == BRC_F32 ? 4 : format == BRC_F16 || format == BRC_BF16 ? 2 : 1;
+    if ((uintptr_t)numbers % (unsigned)bytes == 0) return BRC_OK;
+    return brci_cuda_fail(err, BRC_ARGUMENT, "%s: an address that is no multiple of %d", what, bytes);
+}
 
 #endif
