@@ -62,6 +62,8 @@ def test_three_keep_the_scale_and_one_yields(pace, keep, of, count):
     [ffma(100 + i, 7, 24 + i, 99 + i) for i in range(16)],                   # adds to another register
     [ffma(100 + i, 7 + i, 24 + i, 100 + i) for i in range(16)],              # nothing in common
     [(0x7221 | (100 + i) << 16, 100 + i) for i in range(16)],                # FADD
+    [(ffma(100 + i, 7, 24 + i, 100 + i)[0] ^ 0x7000, AS_COMPILED | 100 + i) for i in range(16)],      # under a predicate
+    [ffma(7 if i % 4 == 3 else 100 + i, 7, 24 + i, 7 if i % 4 == 3 else 100 + i) for i in range(16)],     # every fourth changes the factor
 ])
 def test_left_alone(pace, code):
     data = elf(code)
@@ -77,6 +79,12 @@ def test_scales_in_turn_have_runs_of_their_own(pace):
     code = [ffma(100 + i, 7 + i // 8, 24 + i, 100 + i) for i in range(16)]
     high = high_words(pace(elf(code))[1], 16)
     assert [bool(x & KEEP_FIRST) for x in high] == [i % 4 != 3 for i in range(16)]
+
+
+def test_a_scale_that_is_a_sum_ends_the_run(pace):
+    code = [ffma(7 if i == 9 else 100 + i, 7, 24 + i, 7 if i == 9 else 100 + i) for i in range(20)]
+    high = high_words(pace(elf(code))[1], 20)
+    assert [bool(x & KEEP_FIRST) for x in high] == [n % 4 != 3 and n != 9 for n in range(10)] + [n % 4 != 3 and n != 9 for n in range(10)]
 
 
 def test_inside_a_fatbin(pace):

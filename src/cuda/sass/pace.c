@@ -7,24 +7,25 @@
  * common. Meanwhile the other warpgroup's products on the tensor cores read and write their accumulators through the
  * same registers' ports, so what an FFMA reads slows them. ptxas lets every second FFMA keep the scale in its operand's
  * cache ("reuse"), and the others let other warps go first ("yield"). Three that keep it and then one that lets others
- * go first read less: the tensor cores are busy 85.8 % of the time at 8192^3, not 82.5 %; sixteen in a row, or none,
- * are slower than two (bench/gpu/NOTES.md, v21). Both are hints: which instructions there are, their order, registers
- * and barriers stay.
+ * go first read less: the tensor cores are busy 85.8 % of the time at 8192^3, not 82.5 %; none that keeps it is slower,
+ * and so are sixteen in a row, with tiles of 128x192 (bench/gpu/NOTES.md, v21). Which instructions there are, their
+ * order, registers and barriers stay. What is kept is for the next instruction alone, so one that is jumped to reads
+ * its registers; and nothing is kept where it has changed, as a run ends with an addition whose sum is the scale.
  *
- * An instruction of compute capability 9.0 has 128 bits, as cuobjdump prints them: the operation in bits 0 to 11,
- * destination in 16 to 23, factors in 24 to 31 and 32 to 39, what is added in 64 to 71; bit 109 is clear for yield,
- * bits 122 and 123 keep the first and the second factor. */
+ * An instruction of compute capability 9.0 has 128 bits, as cuobjdump prints them: the operation in bits 0 to 11, its
+ * predicate in 12 to 15, destination in 16 to 23, factors in 24 to 31 and 32 to 39, what is added in 64 to 71; bit 109
+ * is clear for yield, bits 122 and 123 keep the first and the second factor. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum {
-    PERIOD = 4,
-    EM_CUDA = 190,
-    FFMA = 0x223,
-    SHORTEST = 8
-}; /* FFMA: all operands in registers; a run has so many at least */
+    PERIOD = 4,    /* additions of which the last yields */
+    SHORTEST = 8,  /* additions of a run, at least */
+    FFMA = 0x7223, /* all operands in registers, without a predicate */
+    EM_CUDA = 190
+};
 
 static const uint64_t YIELDS_NOT = UINT64_C(1) << (109 - 64), KEEPS = UINT64_C(3) << (122 - 64);
 
@@ -49,7 +50,9 @@ static instruction at(const unsigned char *code, size_t i) {
 /* The register of a factor: the first or the second. */
 static unsigned factor(instruction x, int which) { return (unsigned)(x.low >> (which ? 32 : 24)) & 0xFF; }
 
-static int adds(instruction x) { return (x.low & 0xFFF) == FFMA && ((x.low >> 16) & 0xFF) == (x.high & 0xFF); }
+static unsigned sum(instruction x) { return (unsigned)(x.low >> 16) & 0xFF; }
+
+static int adds(instruction x) { return (x.low & 0xFFFF) == FFMA && sum(x) == (x.high & 0xFF); }
 
 /* Paces the `count` FFMAs from code, which have the factor `which` in common. */
 static void pace(unsigned char *code, size_t count, int which) {
@@ -68,8 +71,11 @@ static size_t pace_kernel(unsigned char *code, size_t count) {
         size_t most = 1;
         int which = 0;
         for (int w = 0; w < 2 && adds(at(code, i)); w++) {
+            const unsigned scale = factor(at(code, i), w);
             size_t n = 1;
-            while (i + n < count && adds(at(code, i + n)) && factor(at(code, i + n), w) == factor(at(code, i), w)) n++;
+            while (i + n < count && sum(at(code, i + n - 1)) != scale && adds(at(code, i + n)) &&
+                   factor(at(code, i + n), w) == scale)
+                n++;
             if (n > most) {
                 most = n;
                 which = w;
