@@ -11,42 +11,46 @@ out=$(cd "$1" && pwd)
 name=$2
 
 compile() {
-    fatbin=$out/$1.fatbin
-    if [ -e "$fatbin" ] && [ -z "$(find "$here" -newer "$fatbin" \( -name '*.cuh' -o -name '*.def' -o -name arguments.h -o -name shape.h -o -name pace.c -o -name "$1.cu" \))" ]; then
+    image=$1
+    fatbin=$out/$image.fatbin
+    made=$out/$image.new       # not yet what is wanted: an interrupted build leaves no fatbin
+    log=$out/$image.log
+    if [ -e "$fatbin" ] && [ -z "$(find "$here" -newer "$fatbin" \( -name '*.cuh' -o -name '*.def' -o -name arguments.h -o -name shape.h -o -name pace.c -o -name build.sh -o -name "$image.cu" \))" ]; then
         return 0
     fi
     if ! command -v "${NVCC:-nvcc}" > /dev/null; then
-        [ -e "$fatbin" ] || { echo "no nvcc to compile $1.cu, and no $fatbin" >&2; return 1; }
-        echo "no nvcc: $1.fatbin is taken as it is"
+        [ -e "$fatbin" ] || { echo "no nvcc to compile $image.cu, and no $fatbin" >&2; return 1; }
+        echo "no nvcc: $image.fatbin is taken as it is"
         return 0
     fi
-    options=
+    rm -f "$fatbin"
+    set -- "${NVCC:-nvcc}" -std=c++17 -no-compress
     portable=
-    if grep -q "^IMAGE($1, ANY_DEVICE)" "$here/images.def"; then   # casts: equal to the reference bit for bit
-        options="-ftz=false -prec-div=true -fmad=false"
+    if grep -q "^IMAGE($image, ANY_DEVICE)" "$here/images.def"; then   # casts: equal to the reference bit for bit
+        set -- "$@" -ftz=false -prec-div=true -fmad=false
         portable="-gencode=arch=compute_80,code=compute_80"
     fi
-    nvcc="${NVCC:-nvcc} -std=c++17 -no-compress $options -fatbin $here/$1.cu"
+    set -- "$@" -fatbin "$here/$image.cu"
     if [ "$CHECK" ] && [ "$portable" ]; then
-        $nvcc -G $portable -o /dev/null > "$out/$1.log" 2>&1 || { cat "$out/$1.log"; return 1; }
+        "$@" -G $portable -o /dev/null > "$log" 2>&1 || { cat "$log"; return 1; }
         portable=
     fi
-    $nvcc -O3 $portable -gencode=arch=compute_90a,code=sm_90a -Xptxas -v -o "$fatbin" > "$out/$1.log" 2>&1 || { cat "$out/$1.log"; rm -f "$fatbin"; return 1; }
-    if grep -E 'C75(08|1[0-4])|[1-9][0-9]* bytes (spill|stack)' "$out/$1.log"; then
-        echo "$1.cu: the lines above are errors here" >&2
-        rm -f "$fatbin"
+    "$@" -O3 $portable -gencode=arch=compute_90a,code=sm_90a -Xptxas -v -o "$made" > "$log" 2>&1 || { cat "$log"; return 1; }
+    if grep -E 'C75(08|1[0-4])|[1-9][0-9]* bytes (spill|stack)' "$log"; then
+        echo "$image.cu: the lines above are errors here" >&2
         return 1
     fi
-    case $1 in gemm_*)
-        ${CC:-cc} -std=c11 -O1 "$here/sass/pace.c" -o "$out/$1.pace" && "$out/$1.pace" "$fatbin" >> "$out/$1.log" || { rm -f "$fatbin"; return 1; }
-        rm "$out/$1.pace" ;;
+    case $image in gemm_*)
+        ${CC:-cc} -std=c11 -O1 "$here/sass/pace.c" -o "$out/$image.pace" && "$out/$image.pace" "$made" >> "$log" || return 1
+        rm "$out/$image.pace" ;;
     esac
+    mv "$made" "$fatbin"
 }
 
 if [ "$name" ]; then
     compile "$name"
     exit
 fi
-sed -n 's/^IMAGE(\([^,]*\),.*/\1/p' "$here/images.def" | xargs -P "$(nproc)" -n 1 "$0" "$out"
+sed -n 's/^IMAGE(\([^,]*\),.*/\1/p' "$here/images.def" | xargs -r -P "$(nproc)" -n 1 sh "$here/build.sh" "$out"
 ${CC:-cc} -std=c11 -O2 -Wall -Wextra -Wpedantic -Wconversion -Wshadow -fPIC -fvisibility=hidden -shared -I"$here/.." -I"$here/../../include" \
     -DBRCI_IMAGES="\"$out\"" "$here"/*.c "$here"/../core/*.c -o "$out/libbreccia_cuda.so" -ldl -lpthread
