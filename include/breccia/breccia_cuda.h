@@ -92,8 +92,8 @@ typedef enum brc_cuda_grouping {
  * Fast for any m, n, k as long as the pitches and addresses of a and b are multiples of 16 (k itself need not be), and K-block-major
  * scales start on 16 bytes with a pitch that is a multiple of 4; anything else is correct, but slow (the plan says so).
  * |d - exact| <= g * sum(|a||b|) + half an ulp of the output, with g = 2^-11 + k * 2^-24, or max(2^-11, k/32 * 2^-13) with fast
- * accumulation: measured on normal data. The tensor cores add 32 products at a time to about 14 bits of the largest, so that
- * few large products among many small ones can cost more: k * 2^-13 of the largest |a||b| at most. Equal inputs give equal bits. */
+ * accumulation: measured on normal data. Few large products among many small ones can cost more (docs/numerics.md, "Products").
+ * Equal inputs give equal bits. */
 typedef struct brc_cuda_product {
     uint32_t size;
     uint32_t flags;            /* BRC_CUDA_FAST_ACCUM.. */
@@ -213,9 +213,9 @@ typedef struct brc_cuda_packed_plan {
 
 /* d[m, n] = a[m, k] * b[n, k]^T (+ bias[n]) (+ d), where b holds packed weights.
  * |d - exact| <= k * 2^-24 * sum(|a||b|) + half an ulp of the output, where `exact` uses the dequantized weights; an MX scale more
- * than 2^120 below the largest of its row counts as zero. Activations of E4M3: 2^-11 (MXFP4 weights: 2^-10) + k * 2^-24 instead of k * 2^-24, and an MX scale
- * more than 2^14 below the largest of its row's 128 columns counts as zero. Equal inputs give equal bits. A NaN among a row's
- * codes or scales makes all its results NaN. Rows of `a` start on multiples of 16 bytes. */
+ * than 2^120 below the largest of its row counts as zero. Activations of E4M3: 2^-11 (MXFP4 weights: 2^-10) + k * 2^-24 instead
+ * of k * 2^-24, and an MX scale more than 2^14 below the largest of its row's 128 columns counts as zero. Equal inputs give
+ * equal bits. A NaN among a row's codes or scales makes all its results NaN. Rows of `a` start on multiples of 16 bytes. */
 typedef struct brc_cuda_packed_product {
     uint32_t size;
     uint32_t flags;            /* BRC_CUDA_ACCUMULATE, BRC_CUDA_B_UNCHANGED, BRC_CUDA_NO_OVERLAP */

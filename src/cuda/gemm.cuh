@@ -36,7 +36,8 @@ struct GemmShape {
     static constexpr int WIDE = brci_own_columns(TEAM, BN);
     static constexpr int BM = brci_tile_rows(TEAM, MW), RINGS = brci_rings(TEAM), STAGES = brci_stages(MODE, TEAM, MW, BN);
     static constexpr int BUFFERS = brci_buffers(MODE, TEAM, MW, BN);
-    /* Pieces of results stored at a time: a product's, where they have buffers of their own. */
+    /* Pieces of results stored at a time: a product's, where they have buffers of their own. Two buffers that two products
+     * share are filled by turns. */
     static constexpr int EACH = WIDE >= 64 && BUFFERS % (WIDE / 64) == 0 && (BUFFERS > 2 || MW == 1) ? WIDE / 64 : 1;
     static constexpr int SENDERS = SHARE == BRCI_A || SHARE == BRCI_B ? 2 : 1;   /* blocks that write to a stage */
     static constexpr int READERS = brci_team_size(TEAM) * 4 * SENDERS;   /* warps that free one */

@@ -105,7 +105,7 @@ static void plan_gemm(const brc_cuda_product *p, const brci_row *r, int sms, brc
         }
     }
 
-    /* Clocks that a tile's end adds: where stores wait for one another, and where they need not. */
+    /* Clocks that a tile's end adds: with one or two staging buffers a warp, and with more. */
     static const double last_of[][2] = {[BRCI_TOGETHER] = {2200, 1550},
                                         [BRCI_BESIDE] = {2200, 2200},
                                         [BRCI_TURNS] = {1200, 950},

@@ -71,9 +71,10 @@ BRCI_SHAPE int brci_stages_with(int mode, int team, int mw, int bn, int buffers)
            (brci_stage_bytes(mode, team, mw, bn) + 16) / brci_rings(team);
 }
 
-/* Staging buffers of a warp. As many as hold what it stores at the end of a tile, so that no store waits for another,
- * if four stages are left: TOGETHER its whole tile, as nothing multiplies meanwhile; in TURNS one of its products of 64
- * rows. Else two, so that one is filled while the other is being stored, unless that costs a stage. */
+/* Staging buffers of a warp. For more than two pieces as many as hold what it stores at the end of a tile, so that no
+ * store waits for another, if four stages are left: TOGETHER its whole tile, as nothing multiplies meanwhile; in TURNS
+ * one of its products of 64 rows. Else two, so that one is filled while the other is being stored, unless that costs a
+ * stage. */
 BRCI_SHAPE int brci_buffers(int mode, int team, int mw, int bn) {
     const int whole = (team == BRCI_TOGETHER ? mw : team == BRCI_TURNS) * (bn / 64);
     if (whole > 2 && brci_stages_with(mode, team, mw, bn, whole) >= 4) return whole;

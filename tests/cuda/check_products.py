@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """FP8 products against FP64, element by element, for every row of the kernel table at every tile edge.
 
-Bound: |d - exact| <= g * sum(|a||b|) + half an ulp of the output, g = 2^-11 + K * 2^-24 promoted, K/32 * 2^-13 fast.
+Bound: |d - exact| <= g * sum(|a||b|) + half an ulp of the output, g = 2^-11 + K * 2^-24 promoted, max(2^-11, K/32 * 2^-13) fast
+(docs/numerics.md, "Products").
 Integers whose partial sums stay below 2^12 must come out bit for bit. Needs torch and a GPU of compute capability 9.0."""
 import os
 import random
