@@ -27,6 +27,7 @@ def on_gpu(tmp_path):
 
     def start(part, pass_fds=(), **variables):
         return subprocess.Popen([ROOT / "tests" / "cuda" / "on_gpu", tmp_path / "out", part], stdout=subprocess.PIPE, text=True, pass_fds=pass_fds,
+                                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),    # ignored where the tests run in the background
                                 env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "BRECCIA_SITE": str(tmp_path), **variables})
     return start
 
