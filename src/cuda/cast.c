@@ -151,6 +151,15 @@ static int both_of(int shape) {
     return -1;
 }
 
+/* Whether a destination's table of scales is one that the recipe fills. */
+static brc_status scales_fit(const brc_tensor *t, const brc_recipe *r, const char *what, brc_error *err) {
+    const brc_block planned = t->scale.block;
+    if (!t->scale.data) return BRC_OK;
+    if (t->scale.format != r->scale || planned.rows != r->block.rows || planned.cols != r->block.cols)
+        return brci_cuda_fail(err, BRC_SHAPE, "%s were planned for another recipe", what);
+    return brci_cuda_aligned(t->scale.data, t->scale.format, what, err);
+}
+
 static brc_status cast_both(brci_cast_args *g, int shape, int format, int rank, const brc_recipe *r, int sms,
                             const brc_cuda_cast_options *o, void *stream, brc_error *err) {
     const brc_tensor *t = o->transposed;
@@ -161,6 +170,7 @@ static brc_status cast_both(brci_cast_args *g, int shape, int format, int rank, 
             "the GPU casts with the transpose matrices to FP8 per tensor, 1x128 and 128x128, and MXFP8");
     if (t->format != r->element || t->rank != 2 || t->shape[0] != g->cols || t->shape[1] != g->rows)
         return brci_cuda_fail(err, BRC_SHAPE, "the transposed destination was planned for something else");
+    TRY(scales_fit(t, r, "the transposed destination's scales", err));
     if (!t->data || (!t->scale.data && both_of(shape) != BOTH_TENSOR))
         return brci_cuda_fail(err, BRC_ARGUMENT, "a pointer of the transposed destination is NULL");
     const int64_t high = r->block.rows ? r->block.rows : INT32_MAX, wide = r->block.cols ? r->block.cols : INT32_MAX;
@@ -184,7 +194,6 @@ static brc_status tensor_is_there(const brc_tensor *t, const char *what, brc_err
     if (t && t->size >= sizeof *t) return BRC_OK;
     return brci_cuda_fail(err, BRC_ARGUMENT, "%s is missing or of another version", what);
 }
-static int same_block(brc_block a, brc_block b) { return a.rows == b.rows && a.cols == b.cols; }
 static int same_shape(const brc_tensor *t, int rank, const int64_t *shape) {
     return t->rank == rank && !memcmp(t->shape, shape, (size_t)rank * sizeof *shape);
 }
@@ -200,10 +209,8 @@ static brc_status cast_from(brci_cast_args g, int format, int rank, const int64_
     int shape, bits = code_bits(r->element);
     if (dst->format != r->element || !same_shape(dst, rank, extent))
         return brci_cuda_fail(err, BRC_SHAPE, "the destination was planned for something else");
-    if (dst->scale.data && (dst->scale.format != r->scale || !same_block(dst->scale.block, block)))
-        return brci_cuda_fail(err, BRC_SHAPE, "the destination's scales were planned for another recipe");
+    TRY(scales_fit(dst, r, "the destination's scales", err));
     TRY(brci_cuda_aligned(g.in, format, "the source", err));
-    TRY(brci_cuda_aligned(dst->scale.data, dst->scale.format, "the destination's scales", err));
 
     g.out = dst->data;
     g.scale = dst->scale.data;

@@ -462,6 +462,12 @@ static void calls(void) {
     turned.scale.data = (void *)0x600000;
     CHECK(brc_cuda_cast(&x, &block, &o, &t, NULL, &err) == BRC_OK, "%s", err.text);
     CHECK(!strcmp(seen->kernel, "cast_both_blocks_BF16_E4M3"), "%s", seen->kernel);
+    turned.scale.block.cols = 64;
+    CHECK(brc_cuda_cast(&x, &block, &o, &t, NULL, &err) == BRC_SHAPE, "transposed scales of other blocks");
+    turned.scale.block.cols = 128;
+    turned.scale.data = (void *)0x600002;
+    CHECK(brc_cuda_cast(&x, &block, &o, &t, NULL, &err) == BRC_ARGUMENT, "transposed scales in the middle of a number");
+    turned.scale.data = (void *)0x600000;
     o.transposed = &t;
     CHECK(brc_cuda_cast(&x, &block, &o, &t, NULL, &err) == BRC_SHAPE, "%s", err.text);
     o = (brc_cuda_cast_options){.size = offsetof(brc_cuda_cast_options, transposed)};
